@@ -1,0 +1,1 @@
+"""factorychain: real-time, multi-user AI chat as a chain of four gRPC factories."""
