@@ -36,7 +36,7 @@ $(STAMP): pyproject.toml requirements/dev.txt
 	fi
 	@echo "Installing the locked requirements (about a minute)"
 	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt \
-	  | { grep --line-buffered -E '^(Collecting|Installing|Successfully)' || true; }
+	  | sed -u -n 's/^Collecting \([^ ]*\).*/  \1/p'
 	@# The build tools are among the locked requirements, hence no isolation, which would fetch
 	@# unlocked ones.
 	$(BIN)/python -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
