@@ -1,0 +1,328 @@
+"""JetStream by its raw API: one request a read, one request a compare-and-set.
+
+Invariant: `publish` with an expected sequence stores at most once and never carries a message id (the
+same retry after a lost acknowledgement answers "wrong last sequence" on one node and "duplicate" on
+three): whoever gets no answer reads forward and compares.
+
+Reads that a write depends on ask the leader (`last_message`, `next_message`). `read_range` may be
+answered by a replica that is behind; `log_reader` closes that gap.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from nats.aio.msg import Msg
+
+from factorychain._core.nats_connection import NatsConnection
+from factorychain._core.stored import (
+    NatsUnavailable,
+    StorageRefused,
+    StoredMessage,
+    StreamMissing,
+    WrongLastSequence,
+)
+
+EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
+BATCH_MAX_BYTES = 1024 * 1024
+
+_NO_MESSAGE = 10037
+_STREAM_NOT_FOUND = 10059
+_STREAM_EXISTS = 10058
+_WRONG_LAST = frozenset({10071, 10164})
+_INTERNAL_HEADERS = (
+    "Nats-Stream",
+    "Nats-Subject",
+    "Nats-Sequence",
+    "Nats-Time-Stamp",
+    "Nats-Num-Pending",
+    "Nats-Last-Sequence",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamConfig:
+    """What a stream is made with; the fields have the server's names where they have a counterpart."""
+
+    name: str
+    subjects: Sequence[str]
+    max_age_s: float = 0
+    """0 keeps messages for ever."""
+    max_bytes: int = -1
+    max_msgs_per_subject: int = -1
+    max_msg_size: int = -1
+    replicas: int = 1
+    republish: tuple[str, str] | None = None
+    """Source and destination subject."""
+    rollup: bool = False
+    discard_new: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    """Must be the same on the server; for instance the number of shards."""
+
+    def to_json(self) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "name": self.name,
+            "subjects": list(self.subjects),
+            "retention": "limits",
+            "storage": "file",
+            "discard": "new" if self.discard_new else "old",
+            "max_age": int(self.max_age_s * 1e9),
+            "max_bytes": self.max_bytes,
+            "max_msgs": -1,
+            "max_msgs_per_subject": self.max_msgs_per_subject,
+            "max_msg_size": self.max_msg_size,
+            "max_consumers": -1,
+            "num_replicas": self.replicas,
+            # Nobody uses message ids; the shortest window costs the least memory.
+            "duplicate_window": 100_000_000,
+            "allow_direct": True,
+            "allow_rollup_hdrs": self.rollup,
+            "allow_msg_ttl": True,
+            "metadata": dict(self.metadata),
+        }
+        if self.republish:
+            body["republish"] = {"src": self.republish[0], "dest": self.republish[1]}
+        return body
+
+
+class JetStream:
+    """The JetStream API over one connection."""
+
+    def __init__(self, connection: NatsConnection) -> None:
+        self._connection = connection
+
+    @property
+    def connection(self) -> NatsConnection:
+        return self._connection
+
+    def stream(self, name: str) -> Stream:
+        return Stream(self._connection, name)
+
+    async def ensure_stream(self, config: StreamConfig) -> Stream:
+        """Create the stream, or bring an existing one to `config`.
+
+        Raises:
+            StorageRefused: the server refused, or the existing stream has other `metadata`.
+            NatsUnavailable: no answer.
+        """
+        body = config.to_json()
+        answer = await _api(self._connection, f"STREAM.INFO.{config.name}", {})
+        if _error_code(answer) == _STREAM_NOT_FOUND:
+            answer = await _api(self._connection, f"STREAM.CREATE.{config.name}", body)
+            if _error_code(answer) == _STREAM_EXISTS:  # another replica was faster
+                return await self.ensure_stream(config)
+            _raise_error(config.name, answer)
+            return self.stream(config.name)
+        _raise_error(config.name, answer)
+        _check_metadata(config, answer["config"])
+        if _differs(body, answer["config"]):
+            _raise_error(
+                config.name, await _api(self._connection, f"STREAM.UPDATE.{config.name}", body)
+            )
+        return self.stream(config.name)
+
+
+class Stream:
+    """One stream."""
+
+    def __init__(self, connection: NatsConnection, name: str) -> None:
+        self._requests = connection.requests
+        self._connection = connection
+        self.name = name
+        self._get = f"$JS.API.STREAM.MSG.GET.{name}"
+        self._direct = f"$JS.API.DIRECT.GET.{name}"
+
+    async def publish(
+        self,
+        subject: str,
+        payload: bytes,
+        *,
+        expected_last_subject_seq: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> int:
+        """Store a message and return its stream sequence.
+
+        Raises:
+            WrongLastSequence: the subject's last message is another; nothing is stored.
+            NatsUnavailable: no answer; with `sent` it may be stored all the same.
+            StorageRefused: the server will never take this.
+        """
+        sent = dict(headers) if headers else {}
+        if expected_last_subject_seq is not None:
+            sent[EXPECTED_LAST] = str(expected_last_subject_seq)
+        reply = await self._requests.one(subject, payload, sent)
+        answer = orjson.loads(reply.data)
+        error = answer.get("error")
+        if error is None:
+            return int(answer["seq"])
+        if error.get("err_code") in _WRONG_LAST and expected_last_subject_seq is not None:
+            raise WrongLastSequence(
+                subject, expected_last_subject_seq, _trailing_int(error["description"])
+            )
+        raise _refusal(self.name, error)
+
+    async def last_message(self, subject: str) -> StoredMessage | None:
+        """The last message of a subject (wildcards allowed), as the leader knows it."""
+        return await self._leader_get({"last_by_subj": subject})
+
+    async def next_message(self, subject: str, from_seq: int) -> StoredMessage | None:
+        """The first message of a subject at or after `from_seq`, as the leader knows it."""
+        return await self._leader_get({"seq": max(from_seq, 1), "next_by_subj": subject})
+
+    async def read_range(
+        self, subject: str, from_seq: int, *, batch: int = 256, max_bytes: int = BATCH_MAX_BYTES
+    ) -> tuple[list[StoredMessage], bool]:
+        """The messages of a subject from `from_seq` on, in order, and whether there are more.
+
+        May be answered by a replica that does not have the latest yet.
+        """
+        body = {
+            "seq": max(from_seq, 1),
+            "next_by_subj": subject,
+            "batch": batch,
+            "max_bytes": max_bytes,
+        }
+        messages, pending = await self._direct_get(body)
+        return messages, pending > 0
+
+    async def read_last(
+        self, subjects: Sequence[str], *, from_seq: int = 1, batch: int = 1024, up_to_seq: int = 0
+    ) -> tuple[list[StoredMessage], int]:
+        """The last message of each subject that matches, by stream sequence, and how many are left.
+
+        The server refuses more than 1,024 subjects in all: `TooManySubjects`.
+        """
+        body: dict[str, Any] = {
+            "multi_last": list(subjects),
+            "seq": max(from_seq, 1),
+            "batch": batch,
+        }
+        if up_to_seq:
+            body["up_to_seq"] = up_to_seq
+        return await self._direct_get(body)
+
+    async def subjects(self, pattern: str) -> list[str]:
+        """The subjects that have messages, as the leader knows them."""
+        found: list[str] = []
+        while True:
+            info = await self._info({"subjects_filter": pattern, "offset": len(found)})
+            page = info["state"].get("subjects") or {}
+            found.extend(page)
+            if not page or len(found) >= info.get("total", 0):
+                return found
+
+    async def last_seq(self) -> int:
+        """The stream's last sequence."""
+        return int((await self._info({}))["state"]["last_seq"])
+
+    async def _info(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        answer = await _api(self._connection, f"STREAM.INFO.{self.name}", body)
+        _raise_error(self.name, answer)
+        return answer
+
+    async def _leader_get(self, body: Mapping[str, Any]) -> StoredMessage | None:
+        reply = await self._requests.one(self._get, orjson.dumps(body))
+        answer = orjson.loads(reply.data)
+        if _error_code(answer) == _NO_MESSAGE:
+            return None
+        _raise_error(self.name, answer)
+        message = answer["message"]
+        return StoredMessage(
+            subject=message["subject"],
+            seq=message["seq"],
+            data=b64decode(message.get("data", b"")),
+            headers=_parse_headers(b64decode(message["hdrs"])) if "hdrs" in message else {},
+        )
+
+    async def _direct_get(self, body: Mapping[str, Any]) -> tuple[list[StoredMessage], int]:
+        replies = await self._requests.many(self._direct, orjson.dumps(body), _is_status)
+        status = replies.pop()
+        headers = status.headers or {}
+        code = headers.get("Status")
+        if code == "204":
+            return [_stored(each) for each in replies], int(headers.get("Nats-Num-Pending", 0))
+        if code == "404":
+            return [], 0
+        if code == "413":
+            raise TooManySubjects(self.name)
+        raise StorageRefused(self.name, int(code or 0), headers.get("Description", "unknown"))
+
+
+class TooManySubjects(Exception):
+    """More subjects match than one request may name."""
+
+
+async def _api(connection: NatsConnection, call: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    reply = await connection.requests.one(f"$JS.API.{call}", orjson.dumps(body) if body else b"")
+    answer: dict[str, Any] = orjson.loads(reply.data)
+    return answer
+
+
+def _is_status(msg: Msg) -> bool:
+    return not msg.data and msg.headers is not None and "Status" in msg.headers
+
+
+def _stored(msg: Msg) -> StoredMessage:
+    headers = dict(msg.headers or {})
+    subject, seq = headers["Nats-Subject"], int(headers["Nats-Sequence"])
+    previous = int(headers.get("Nats-Last-Sequence", 0))
+    for name in _INTERNAL_HEADERS:
+        headers.pop(name, None)
+    return StoredMessage(subject, seq, msg.data, headers, previous)
+
+
+def _parse_headers(raw: bytes) -> dict[str, str]:
+    lines = raw.decode("utf-8", "replace").split("\r\n")[1:]
+    return {
+        name.strip(): value.strip()
+        for name, colon, value in (line.partition(":") for line in lines)
+        if colon
+    }
+
+
+def _error_code(answer: Mapping[str, Any]) -> int:
+    return int(answer["error"].get("err_code", 0)) if "error" in answer else 0
+
+
+def _raise_error(stream: str, answer: Mapping[str, Any]) -> None:
+    if "error" in answer:
+        raise _refusal(stream, answer["error"])
+
+
+def _refusal(stream: str, error: Mapping[str, Any]) -> Exception:
+    code, description = int(error.get("err_code", 0)), str(error.get("description", ""))
+    if code == _STREAM_NOT_FOUND:
+        return StreamMissing(stream)
+    if error.get("code", 0) >= 500:  # no leader, no quorum, out of resources: may pass
+        return NatsUnavailable(f"{stream}: {description}", sent=False)
+    return StorageRefused(stream, code, description)
+
+
+def _trailing_int(description: str) -> int | None:
+    tail = description.rsplit(":", 1)[-1].strip()
+    return int(tail) if tail.isdigit() else None
+
+
+def _check_metadata(config: StreamConfig, existing: Mapping[str, Any]) -> None:
+    found = existing.get("metadata") or {}
+    for name, value in config.metadata.items():
+        if found.get(name) != value:
+            raise StorageRefused(
+                config.name,
+                0,
+                f"was made with {name}={found.get(name)}, this service is configured with {value}",
+            )
+
+
+def _differs(wanted: Mapping[str, Any], existing: Mapping[str, Any]) -> bool:
+    for name, value in wanted.items():
+        if name == "metadata":
+            continue
+        found = existing.get(name)
+        if found != value and (found or value):
+            return True
+    return False

@@ -1,0 +1,139 @@
+"""Requests and their replies over one NATS connection: one inbox, many requests in flight.
+
+Invariant: a request ends: with its replies, at its time-out, or as soon as the connection breaks,
+whichever comes first. A reply finds its request by a number that is never used twice, so a late one
+finds nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from itertools import count
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+
+from factorychain._core.stored import NatsUnavailable
+
+_NO_RESPONDERS = "503"
+
+
+class _Pending:
+    """One request on its way."""
+
+    __slots__ = ("future", "is_last", "replies", "timer")
+
+    def __init__(
+        self, future: asyncio.Future[list[Msg]], is_last: Callable[[Msg], bool] | None
+    ) -> None:
+        self.future = future
+        self.is_last = is_last
+        self.replies: list[Msg] = []
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Requests:
+    """The requests of one connection."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._numbers = count(1)
+        self._pending: dict[str, _Pending] = {}
+        self._prefix = ""
+        self._client: Client | None = None
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._pending)
+
+    async def open(self, client: Client) -> None:
+        """Listen for replies on `client`, once per client; it listens again after a reconnect."""
+        prefix = client.new_inbox() + "."
+        # The inbox is bounded by what is asked for: nothing is dropped from it.
+        await client.subscribe(
+            prefix + "*", cb=self._on_reply, pending_bytes_limit=0, pending_msgs_limit=0
+        )
+        self._prefix = prefix
+        self._client = client
+
+    def fail_all(self, what: str) -> None:
+        """The connection is gone: nobody waits for what cannot come."""
+        for number in list(self._pending):
+            self._fail(number, what)
+
+    async def one(
+        self, subject: str, payload: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Msg:
+        """Send a request that has one reply.
+
+        Raises:
+            NatsUnavailable: not connected, no responder, or no reply in time.
+        """
+        replies = await self._send(subject, payload, headers, None)
+        return replies[0]
+
+    async def many(self, subject: str, payload: bytes, is_last: Callable[[Msg], bool]) -> list[Msg]:
+        """Send a request that has several replies, up to one that `is_last`, which is included.
+
+        Raises:
+            NatsUnavailable: not connected, no responder, or not all replies in time.
+        """
+        return await self._send(subject, payload, None, is_last)
+
+    async def _send(
+        self,
+        subject: str,
+        payload: bytes,
+        headers: Mapping[str, str] | None,
+        is_last: Callable[[Msg], bool] | None,
+    ) -> list[Msg]:
+        client = self._client
+        if client is None or not client.is_connected:
+            raise NatsUnavailable(f"{subject}: not connected", sent=False)
+        loop = asyncio.get_running_loop()
+        number = str(next(self._numbers))
+        pending = self._pending[number] = _Pending(loop.create_future(), is_last)
+        try:
+            await _publish(client, subject, payload, self._prefix + number, headers)
+            pending.timer = loop.call_later(
+                self._timeout_s,
+                self._fail,
+                number,
+                f"{subject}: no answer in {self._timeout_s:g} s",
+            )
+            return await pending.future
+        finally:
+            self._pending.pop(number, None)
+            if pending.timer is not None:
+                pending.timer.cancel()
+
+    async def _on_reply(self, msg: Msg) -> None:
+        pending = self._pending.get(msg.subject[len(self._prefix) :])
+        if pending is None or pending.future.done():
+            return
+        if not msg.data and msg.headers and msg.headers.get("Status") == _NO_RESPONDERS:
+            pending.future.set_exception(
+                NatsUnavailable(
+                    "nobody answers: JetStream is not ready or the stream is missing", sent=False
+                )
+            )
+            return
+        pending.replies.append(msg)
+        if pending.is_last is None or pending.is_last(msg):
+            pending.future.set_result(pending.replies)
+
+    def _fail(self, number: str, what: str) -> None:
+        pending = self._pending.get(number)
+        if pending is not None and not pending.future.done():
+            pending.future.set_exception(NatsUnavailable(what, sent=True))
+
+
+async def _publish(
+    client: Client, subject: str, payload: bytes, reply: str, headers: Mapping[str, str] | None
+) -> None:
+    try:
+        await client.publish(subject, payload, reply, dict(headers) if headers else None)
+    except NatsError as error:
+        raise NatsUnavailable(f"{subject}: {type(error).__name__}", sent=False) from error
