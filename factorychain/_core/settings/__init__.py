@@ -1,0 +1,38 @@
+"""Configuration from `FACTORYCHAIN_*`, one typed class for each concern, composed for each service.
+
+Invariants: every field says what it means, has a unit in its name where it has one, bounds and a
+default; a value that is wrong is refused at start with the name of its variable; a secret is only
+ever given as the path of a file.
+"""
+
+from factorychain._core.settings.reference import SettingDoc, all_settings, settings_problem
+from factorychain._core.settings.services import (
+    AgentsSettings,
+    BridgeSettings,
+    EmitterSettings,
+    EngineSettings,
+)
+from factorychain._core.settings.shared import (
+    PREFIX,
+    CommonSettings,
+    NatsSettings,
+    TransportSettings,
+    TxnTokenSettings,
+    UserTokenSettings,
+)
+
+__all__ = [
+    "PREFIX",
+    "AgentsSettings",
+    "BridgeSettings",
+    "CommonSettings",
+    "EmitterSettings",
+    "EngineSettings",
+    "NatsSettings",
+    "SettingDoc",
+    "TransportSettings",
+    "TxnTokenSettings",
+    "UserTokenSettings",
+    "all_settings",
+    "settings_problem",
+]

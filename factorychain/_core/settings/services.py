@@ -1,0 +1,139 @@
+"""The settings of each service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from factorychain._core.settings.shared import (
+    Address,
+    CommonSettings,
+    Listed,
+    NatsSettings,
+    TransportSettings,
+    TxnTokenSettings,
+    UserTokenSettings,
+)
+
+_KIB = 1024
+_MIB = 1024 * _KIB
+
+
+class EngineSettings(
+    CommonSettings, TransportSettings, NatsSettings, UserTokenSettings, TxnTokenSettings
+):
+    """The engine: who may run."""
+
+    listen: Address = Field("127.0.0.1:7101", description="Address that the service listens on")
+    txn_key_file: Path | None = Field(
+        None, description="File with the private key (Ed25519) that signs transaction tokens"
+    )
+    default_agent: str = Field(
+        "researcher", min_length=1, description="Agent of a start that names none"
+    )
+    user_max_runs: int = Field(2, ge=1, le=1000, description="Active runs of one user")
+    user_max_queued: int = Field(16, ge=0, le=1000, description="Queued runs of one user")
+    max_runs_total: int = Field(
+        0, ge=0, description="Active runs that this replica owns; 0 means no limit"
+    )
+    run_lifetime_s: float = Field(
+        300.0, ge=1, le=86_400, description="How long a run may take from admission"
+    )
+    run_idle_s: float = Field(
+        60.0, ge=1, le=86_400, description="How long a run may give no sign of life"
+    )
+    cleanup_interval_s: float = Field(
+        5.0, ge=0.1, le=300, description="Interval of the clean-up loop"
+    )
+    heartbeat_ttl_s: float = Field(
+        15.0, ge=1, le=300, description="Time after which a silent engine's runs are adopted"
+    )
+    agents_lost_after_s: float = Field(
+        30.0, ge=1, le=600, description="Time after which unreachable agents count as lost"
+    )
+    input_max_bytes: int = Field(256 * _KIB, ge=_KIB, le=2 * _MIB, description="Largest input")
+    metadata_max_bytes: int = Field(
+        4 * _KIB, ge=0, le=64 * _KIB, description="Largest metadata of a run or thread"
+    )
+
+
+class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings):
+    """Agents: runs their code."""
+
+    listen: Address = Field("127.0.0.1:7102", description="Address that the service listens on")
+    agent_modules: Listed = Field(
+        (), description="Modules with agents, MODULE or MODULE:NAME, comma-separated"
+    )
+    docs_dir: Path | None = Field(
+        None,
+        description="Folder of documents for the researcher; none means the language reference",
+    )
+    max_runs: int = Field(1000, ge=1, le=100_000, description="Runs at once in this replica")
+    cancel_grace_s: float = Field(
+        10.0, ge=0.1, le=300, description="Time for an agent's code to stop when cancelled"
+    )
+    alive_interval_s: float = Field(
+        5.0, ge=0.1, le=60, description="Interval in which a run's life is reported to the engine"
+    )
+    output_max_bytes: int = Field(256 * _KIB, ge=_KIB, le=2 * _MIB, description="Largest output")
+    run_window_bytes: int = Field(
+        256 * _KIB, ge=64 * _KIB, le=16 * _MIB, description="Unacknowledged events of one run"
+    )
+
+
+class EmitterSettings(CommonSettings, TransportSettings, TxnTokenSettings):
+    """The emitter: what may be said."""
+
+    listen: Address = Field("127.0.0.1:7103", description="Address that the service listens on")
+    event_max_bytes: int = Field(64 * _KIB, ge=_KIB, le=_MIB, description="Largest event")
+    output_max_bytes: int = Field(256 * _KIB, ge=_KIB, le=2 * _MIB, description="Largest output")
+    run_window_bytes: int = Field(
+        256 * _KIB, ge=64 * _KIB, le=16 * _MIB, description="Unacknowledged events of one run"
+    )
+
+
+class BridgeSettings(
+    CommonSettings, TransportSettings, NatsSettings, UserTokenSettings, TxnTokenSettings
+):
+    """The bridge: where it goes, and the edge that clients connect to."""
+
+    listen: Address = Field("127.0.0.1:7104", description="Address that the service listens on")
+    edge_listen: Address = Field("127.0.0.1:8080", description="Address of HTTP and WebSockets")
+    allowed_origins: Listed = Field(
+        (), description="Exact origins of browsers, comma-separated; others are refused"
+    )
+    run_window_bytes: int = Field(
+        256 * _KIB, ge=64 * _KIB, le=16 * _MIB, description="Unacknowledged events of one run"
+    )
+    batch_max_bytes: int = Field(
+        512 * _KIB, ge=64 * _KIB, le=_MIB, description="Largest message of the log"
+    )
+    socket_queue_bytes: int = Field(
+        _MIB, ge=64 * _KIB, le=64 * _MIB, description="Waiting bytes at which a socket is too slow"
+    )
+    sockets_per_user: int = Field(16, ge=1, le=10_000, description="Sockets of one user")
+    subscriptions_per_socket: int = Field(
+        64, ge=1, le=10_000, description="Threads that one socket may be subscribed to"
+    )
+    frame_max_bytes: int = Field(
+        320 * _KIB, ge=16 * _KIB, le=4 * _MIB, description="Largest frame from a client"
+    )
+    frame_max_bytes_unauthenticated: int = Field(
+        16 * _KIB, ge=_KIB, le=_MIB, description="Largest frame before auth"
+    )
+    frames_per_s: float = Field(
+        10.0, ge=0.1, le=10_000, description="Frames a second from a client"
+    )
+    frames_burst: int = Field(50, ge=1, le=100_000, description="Frames that may come at once")
+    heartbeat_s: float = Field(25.0, ge=0.5, le=300, description="Interval of WebSocket pings")
+    auth_timeout_s: float = Field(10.0, ge=0.1, le=300, description="Time in which auth must come")
+    recovery_attempts: int = Field(
+        3, ge=0, le=100, description="Attempts to recover before the integration has failed"
+    )
+    recovery_delay_s: float = Field(
+        1.0, ge=0.01, le=300, description="Delay of the first attempt; it doubles"
+    )
+    live_poll_s: float = Field(
+        2.0, ge=0.1, le=60, description="Interval in which a subscribed thread's end is confirmed"
+    )
