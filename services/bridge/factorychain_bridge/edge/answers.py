@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import orjson
 
+from factorychain.errors import FactoryChainError
+
 
 def reply(id: str, result: Mapping[str, object]) -> bytes:
     """An operation has succeeded."""
@@ -17,6 +19,22 @@ def failed(id: str | None, error: Mapping[str, object]) -> bytes:
     if id is None:
         return orjson.dumps({"op": "error", "error": error})
     return orjson.dumps({"op": "reply", "id": id, "error": error})
+
+
+def error(error: FactoryChainError) -> dict[str, object]:
+    """An error as clients see it. What a client can act on comes along, where there is any."""
+    found: dict[str, object] = {
+        "code": error.code.value,
+        "reason": error.reason,
+        "message": error.message,
+    }
+    if error.retry_after_s is not None:
+        found["retry_after_s"] = error.retry_after_s
+    if error.field_violations:
+        found["fields"] = {each.field: each.description for each in error.field_violations}
+    if error.names:
+        found["names"] = list(error.names)
+    return found | {key: value for key, value in error.metadata.items() if key not in found}
 
 
 def ready(

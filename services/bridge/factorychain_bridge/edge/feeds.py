@@ -1,0 +1,271 @@
+"""The threads that one socket follows.
+
+Invariants: a thread has at most one subscription on a socket, so nothing is sent twice on it; the
+reply to a start is queued before the first event of its run, also where the socket follows the
+thread already; and an event goes into the outbox only if it is the socket's own user's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Container, Mapping
+from typing import Protocol
+
+from factorychain._core.ids import Principal
+from factorychain.errors import ErrorCode, FactoryChainError
+from factorychain_bridge.edge import answers
+from factorychain_bridge.edge.outbox import Outbox
+from factorychain_bridge.items import CaughtUp, Events, FeedItem, Sink, SubscribedAt
+
+
+class Subscription(Protocol):
+    """What the hub gives: a place in a thread."""
+
+    @property
+    def at(self) -> SubscribedAt: ...
+
+    def go(self) -> None:
+        """Begin to deliver; the reply is out."""
+
+    def attach(self, sink: Sink, after: int, epoch: int) -> None:
+        """Begin to deliver what comes after a position that the engine has just named."""
+
+    def close(self) -> None: ...
+
+
+class Hub(Protocol):
+    """The threads of this replica, as far as a socket needs them."""
+
+    async def subscribe(
+        self, principal: Principal, thread: str, after: int, epoch: int, sink: Sink
+    ) -> Subscription: ...
+
+    def prepare(self, principal: Principal, thread: str) -> Subscription: ...
+
+
+class Feed:
+    """One thread on one socket: the sink that the hub delivers to."""
+
+    def __init__(
+        self,
+        thread: str,
+        principal: Principal,
+        outbox: Outbox,
+        awaited: Container[str],
+        on_stop: Callable[[bool], None],
+    ) -> None:
+        """`awaited`: runs whose start has no reply yet. From the first event of one of them on
+        everything is held back, until `flush`.
+        """
+        self.thread = thread
+        self.principal = principal
+        self.subscription: Subscription | None = None
+        self.following = False
+        """Whether the hub delivers, or will without anything more from here."""
+        self.starts = 0
+        """Starts that wait for their reply and need this feed if it is not following."""
+        self._outbox = outbox
+        self._on_stop = on_stop
+        self._awaited = awaited
+        self._held: deque[tuple[str, bytes]] = deque()
+        self._closed = False
+
+    # --- as a sink -----------------------------------------------------------------------------
+
+    def deliver(self, item: FeedItem) -> bool:
+        if self._closed:
+            return False
+        run = ""
+        if isinstance(item, Events):
+            if (item.batch.tenant, item.batch.user) != (self.principal.tenant, self.principal.user):
+                self.breach("PRINCIPAL_MISMATCH")
+                return False
+            run = item.run
+        frame = _frame(item)
+        if self._held or run in self._awaited:
+            return self._hold(run, frame)
+        return self._outbox.put(frame) or self._overflow()
+
+    async def room(self) -> None:
+        await self._outbox.room()
+
+    def breach(self, what: str) -> None:
+        # The hub has logged and counted it; the socket only has to go.
+        self._closed = True
+        self._on_stop(True)
+
+    def flush(self) -> None:
+        """Queue what was held back for a reply that is out now, or will not come."""
+        while self._held and self._held[0][0] not in self._awaited:
+            self._outbox.put_reserved(self._held.popleft()[1])
+
+    def close(self) -> None:
+        """Deliver nothing any more; may be called twice."""
+        self._closed = True
+        while self._held:
+            self._outbox.done(len(self._held.popleft()[1]))
+        if self.subscription is not None:
+            self.subscription.close()
+            self.subscription = None
+
+    def _hold(self, run: str, frame: bytes) -> bool:
+        if not self._outbox.reserve(len(frame)):
+            return self._overflow()
+        self._held.append((run, frame))
+        return True
+
+    def _overflow(self) -> bool:
+        self._closed = True
+        self._on_stop(False)
+        return False
+
+
+def _frame(item: FeedItem) -> bytes:
+    if isinstance(item, Events):
+        return item.json
+    if isinstance(item, CaughtUp):
+        return answers.caught_up(item.thread, item.seq)
+    return answers.reset(item.thread, item.epoch, item.reason)
+
+
+class Starting:
+    """A start whose reply is not out yet. Ended by `begun` or `refused`, whichever comes."""
+
+    def __init__(self, feeds: Feeds, feed: Feed, run: str) -> None:
+        self._feeds = feeds
+        self._feed = feed
+        self._run = run
+
+    def begun(self, after: int, epoch: int) -> None:
+        """The reply is out: deliver from there, unless the socket follows the thread already."""
+        self._feeds.end_start(self._feed, self._run, (after, epoch))
+
+    def refused(self) -> None:
+        """There is no such run, so nobody has to follow it."""
+        self._feeds.end_start(self._feed, self._run, None)
+
+
+class Feeds:
+    """All feeds of one socket."""
+
+    def __init__(
+        self,
+        principal: Principal,
+        hub: Hub,
+        outbox: Outbox,
+        limit: int,
+        on_stop: Callable[[bool], None],
+    ) -> None:
+        """`on_stop(breach)` is told when the socket must close: a breach, or else too slow."""
+        self._principal = principal
+        self._hub = hub
+        self._outbox = outbox
+        self._limit = limit
+        self._on_stop = on_stop
+        self._feeds: dict[str, Feed] = {}
+        self._awaited: Counter[str] = Counter()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._feeds)
+
+    def following(self, thread: str) -> bool:
+        """Whether the thread's events come here without anything more."""
+        feed = self._feeds.get(thread)
+        return feed is not None and feed.following
+
+    # --- subscribe and unsubscribe -------------------------------------------------------------
+
+    async def subscribe(
+        self, thread: str, after: int, epoch: int
+    ) -> tuple[Mapping[str, object], Callable[[], None]]:
+        """The result for the reply, and what begins delivery once the reply is out.
+
+        A second subscription to a thread takes the place of the first.
+        """
+        self._check_room(thread)
+        feed = self._replace(thread)
+        feed.following = True
+        try:
+            subscription = await self._hub.subscribe(self._principal, thread, after, epoch, feed)
+        except BaseException:
+            self._drop(feed)
+            raise
+        at = subscription.at
+        found = {"first": at.first, "last": at.last, "epoch": at.epoch, "active_run": at.active_run}
+        if self._feeds.get(thread) is not feed:
+            # Unsubscribed, replaced or gone while the log was asked.
+            subscription.close()
+            return found, lambda: None
+        feed.subscription = subscription
+        return found, subscription.go
+
+    def unsubscribe(self, thread: str) -> None:
+        feed = self._feeds.pop(thread, None)
+        if feed is not None:
+            feed.close()
+
+    # --- start ---------------------------------------------------------------------------------
+
+    def start(self, thread: str, run: str) -> Starting:
+        """Listen before the run exists, so that nothing of it is missed."""
+        feed = self._feeds.get(thread)
+        if feed is None:
+            self._check_room(thread)
+            feed = self._replace(thread)
+            feed.subscription = self._hub.prepare(self._principal, thread)
+        feed.starts += 1
+        self._awaited[run] += 1
+        return Starting(self, feed, run)
+
+    def end_start(self, feed: Feed, run: str, position: tuple[int, int] | None) -> None:
+        """Used by `Starting`."""
+        self._awaited[run] -= 1
+        if not self._awaited[run]:
+            del self._awaited[run]
+        feed.starts -= 1
+        current = self._feeds.get(feed.thread)
+        if current is None:
+            return  # unsubscribed meanwhile, or the socket is gone
+        current.flush()
+        if current is not feed or feed.following:
+            return
+        if position is not None and feed.subscription is not None:
+            feed.following = True
+            feed.subscription.attach(feed, *position)
+        elif not feed.starts:
+            self._drop(feed)
+
+    def close(self) -> None:
+        """The socket is gone."""
+        self._closed = True
+        for feed in self._feeds.values():
+            feed.close()
+        self._feeds.clear()
+
+    # --- steps ---------------------------------------------------------------------------------
+
+    def _replace(self, thread: str) -> Feed:
+        feed = Feed(thread, self._principal, self._outbox, self._awaited, self._on_stop)
+        previous = self._feeds.get(thread)
+        if previous is not None:
+            previous.close()
+        self._feeds[thread] = feed
+        return feed
+
+    def _drop(self, feed: Feed) -> None:
+        if self._feeds.get(feed.thread) is feed:
+            del self._feeds[feed.thread]
+        feed.close()
+
+    def _check_room(self, thread: str) -> None:
+        if self._closed:
+            raise FactoryChainError(
+                "the socket is closed", reason="SOCKET_CLOSED", code=ErrorCode.CANCELLED
+            )
+        if thread not in self._feeds and len(self._feeds) >= self._limit:
+            raise FactoryChainError(
+                f"this socket follows {self._limit} threads, which is the limit; unsubscribe from one",
+                reason="SUBSCRIPTION_LIMIT",
+                code=ErrorCode.RESOURCE_EXHAUSTED,
+            )
