@@ -1,0 +1,185 @@
+"""Who may run: the record of one user and every change that is made to it.
+
+Invariant: a record never holds more active runs than the limit, never two of one thread and never
+one run twice. Each function takes a record and returns the next one or says why not; the record is
+stored by one compare-and-set, so the invariant holds over any number of engines. A place is freed
+only by `release`, which is called for a run whose ending is in the log or that never reached
+agents: never by time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+
+from factorychain.errors import InvalidField
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveRun:
+    """One place that is taken: everything that any engine needs to end its run."""
+
+    run: str
+    thread: str
+    agent: str
+    request_hash: str
+    """Of the request's body: the same request id with another body is refused."""
+    owner: str
+    """The engine process that supervises the run."""
+    admitted_at_s: float
+    deadline_s: float
+    base: int
+    """Stream sequence of the thread's last batch at admission; 0: none."""
+    base_seq: int
+    base_epoch: int
+    attempt: int = 1
+    agents_address: str = ""
+    """The agents replica that accepted the run; empty until it has."""
+    agents_boot: str = ""
+    trace: str = ""
+    replaces: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the user's ended runs consumed; counted when a place is freed, so exactly once a run."""
+
+    runs: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    reasoning_tokens: int = 0
+    requests: int = 0
+
+    def plus(self, other: Totals) -> Totals:
+        return Totals(
+            self.runs + other.runs,
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_input_tokens + other.cached_input_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.requests + other.requests,
+        )
+
+
+NOTHING_USED = Totals()
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """The admission state of one user."""
+
+    tenant: str
+    user: str
+    active: tuple[ActiveRun, ...] = ()
+    totals: Totals = field(default=NOTHING_USED)
+    fence: int = 0
+    """Changed by a write that has nothing else to say; see `fenced`."""
+
+    def find(self, run: str) -> ActiveRun | None:
+        return next((each for each in self.active if each.run == run), None)
+
+    def in_thread(self, thread: str) -> ActiveRun | None:
+        return next((each for each in self.active if each.thread == thread), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """There is a place: store `record`."""
+
+    record: UserRecord
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyActive:
+    """The same request was admitted before."""
+
+    entry: ActiveRun
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """The thread already has an active run."""
+
+    holder: ActiveRun
+
+
+@dataclass(frozen=True, slots=True)
+class Full:
+    """The user is at the limit."""
+
+    holders: tuple[ActiveRun, ...]
+
+
+Decision = Admitted | AlreadyActive | Busy | Full
+
+
+def admit(record: UserRecord, wanted: ActiveRun, max_active: int) -> Decision:
+    """Decide on one start.
+
+    Raises:
+        InvalidField: `wanted` is active already, with another body.
+    """
+    same = record.find(wanted.run)
+    if same is not None:
+        check_same_request(same.request_hash, wanted.request_hash)
+        return AlreadyActive(same)
+    holder = record.in_thread(wanted.thread)
+    if holder is not None:
+        return Busy(holder)
+    if len(record.active) >= max_active:
+        return Full(record.active)
+    return Admitted(replace(record, active=(*record.active, wanted)))
+
+
+def check_same_request(known_hash: str, request_hash: str) -> None:
+    """One request id stands for one body.
+
+    Raises:
+        InvalidField: it does not.
+    """
+    if known_hash != request_hash:
+        raise InvalidField(
+            "request_id",
+            "was used for another start with a different body; use a new one, or repeat the same body",
+        )
+
+
+def release(record: UserRecord, run: str, used: Totals = NOTHING_USED) -> UserRecord:
+    """Free the run's place; nothing changes when it has none, so that releasing twice counts once."""
+    if record.find(run) is None:
+        return record
+    rest = tuple(each for each in record.active if each.run != run)
+    return replace(record, active=rest, totals=record.totals.plus(used))
+
+
+def accepted(record: UserRecord, run: str, address: str, boot: str) -> UserRecord:
+    """Note which agents replica accepted the run, so that every engine can reach it."""
+    return _changed(record, run, agents_address=address, agents_boot=boot)
+
+
+def adopt(record: UserRecord, gone: Collection[str], new_owner: str) -> UserRecord:
+    """Move what engines that are gone supervised to `new_owner`."""
+    active = tuple(
+        replace(each, owner=new_owner) if each.owner in gone else each for each in record.active
+    )
+    return record if active == record.active else replace(record, active=active)
+
+
+def fenced(record: UserRecord) -> UserRecord:
+    """The same state as a new revision.
+
+    Storing it makes sure that an earlier write whose answer was lost can never be applied any more:
+    that write names a revision which is no longer the last.
+    """
+    return replace(record, fence=record.fence + 1)
+
+
+def _changed(record: UserRecord, run: str, *, agents_address: str, agents_boot: str) -> UserRecord:
+    active = tuple(
+        replace(each, agents_address=agents_address, agents_boot=agents_boot)
+        if each.run == run
+        else each
+        for each in record.active
+    )
+    return record if active == record.active else replace(record, active=active)

@@ -1,0 +1,125 @@
+"""The user records in storage: one compare-and-set a change.
+
+Invariant: a record is only ever replaced by one that was made from exactly the revision which it
+replaces. The cache makes a start cheaper, never wrong: what is written from a cached record fails
+if anybody has written since, and a refusal is never given from the cache.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from factorychain._core.ids import Principal
+from factorychain._core.kv import KvBucket
+from factorychain._core.logging import get_logger
+from factorychain._core.stored import WrongLastSequence
+from factorychain_engine import user_json
+from factorychain_engine.admission import UserRecord
+
+_log = get_logger(__name__)
+
+CACHED_USERS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Versioned:
+    """A record and the revision that replaces it must name; 0: nothing is stored."""
+
+    record: UserRecord
+    revision: int
+
+
+class UsersStore:
+    """Records of users."""
+
+    def __init__(self, bucket: KvBucket) -> None:
+        self._bucket = bucket
+        self._cache: OrderedDict[str, Versioned] = OrderedDict()
+
+    def cached(self, principal: Principal) -> Versioned | None:
+        """What this process has read or written last, if it still remembers."""
+        known = self._cache.get(principal.ukey)
+        if known is None or known.record.tenant != principal.tenant:
+            return None
+        return known if known.record.user == principal.user else None
+
+    async def read(self, principal: Principal) -> Versioned:
+        """The record as the leader has it.
+
+        Raises:
+            NatsUnavailable: storage does not answer.
+            ForeignRecord: the record is another user's or unreadable.
+        """
+        entry = await self._bucket.read(principal.ukey)
+        found = Versioned(user_json.decode_for(principal, entry.value), entry.revision)
+        self._remember(principal, found)
+        return found
+
+    async def replace(
+        self, principal: Principal, known: Versioned, record: UserRecord
+    ) -> Versioned:
+        """Store `record` in the place of exactly `known`.
+
+        Raises:
+            WrongLastSequence: somebody has written since; nothing is stored.
+            NatsUnavailable: no answer; with `sent` it may be stored.
+        """
+        try:
+            revision = await self._bucket.update(
+                principal.ukey, user_json.encode(record), known.revision
+            )
+        except BaseException:
+            self._cache.pop(principal.ukey, None)
+            raise
+        stored = Versioned(record, revision)
+        self._remember(principal, stored)
+        return stored
+
+    async def change(
+        self, principal: Principal, change: Callable[[UserRecord], UserRecord]
+    ) -> UserRecord:
+        """Apply a change to whatever the record is now; a change that changes nothing writes nothing.
+
+        Raises:
+            NatsUnavailable: no answer; with `sent` the change may be stored. Repeat it if it is one
+                that does no harm twice.
+        """
+        known = self.cached(principal) or await self.read(principal)
+        while True:
+            wanted = change(known.record)
+            if wanted == known.record:
+                # That there is nothing to do is concluded only from what is stored now.
+                fresh = await self.read(principal)
+                if fresh.revision == known.revision:
+                    return fresh.record
+                known = fresh
+                continue
+            try:
+                return (await self.replace(principal, known, wanted)).record
+            except WrongLastSequence:
+                known = await self.read(principal)
+
+    async def scan(self) -> AsyncIterator[tuple[Principal, UserRecord]]:
+        """Every record, as some replica has it; one that cannot be read is reported and skipped."""
+        async for entry in self._bucket.scan():
+            if entry.value is None:
+                continue
+            try:
+                record = user_json.decode(entry.value)
+                principal = Principal(record.tenant, record.user)
+            except (user_json.ForeignRecord, ValueError) as error:
+                _log.critical("user_record_unreadable", key=entry.key, error=str(error))
+                continue
+            yield principal, record
+
+    def _remember(self, principal: Principal, found: Versioned) -> None:
+        known = self._cache.get(principal.ukey)
+        if known is not None and known.revision > found.revision:
+            return  # a read that began before our own last write
+        self._cache[principal.ukey] = found
+        self._cache.move_to_end(principal.ukey)
+        while len(self._cache) > CACHED_USERS:
+            self._cache.popitem(last=False)

@@ -1,0 +1,221 @@
+"""What a start may ask for, checked before anything is read or stored.
+
+Invariant: a `StartRequest` is within every bound, names its run and its thread, and carries a hash
+of its whole body, so that everything behind this module may trust its form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Final
+
+import orjson
+
+from factorychain._core.ids import (
+    Principal,
+    new_request_id,
+    parse_run_id,
+    parse_thread_id,
+    run_id_for,
+    thread_id_for,
+)
+from factorychain.engine.v1 import engine_pb2
+from factorychain.errors import InvalidField, NotImplementedYet
+from factorychain.types.v1.run_pb2 import ContextItem
+
+MAX_CONTEXT_ITEMS: Final = 64
+MAX_CONTENT_PARTS: Final = 64
+MAX_NAME_CHARS: Final = 128
+MAX_TITLE_CHARS: Final = 80
+
+_Json = Mapping[str, object]
+
+
+class OnBusy(StrEnum):
+    """What to do when the thread has an active run."""
+
+    REJECT = "reject"
+    INTERRUPT = "interrupt"
+
+
+@dataclass(frozen=True, slots=True)
+class InputLimits:
+    """Bounds of what a start may carry."""
+
+    input_max_bytes: int
+    metadata_max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StartRequest:
+    """A start, checked."""
+
+    principal: Principal
+    run: str
+    thread: str
+    agent: str
+    """Empty: the default agent."""
+    input_json: str
+    metadata_json: str
+    """Empty: none."""
+    context: tuple[ContextItem, ...]
+    replaces: str
+    on_busy: OnBusy
+    title: str
+    """What a new thread is called: the first line of the input's text."""
+    request_hash: str
+
+
+def parse_start(
+    principal: Principal, request: engine_pb2.StartRunRequest, limits: InputLimits
+) -> StartRequest:
+    """Check a start of this principal.
+
+    Raises:
+        InvalidField: a field is malformed or over its bound.
+        NotImplementedYet: `on_busy` asks for the queue.
+    """
+    on_busy = _on_busy(request.on_busy)
+    run = run_id_for(principal, _name("request_id", request.request_id) or new_request_id())
+    thread = parse_thread_id(request.thread) if request.thread else thread_id_for(run)
+    given = _input(request.input_json, limits.input_max_bytes)
+    metadata = _metadata(request.metadata_json, limits.metadata_max_bytes)
+    _check_context(request.context, limits.input_max_bytes)
+    replaces = parse_run_id(request.replaces, "replaces") if request.replaces else ""
+    return StartRequest(
+        principal=principal,
+        run=run,
+        thread=thread,
+        agent=_name("agent", request.agent),
+        input_json=request.input_json,
+        metadata_json=request.metadata_json,
+        context=tuple(request.context),
+        replaces=replaces,
+        on_busy=on_busy,
+        title=title_of(given),
+        request_hash=_hash(request, thread, on_busy, given, metadata),
+    )
+
+
+def title_of(given: _Json) -> str:
+    """The first line of the input's first text, cut to 80 characters."""
+    text = given.get("text")
+    if not isinstance(text, str):
+        content = given.get("content")
+        parts = content if isinstance(content, list) else []
+        text = next((part["text"] for part in parts if part.get("type") == "text"), "")
+    lines = (" ".join(line.split()) for line in text.splitlines())
+    first = next((line for line in lines if line), "")
+    return first if len(first) <= MAX_TITLE_CHARS else first[: MAX_TITLE_CHARS - 1].rstrip() + "…"
+
+
+def _on_busy(value: engine_pb2.OnBusy.ValueType) -> OnBusy:
+    if value in (engine_pb2.ON_BUSY_UNSPECIFIED, engine_pb2.ON_BUSY_REJECT):
+        return OnBusy.REJECT
+    if value == engine_pb2.ON_BUSY_INTERRUPT:
+        return OnBusy.INTERRUPT
+    if value == engine_pb2.ON_BUSY_ENQUEUE:
+        raise NotImplementedYet("on_busy enqueue")
+    raise InvalidField("on_busy", "must be reject, enqueue or interrupt")
+
+
+def _name(field: str, value: str) -> str:
+    if len(value) > MAX_NAME_CHARS:
+        raise InvalidField(field, f"must be at most {MAX_NAME_CHARS} characters")
+    if not value.isprintable():
+        raise InvalidField(field, "must not contain control characters")
+    return value
+
+
+def _input(input_json: str, max_bytes: int) -> _Json:
+    given = _object("input", input_json, max_bytes)
+    has_text, has_content = "text" in given, "content" in given
+    if has_text == has_content:
+        raise InvalidField("input", "must have either text or content")
+    if has_text and not isinstance(given["text"], str):
+        raise InvalidField("input.text", "must be a string")
+    if has_content:
+        _check_content(given["content"])
+    return given
+
+
+def _check_content(content: object) -> None:
+    if not isinstance(content, list) or not content:
+        raise InvalidField("input.content", "must be a list with at least one part")
+    if len(content) > MAX_CONTENT_PARTS:
+        raise InvalidField("input.content", f"must have at most {MAX_CONTENT_PARTS} parts")
+    for index, part in enumerate(content):
+        _check_part(f"input.content[{index}]", part)
+
+
+def _check_part(field: str, part: object) -> None:
+    if not isinstance(part, dict):
+        raise InvalidField(field, "must be an object")
+    for key, value in part.items():
+        if key in ("text", "url", "data", "media_type") and not isinstance(value, str):
+            raise InvalidField(f"{field}.{key}", "must be a string")
+    kind = part.get("type")
+    if kind == "text":
+        if "text" not in part:
+            raise InvalidField(f"{field}.text", "is required in a part of type text")
+    elif kind in ("image", "file"):
+        _check_source(field, part)
+    else:
+        raise InvalidField(f"{field}.type", "must be text, image or file")
+
+
+def _check_source(field: str, part: _Json) -> None:
+    if ("url" in part) == ("data" in part):
+        raise InvalidField(field, "must have either url or data")
+    if "data" in part and not part.get("media_type"):
+        raise InvalidField(f"{field}.media_type", "is required with data")
+    if "url" in part and not str(part["url"]).startswith(("https://", "http://")):
+        raise InvalidField(f"{field}.url", "must begin with https:// or http://")
+
+
+def _metadata(metadata_json: str, max_bytes: int) -> _Json | None:
+    return _object("metadata", metadata_json, max_bytes) if metadata_json else None
+
+
+def _check_context(items: Sequence[ContextItem], max_bytes: int) -> None:
+    if len(items) > MAX_CONTEXT_ITEMS:
+        raise InvalidField("context", f"must have at most {MAX_CONTEXT_ITEMS} items")
+    size_bytes = sum(each.ByteSize() for each in items)
+    if size_bytes > max_bytes:
+        raise InvalidField("context", f"is {size_bytes} bytes, the limit is {max_bytes}")
+
+
+def _object(field: str, text: str, max_bytes: int) -> _Json:
+    raw = text.encode()
+    if len(raw) > max_bytes:
+        raise InvalidField(field, f"is {len(raw)} bytes, the limit is {max_bytes}")
+    try:
+        value: object = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidField(field, f"must be JSON: {error.msg} at character {error.pos}") from None
+    if not isinstance(value, dict):
+        raise InvalidField(field, "must be a JSON object")
+    return value
+
+
+def _hash(
+    request: engine_pb2.StartRunRequest,
+    thread: str,
+    on_busy: OnBusy,
+    given: _Json,
+    metadata: _Json | None,
+) -> str:
+    """Of the body's meaning: another spelling of the same JSON is the same request."""
+    body = [
+        request.agent,
+        thread,
+        on_busy.value,
+        given,
+        metadata,
+        [[each.description, each.value] for each in request.context],
+        request.replaces,
+    ]
+    return blake2b(orjson.dumps(body, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
