@@ -1,1 +1,70 @@
-"""factorychain: real-time, multi-user AI chat as a chain of four gRPC factories."""
+"""factorychain: real-time, multi-user AI chat as a chain of four gRPC factories.
+
+What an agent's author needs is here; `factorychain.testing` runs an agent without a chain. Names are
+imported when they are first used, so that a process which needs one part does not load the others.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from factorychain.agent import Agent
+    from factorychain.context import Interrupt, RunContext
+    from factorychain.errors import AgentError, ToolError
+    from factorychain.history import PastRun
+    from factorychain.input import FilePart, ImagePart, Input, TextPart
+    from factorychain.message import MessageStream
+    from factorychain.providers import shared
+    from factorychain.tools import tool
+    from factorychain.usage import Usage
+
+__all__ = [
+    "Agent",
+    "AgentError",
+    "FilePart",
+    "ImagePart",
+    "Input",
+    "Interrupt",
+    "MessageStream",
+    "PastRun",
+    "RunContext",
+    "TextPart",
+    "ToolError",
+    "Usage",
+    "shared",
+    "tool",
+]
+
+_HOMES = {
+    "Agent": "agent",
+    "AgentError": "errors",
+    "FilePart": "input",
+    "ImagePart": "input",
+    "Input": "input",
+    "Interrupt": "context",
+    "MessageStream": "message",
+    "PastRun": "history",
+    "RunContext": "context",
+    "TextPart": "input",
+    "ToolError": "errors",
+    "Usage": "usage",
+    "shared": "providers",
+    "tool": "tools",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'factorychain' has no attribute {name!r}")
+    # No exported name may be a module's name as well (hence `tools`): importing that module anywhere
+    # would make the name mean the module.
+    value: object = getattr(import_module(f"factorychain.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

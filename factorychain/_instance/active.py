@@ -1,0 +1,148 @@
+"""The run that an instance is in: how its code is found again, and what it has said so far.
+
+Invariant: an event carries the trace of the tool call it was made in, else of the agent; once the run
+is closed nothing more is said in its name, whoever still holds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+from factorychain._instance.host import RunHost
+from factorychain._instance.spec import RunSpec
+from factorychain._instance.values import clean_text, cut_text
+from factorychain.errors import EventRejected, RunEnded
+from factorychain.usage import Usage
+
+# What an event needs besides its text: timestamp, trace, ids, names.
+_OVERHEAD_BYTES = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class _Position:
+    """Where in a run some code is."""
+
+    run: ActiveRun
+    trace: str
+    call: str
+    """The tool call; empty outside of one."""
+
+
+_position: ContextVar[_Position | None] = ContextVar("factorychain_position", default=None)
+
+
+def current_run() -> ActiveRun | None:
+    """The run that this code is in; None outside of one or after its end."""
+    position = _position.get()
+    return position.run if position is not None and not position.run.closed else None
+
+
+class ActiveRun:
+    """One run while its agent's code works."""
+
+    def __init__(self, spec: RunSpec, host: RunHost, loop: asyncio.AbstractEventLoop) -> None:
+        self.spec = spec
+        self.host = host
+        self.loop = loop
+        self.usage = Usage()
+        self.closed = False
+        self.text_limit_bytes = max(spec.event_max_bytes - _OVERHEAD_BYTES, 256)
+        self.printed: BaseException | None = None
+        """The failure whose traceback is in the log already."""
+        self.context: object = None
+        """The run's `RunContext`, once somebody has asked for it."""
+        self._ids: dict[str, int] = {}
+        self._rejected: EventRejected | None = None
+        self._said: dict[str, list[str]] = {}
+        self._said_chars = 0
+
+    @contextmanager
+    def entered(self, trace: str = "", call: str = "") -> Iterator[None]:
+        """Be in the run, or in one of its tool calls."""
+        token = _position.set(_Position(self, trace or self.spec.trace, call))
+        try:
+            yield
+        finally:
+            _position.reset(token)
+
+    @property
+    def trace(self) -> str:
+        position = _position.get()
+        return position.trace if position is not None and position.run is self else self.spec.trace
+
+    @property
+    def call(self) -> str:
+        """The tool call that this code is in; empty outside of one."""
+        position = _position.get()
+        return position.call if position is not None and position.run is self else ""
+
+    def new_id(self, letter: str) -> str:
+        """Unique in the run, also over attempts."""
+        count = self._ids[letter] = self._ids.get(letter, 0) + 1
+        attempt = self.spec.attempt
+        return f"{letter}{count}" if attempt <= 1 else f"{letter}{attempt}.{count}"
+
+    async def emit(self, kind: int, event: bytes) -> None:
+        """Say something; returns when there is room in the run's window.
+
+        Raises:
+            EventRejected: this event is too large, or an earlier one was rejected on its way.
+            RunEnded: the run is over.
+        """
+        if self._rejected is not None:
+            rejected, self._rejected = self._rejected, None
+            raise rejected
+        if len(event) > self.spec.event_max_bytes:
+            limit = self.spec.event_max_bytes
+            raise EventRejected(
+                "EVENT_TOO_LARGE", f"the event has {len(event)} bytes, the limit is {limit}"
+            )
+        await self.emit_closing(kind, event)
+
+    async def emit_closing(self, kind: int, event: bytes) -> None:
+        """As `emit`, for what must be said whatever was rejected before."""
+        if self.closed:
+            raise RunEnded("the run is over; nothing more can be said in it")
+        await self.host.emit(kind, event)
+
+    def reject(self, reason: str, message: str) -> None:
+        """An event was rejected on its way; the agent hears of it when it speaks next."""
+        self._rejected = EventRejected(reason, message)
+
+    def pieces(self, text: str) -> Iterator[str]:
+        """The text in valid UTF-8, in pieces that fit an event."""
+        if len(text) * 3 <= self.text_limit_bytes:  # one character has at most 3 bytes a code unit
+            yield text if text.isascii() else clean_text(text)
+            return
+        rest = clean_text(text)
+        while rest:
+            piece = cut_text(rest, self.text_limit_bytes)
+            yield piece
+            rest = rest[len(piece) :]
+
+    def remember(self, message: str, text: str) -> None:
+        """Keep what was streamed, to recognise it in the output; longer than an output may be: forget."""
+        self._said_chars += len(text)
+        if self._said_chars > self.spec.output_max_bytes:
+            self._said.clear()
+            return
+        self._said.setdefault(message, []).append(text)
+
+    def message_with(self, text: str) -> str:
+        """The streamed message that has exactly this text, the last one first; empty if none has."""
+        for message, pieces in reversed(self._said.items()):
+            if sum(map(len, pieces)) == len(text) and "".join(pieces) == text:
+                return message
+        return ""
+
+
+def child_trace(trace: str) -> tuple[str, str, str]:
+    """A `traceparent` for a span below this one: (traceparent, span id, parent id)."""
+    version, trace_id, parent_id, flags = trace.split("-", 3)
+    span_id = f"{random.getrandbits(64) or 1:016x}"
+    return f"{version}-{trace_id}-{span_id}-{flags}", span_id, parent_id

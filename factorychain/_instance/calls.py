@@ -1,0 +1,186 @@
+"""One call of a tool: the pair of events around it, its span and what users hear of a failure.
+
+Invariant: `tool_executing` that was sent is followed by `tool_completed`, also when the call is
+cancelled, once more while it says so, or the events in between were rejected.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+import traceback
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, cast
+
+import orjson
+
+from factorychain._instance import events
+from factorychain._instance.active import ActiveRun, child_trace
+from factorychain._instance.signature import BadArguments
+from factorychain._instance.spec import SpanRecord
+from factorychain._instance.threads import in_thread
+from factorychain._instance.values import NotJson, cut_json, dumps, dumps_anything
+from factorychain.errors import AgentError, RunEnded, ToolError
+
+if TYPE_CHECKING:
+    from factorychain.tools import BoundTool
+
+_GENERIC = "The tool failed"
+
+
+@dataclass(slots=True)
+class _Call:
+    run: ActiveRun
+    tool: str
+    call: str
+    trace: str
+    span_id: str
+    parent_id: str
+    started_ns: int = field(default_factory=time.time_ns)
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def duration_ms(self) -> int:
+        return int((time.monotonic() - self.began) * 1000)
+
+
+async def execute(
+    run: ActiveRun,
+    bound: BoundTool,
+    args: tuple[object, ...],
+    arguments: Mapping[str, object] | str,
+    *,
+    message: str = "",
+) -> object:
+    """Call a tool inside a run; what it raises is raised.
+
+    Raises:
+        ToolError: also INVALID_ARGUMENTS, when the arguments do not fit.
+    """
+    ready: dict[str, object] | BadArguments
+    try:
+        ready = _ready(bound, args, arguments)
+    except BadArguments as error:
+        ready = error
+    call = _begin(run, bound.name)
+    shown = arguments if isinstance(ready, BadArguments) else ready
+    sent = events.tool_executing(
+        call.trace, call.call, call.tool, _shown(shown, run.text_limit_bytes), message
+    )
+    await run.emit(events.TOOL_EXECUTING, sent)
+    try:
+        if isinstance(ready, BadArguments):
+            raise ToolError(f"{bound.name}: {ready}", "INVALID_ARGUMENTS") from ready
+        with run.entered(call.trace, call.call):
+            result = await _invoke(run, bound, ready)
+    except BaseException as error:
+        await _failed(call, error)
+        raise
+    await _succeeded(call, result)
+    return result
+
+
+def _ready(
+    bound: BoundTool, args: tuple[object, ...], arguments: Mapping[str, object] | str
+) -> dict[str, object]:
+    signature = bound.tool.signature
+    if isinstance(arguments, str):
+        return signature.validated_json(arguments)
+    return signature.validated(signature.named(args, arguments))
+
+
+async def _invoke(run: ActiveRun, bound: BoundTool, arguments: dict[str, object]) -> object:
+    name = bound.tool.signature.context_name
+    if name:
+        from factorychain.context import context_of
+
+        arguments = {**arguments, name: context_of(run)}
+    if not bound.tool.is_async:
+        return await in_thread(bound.plain, **arguments)
+    return await cast("Awaitable[object]", bound.plain(**arguments))
+
+
+def _begin(run: ActiveRun, tool: str) -> _Call:
+    trace, span_id, parent_id = child_trace(run.trace)
+    return _Call(run, tool, run.new_id("c"), trace, span_id, parent_id)
+
+
+async def _succeeded(call: _Call, result: object) -> None:
+    try:
+        text = dumps(result)
+    except NotJson:
+        text = dumps_anything(result)
+    shown, truncated = cut_json(text, call.run.text_limit_bytes)
+    event = events.tool_succeeded(
+        call.trace, call.call, call.tool, shown, call.duration_ms, truncated=truncated
+    )
+    _record(call, "")
+    await call.run.emit_closing(events.TOOL_COMPLETED, event)
+
+
+async def _failed(call: _Call, error: BaseException) -> None:
+    reason, text = _explained(call.run, error)
+    event = events.tool_failed(call.trace, call.call, call.tool, reason, text, call.duration_ms)
+    _record(call, reason)
+    try:
+        await call.run.emit_closing(events.TOOL_COMPLETED, event)
+    except RunEnded:
+        # The run was closed under the agent; the host has said for every open call that it is over.
+        return
+
+
+def _explained(run: ActiveRun, error: BaseException) -> tuple[str, str]:
+    """What users hear: text that was written for them, else nothing of the failure."""
+    if isinstance(error, ToolError | AgentError):
+        return error.reason, error.message
+    if isinstance(error, asyncio.CancelledError):
+        return "CANCELLED", "The call was cancelled"
+    print_failure(run, error)
+    return "TOOL_FAILED", _GENERIC
+
+
+def print_failure(run: ActiveRun, error: BaseException) -> None:
+    """The traceback for the log, once: a failed tool may be handled by the agent, or end the run."""
+    if run.printed is not error:
+        run.printed = error
+        traceback.print_exception(error, file=sys.stderr)
+
+
+def _record(call: _Call, error: str) -> None:
+    attributes = (
+        ("gen_ai.operation.name", "execute_tool"),
+        ("gen_ai.tool.name", call.tool),
+        ("gen_ai.tool.call.id", call.call),
+        ("gen_ai.agent.name", call.run.spec.agent),
+        ("gen_ai.conversation.id", call.run.spec.thread),
+    )
+    trace_id = call.trace[3:35]
+    call.run.host.span(
+        SpanRecord(
+            f"execute_tool {call.tool}",
+            trace_id,
+            call.span_id,
+            call.parent_id,
+            call.started_ns,
+            time.time_ns(),
+            attributes,
+            error,
+        )
+    )
+
+
+def _shown(arguments: Mapping[str, object] | str, limit_bytes: int) -> str:
+    """The arguments as a JSON object that fits an event; long values are cut one by one."""
+    if isinstance(arguments, str):
+        return _shown({"arguments": arguments}, limit_bytes)
+    text = dumps_anything(arguments)
+    if len(text.encode()) <= limit_bytes:
+        return text
+    room = max(limit_bytes // (len(arguments) + 1) - 64, 16)
+    cut = {
+        str(key): orjson.Fragment(cut_json(dumps_anything(value), room)[0])
+        for key, value in arguments.items()
+    }
+    return orjson.dumps(cut).decode()

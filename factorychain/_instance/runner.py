@@ -1,0 +1,121 @@
+"""One run of one agent: make the instance, call its `run`, say what came of it.
+
+Invariant: it ends with an `Outcome` whatever the agent's code raises, after everything that was made for
+the run is closed, and nothing can be said in the run's name afterwards.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from factorychain._instance.active import ActiveRun
+from factorychain._instance.calls import print_failure
+from factorychain._instance.definition import AgentDefinition
+from factorychain._instance.injection import Injection
+from factorychain._instance.spec import Outcome, OutcomeKind
+from factorychain._instance.threads import in_thread
+from factorychain._instance.values import NotJson, dumps
+from factorychain.agent import Agent
+from factorychain.context import RunContext, bind_tools, context_of
+from factorychain.errors import AgentError, NotImplementedYet
+
+Created = Callable[[float], None]
+"""Hears how long making the instance took, in seconds."""
+
+
+async def run_agent(
+    run: ActiveRun,
+    definition: AgentDefinition,
+    injection: Injection,
+    created: Created | None = None,
+) -> Outcome:
+    """Run the agent. A cancelled task ends with an outcome as well, so that the host hears of usage."""
+    beats = _Heartbeat(run)
+    try:
+        with run.entered():
+            output = await _instance_run(run, definition, injection, created)
+        return _completed(run, output)
+    except asyncio.CancelledError:
+        return Outcome(OutcomeKind.CANCELLED, usage=run.usage)
+    except BaseException as error:  # noqa: BLE001 - SystemExit too: an agent must not end its host
+        return _failed(run, error)
+    finally:
+        run.closed = True
+        run.context = None
+        beats.stop()
+
+
+async def _instance_run(
+    run: ActiveRun, definition: AgentDefinition, injection: Injection, created: Created | None
+) -> object:
+    began = time.perf_counter()
+    ctx = context_of(run)
+    argument = definition.argument(run.spec.input_json)
+    async with injection.instance(definition, ctx) as agent:
+        bind_tools(ctx, agent)
+        if created is not None:
+            created(time.perf_counter() - began)
+        return await _call(definition, agent, ctx, argument)
+
+
+async def _call(
+    definition: AgentDefinition, agent: Agent, ctx: RunContext, argument: object
+) -> object:
+    method: Callable[..., object] = getattr(agent, "run")  # noqa: B009 - its signature varies
+    arguments = (ctx,) if definition.takes is type(None) else (ctx, argument)
+    if not definition.is_async:
+        return await in_thread(method, *arguments)
+    return await method(*arguments)  # type: ignore[misc]
+
+
+def _completed(run: ActiveRun, output: object) -> Outcome:
+    try:
+        text = dumps(output)
+    except NotJson as error:
+        return _failed(run, TypeError(f"run returned what has no JSON form: {error}"))
+    message = run.message_with(output) if isinstance(output, str) else ""
+    if len(text.encode()) > run.spec.output_max_bytes:
+        limit = run.spec.output_max_bytes
+        return Outcome(
+            OutcomeKind.FAILED,
+            reason="OUTPUT_TOO_LARGE",
+            text=f"The agent's output is larger than the limit of {limit} bytes",
+            usage=run.usage,
+        )
+    return Outcome(OutcomeKind.COMPLETED, text, message, usage=run.usage)
+
+
+def _failed(run: ActiveRun, error: BaseException) -> Outcome:
+    if isinstance(error, AgentError):
+        return Outcome(
+            OutcomeKind.FAILED,
+            reason=error.reason,
+            text=error.message,
+            retryable=error.retryable,
+            retry_after_s=error.retry_after_s,
+            usage=run.usage,
+        )
+    print_failure(run, error)
+    if isinstance(error, NotImplementedYet):  # its text is ours, and tells an author what it is
+        return Outcome(OutcomeKind.FAILED, reason=error.reason, text=error.message, usage=run.usage)
+    return Outcome(OutcomeKind.FAILED, reason="AGENT_FAILED", usage=run.usage)
+
+
+class _Heartbeat:
+    """Signs of life at a steady pace for as long as the loop that the agent runs on goes round."""
+
+    def __init__(self, run: ActiveRun) -> None:
+        self._run = run
+        self._next: asyncio.TimerHandle | None = None
+        self._beat()
+
+    def _beat(self) -> None:
+        self._run.host.beat()
+        self._next = self._run.loop.call_later(self._run.spec.beat_every_s, self._beat)
+
+    def stop(self) -> None:
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None

@@ -1,0 +1,84 @@
+"""The data that crosses the border between an agent instance and whoever hosts it.
+
+Invariant: only plain values (text, numbers, bytes, tuples of them), so that each of these can be sent
+to another process. No credential is among them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TypeAlias
+
+from factorychain.usage import Usage
+
+AttributeValue: TypeAlias = str | int | float | bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """What an instance knows of its run."""
+
+    tenant: str
+    user: str
+    thread: str
+    run: str
+    agent: str
+    attempt: int
+    """1 for the first."""
+    input_json: str
+    metadata_json: str = "{}"
+    context: tuple[tuple[str, str], ...] = ()
+    """What the client passed along: (description, value)."""
+    replaces: str = ""
+    deadline_s: float = 0.0
+    """Unix seconds by which the run must have ended; 0: none."""
+    trace: str = ""
+    """W3C `traceparent` of the span that the agent runs in."""
+    event_max_bytes: int = 65_536
+    output_max_bytes: int = 262_144
+    beat_every_s: float = 5.0
+    """How often the instance gives a sign of life."""
+
+
+class OutcomeKind(StrEnum):
+    """How the agent's code came to its end."""
+
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the agent's code came to. The ending that users see is made of it by the host."""
+
+    kind: OutcomeKind
+    output_json: str = ""
+    message: str = ""
+    """The streamed message whose text the output equals; empty if there is none."""
+    reason: str = ""
+    """Upper snake case; of a failure."""
+    text: str = ""
+    """Of a failure, for the user; empty if only the log may have it."""
+    retryable: bool = False
+    retry_after_s: float | None = None
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass(frozen=True, slots=True)
+class SpanRecord:
+    """A finished span, to be exported by the host: an instance has no exporter."""
+
+    name: str
+    trace_id: str
+    """32 hex characters."""
+    span_id: str
+    """16 hex characters."""
+    parent_id: str
+    start_ns: int
+    """Unix nanoseconds."""
+    end_ns: int
+    attributes: tuple[tuple[str, AttributeValue], ...] = ()
+    error: str = ""
+    """What went wrong, as a short type (`error.type`); empty if nothing did."""

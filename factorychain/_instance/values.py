@@ -1,0 +1,91 @@
+"""Any value of an agent's author as JSON text.
+
+Invariant: the answer is valid JSON in valid UTF-8, whatever the value is made of, or `NotJson` says
+what is in the way. Dataclasses, pydantic models, dates, enums, sets and bytes are understood.
+"""
+
+from __future__ import annotations
+
+import orjson
+from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+
+from factorychain.input import Json
+
+
+class NotJson(ValueError):
+    """The value has no JSON form."""
+
+
+def dumps(value: object) -> str:
+    """The value as JSON text.
+
+    Raises:
+        NotJson: something in it has no JSON form.
+    """
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError:
+        pass
+    try:
+        return to_json(value, inf_nan_mode="null", bytes_mode="base64").decode()
+    except (PydanticSerializationError, ValueError, RecursionError) as error:
+        return _without_surrogates(value, error)
+
+
+def dumps_anything(value: object) -> str:
+    """As `dumps`; what has no JSON form appears as its `repr`."""
+    try:
+        return dumps(value)
+    except NotJson:
+        pass
+    try:
+        return to_json(value, inf_nan_mode="null", bytes_mode="base64", fallback=repr).decode()
+    except (PydanticSerializationError, ValueError, RecursionError):
+        return orjson.dumps(clean_text(repr(value))).decode()
+
+
+def clean_text(text: str) -> str:
+    """The text with what UTF-8 cannot say (lone surrogates) replaced by question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def cut_text(text: str, limit_bytes: int) -> str:
+    """The longest beginning of the text that fits, never half a character."""
+    encoded = text.encode("utf-8", "replace")
+    if len(encoded) <= limit_bytes:
+        return text
+    return encoded[:limit_bytes].decode("utf-8", "ignore")
+
+
+def cut_json(text: str, limit_bytes: int) -> tuple[str, bool]:
+    """JSON text that fits, and whether it was cut: cut JSON appears as a string of its beginning."""
+    if len(text) * 4 <= limit_bytes or len(text.encode()) <= limit_bytes:
+        return text, False
+    found: Json = orjson.loads(text)
+    shown = found if isinstance(found, str) else text
+    # Escapes at worst make six characters of one; halve until the quoted form fits.
+    room = limit_bytes
+    while True:
+        quoted = orjson.dumps(cut_text(shown, room))
+        if len(quoted) <= limit_bytes or room <= 1:
+            return quoted.decode(), True
+        room //= 2
+
+
+def _without_surrogates(value: object, error: Exception) -> str:
+    if isinstance(value, str):
+        return orjson.dumps(clean_text(value)).decode()
+    try:
+        return orjson.dumps(_cleaned(to_jsonable_python(value, inf_nan_mode="null"))).decode()
+    except (PydanticSerializationError, TypeError, ValueError, RecursionError):
+        raise NotJson(clean_text(str(error))) from error
+
+
+def _cleaned(value: object) -> object:
+    if isinstance(value, str):
+        return clean_text(value)
+    if isinstance(value, dict):
+        return {clean_text(str(key)): _cleaned(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_cleaned(each) for each in value]
+    return value

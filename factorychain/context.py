@@ -1,0 +1,212 @@
+"""What an agent sees of its run and says in it.
+
+Invariant: there is one `RunContext` per run and attempt; identity and input in it are read-only and
+come from the verified token and the start of the run, and no credential can be reached from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import NoReturn, ParamSpec, TypeVar, cast, overload
+
+import orjson
+
+from factorychain._instance import events
+from factorychain._instance.active import ActiveRun
+from factorychain._instance.calls import execute
+from factorychain._instance.past import past_run
+from factorychain._instance.threads import wait_from_thread
+from factorychain._instance.values import NotJson, dumps
+from factorychain.errors import NotImplementedYet
+from factorychain.history import PastRun
+from factorychain.input import Input, Json, parse_input
+from factorychain.message import MessageStream
+from factorychain.tools import ToolSet, as_tool, bound_tools
+from factorychain.usage import Usage
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class RunContext:
+    """One run, for the agent's code in it. Whatever emits is awaited, and returns when there is room."""
+
+    def __init__(self, run: ActiveRun) -> None:
+        self._run = run
+        self._input = parse_input(run.spec.input_json)
+        metadata = orjson.loads(run.spec.metadata_json or "{}")
+        self._metadata: Mapping[str, Json] = MappingProxyType(metadata)
+        self._tools = ToolSet(run, {})
+
+    # --- who and what ---
+
+    @property
+    def tenant(self) -> str:
+        return self._run.spec.tenant
+
+    @property
+    def user(self) -> str:
+        return self._run.spec.user
+
+    @property
+    def thread(self) -> str:
+        """Id of the conversation, unique for its user."""
+        return self._run.spec.thread
+
+    @property
+    def run_id(self) -> str:
+        return self._run.spec.run
+
+    @property
+    def attempt(self) -> int:
+        """1, unless the run was started again after its first replica was lost."""
+        return self._run.spec.attempt
+
+    @property
+    def input(self) -> Input:
+        return self._input
+
+    @property
+    def context(self) -> tuple[tuple[str, str], ...]:
+        """What the client passed along: (description, value)."""
+        return self._run.spec.context
+
+    @property
+    def metadata(self) -> Mapping[str, Json]:
+        return self._metadata
+
+    @property
+    def deadline(self) -> datetime | None:
+        """When the run must have ended, in UTC; None outside of a chain."""
+        at = self._run.spec.deadline_s
+        return datetime.fromtimestamp(at, UTC) if at else None
+
+    @property
+    def usage(self) -> Usage:
+        """What the run consumed so far; `ctx.usage.add(input_tokens=…)` counts more."""
+        return self._run.usage
+
+    # --- what the user sees ---
+
+    async def think(self, text: str) -> None:
+        """Tell the user what the agent is about to do (`agent_thinking`)."""
+        run = self._run
+        for piece in run.pieces(text):
+            await run.emit(events.AGENT_THINKING, events.thinking(run.trace, piece))
+
+    async def say(self, text: str) -> MessageStream:
+        """Say something at once: a message of its own, normally one `message_delta`."""
+        message = MessageStream(self._run)
+        await message.write(text)
+        return message
+
+    def message(self) -> MessageStream:
+        """A message to be written piece by piece: `async with ctx.message() as m: await m.write(…)`."""
+        return MessageStream(self._run)
+
+    async def emit(self, name: str, data: object = None) -> None:
+        """An event of the author's own (`custom`); `data` is anything that has a JSON form.
+
+        Raises:
+            TypeError: the data has no JSON form.
+            EventRejected: it is larger than an event may be.
+        """
+        event = events.custom(self._run.trace, name, _json(data, f"emit({name!r})"))
+        await self._run.emit(events.CUSTOM, event)
+
+    async def progress(self, data: object) -> None:
+        """How far the tool call is in which this is called (`tool_progress`).
+
+        Raises:
+            RuntimeError: called outside of a tool.
+        """
+        call = self._run.call
+        if not call:
+            raise RuntimeError("ctx.progress belongs inside a tool; elsewhere use ctx.emit")
+        event = events.tool_progress(self._run.trace, call, _json(data, "progress"))
+        await self._run.emit(events.TOOL_PROGRESS, event)
+
+    # --- tools ---
+
+    @overload
+    async def call(
+        self, tool: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> R: ...
+    @overload
+    async def call(self, tool: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
+    async def call(self, tool: Callable[..., object], /, *args: object, **kwargs: object) -> object:
+        """Call a tool, or a plain function as a tool; synchronous ones run in a thread."""
+        return await execute(self._run, as_tool(tool), args, kwargs)
+
+    @property
+    def tools(self) -> ToolSet:
+        """The agent's tools by name: their schemas, and calls with a model's arguments."""
+        return self._tools
+
+    # --- the conversation ---
+
+    async def history(self, limit: int = 50) -> list[PastRun]:
+        """The earlier runs of this conversation, the oldest first; at most the `limit` latest ones."""
+        found = await self._run.host.history(limit)
+        return [past_run(each) for each in found]
+
+    def wait(self, awaitable: Awaitable[R]) -> R:
+        """From a synchronous `run` or tool: `ctx.wait(ctx.think("…"))`.
+
+        Raises:
+            RuntimeError: called from asynchronous code, which can `await`.
+        """
+        return wait_from_thread(self._run.loop, awaitable)
+
+    # --- fixed in their interface, not there yet ---
+
+    @property
+    def state(self) -> NoReturn:
+        """State of the conversation."""
+        raise NotImplementedYet("ctx.state (state of a conversation)")
+
+    @property
+    def resume(self) -> None:
+        """What was answered to the requests of an `Interrupt`; None: the run does not resume one."""
+        return None
+
+    async def ask(
+        self, prompt: str, schema: Mapping[str, Json] | None = None, timeout_s: float = 300.0
+    ) -> NoReturn:
+        """Ask the user and wait for the answer."""
+        del prompt, schema, timeout_s
+        raise NotImplementedYet("ctx.ask (asking the user during a run)")
+
+    async def run(self, agent: str, input: Json) -> NoReturn:
+        """Run another agent inside this run."""
+        del agent, input
+        raise NotImplementedYet("ctx.run (sub-agents)")
+
+
+class Interrupt(Exception):
+    """Ends the run with requests that the user's answers continue as the next run."""
+
+    def __init__(self, *requests: object) -> None:
+        super().__init__(*requests)
+        raise NotImplementedYet("Interrupt (ending a run with open requests)")
+
+
+def context_of(run: ActiveRun) -> RunContext:
+    """The run's context: the same object for everything in the run."""
+    if run.context is None:
+        run.context = RunContext(run)
+    return cast("RunContext", run.context)
+
+
+def bind_tools(context: RunContext, agent: object) -> None:
+    """Give the context the tools of the instance that runs in it."""
+    context._tools = ToolSet(context._run, bound_tools(agent))
+
+
+def _json(value: object, where: str) -> str:
+    try:
+        return dumps(value)
+    except NotJson as error:
+        raise TypeError(f"ctx.{where}: the data has no JSON form: {error}") from error

@@ -1,0 +1,59 @@
+"""A streamed message: text that the user reads while it is being written."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from factorychain._instance import events
+from factorychain._instance.active import ActiveRun
+
+
+class MessageStream:
+    """One message of the answer, from `async with ctx.message() as m`.
+
+    A run that returns exactly the text of one of its messages has that message named in its output, so
+    that clients do not show the text twice.
+    """
+
+    def __init__(self, run: ActiveRun) -> None:
+        self._run = run
+        self._pieces: list[str] = []
+        self.id = run.new_id("m")
+        """Unique in the run."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    @property
+    def text(self) -> str:
+        """Everything that was written so far."""
+        return "".join(self._pieces)
+
+    async def write(self, text: str) -> None:
+        """Append text as it is; nothing happens for an empty one. Long text becomes several events."""
+        run = self._run
+        for piece in run.pieces(text):
+            if piece:
+                event = events.message_delta(run.trace, self.id, piece)
+                await run.emit(events.MESSAGE_DELTA, event)
+                self._pieces.append(piece)
+                run.remember(self.id, piece)
+
+    say = write
+
+    async def think(self, text: str) -> None:
+        """Append to the model's reasoning that belongs to this message (`thinking_delta`)."""
+        run = self._run
+        for piece in run.pieces(text):
+            if piece:
+                event = events.thinking_delta(run.trace, self.id, piece)
+                await run.emit(events.THINKING_DELTA, event)

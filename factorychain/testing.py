@@ -1,0 +1,248 @@
+"""Run an agent without a chain, as in
+
+```python
+result = factorychain.testing.run(Researcher, "How do I open a file?", overrides={Library: FakeLibrary()})
+assert result.output == "…"
+assert [event.type for event in result.events][-1] == "agent_completed"
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import orjson
+from google.protobuf.timestamp_pb2 import Timestamp
+from pydantic import BaseModel
+
+from factorychain._core.event_json import event_object
+from factorychain._instance.active import ActiveRun
+from factorychain._instance.definition import define
+from factorychain._instance.ending import ending_event, started_event
+from factorychain._instance.injection import Injection
+from factorychain._instance.runner import run_agent
+from factorychain._instance.spec import OutcomeKind, RunSpec, SpanRecord
+from factorychain._instance.threads import on_event_loop
+from factorychain._instance.values import dumps
+from factorychain.agent import Agent
+from factorychain.errors import AgentDependencyMissing
+from factorychain.history import PastRun
+from factorychain.input import Input, Json, TextPart
+from factorychain.types.v1.event_pb2 import Event
+from factorychain.types.v1.run_pb2 import Run, RunState
+from factorychain.usage import Usage
+
+__all__ = ["RunEvent", "RunResult", "run", "run_async"]
+
+_TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+@dataclass(frozen=True, slots=True)
+class RunEvent:
+    """One event as clients get it."""
+
+    seq: int
+    type: str
+    data: dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run said and came to."""
+
+    events: list[RunEvent]
+    """From `agent_started` to the ending."""
+    output: Json
+    """What the agent returned, as clients get it; None unless it completed."""
+    usage: Usage
+    spans: list[SpanRecord] = field(default_factory=list)
+    """One for each tool call."""
+
+    @property
+    def ending(self) -> RunEvent:
+        return self.events[-1]
+
+    @property
+    def text(self) -> str:
+        """Everything that was streamed as message text."""
+        return "".join(str(each.data["text"]) for each in self.of_type("message_delta"))
+
+    def of_type(self, name: str) -> list[RunEvent]:
+        """The events of one type, in order."""
+        return [each for each in self.events if each.type == name]
+
+
+class _Recorder:
+    """A host that keeps everything."""
+
+    def __init__(self, history: Sequence[PastRun]) -> None:
+        self.events: list[bytes] = []
+        self.spans: list[SpanRecord] = []
+        self._history = [_record(each) for each in history]
+
+    async def emit(self, kind: int, event: bytes) -> None:
+        del kind
+        self.events.append(event)
+
+    def beat(self) -> None:
+        return None
+
+    def span(self, record: SpanRecord) -> None:
+        self.spans.append(record)
+
+    async def history(self, limit: int) -> Sequence[bytes]:
+        return self._history[-limit:]
+
+
+def run(
+    agent: type[Agent],
+    input: str | Input | Mapping[str, Json] | BaseModel = "",
+    *,
+    overrides: Mapping[type, object] | None = None,
+    history: Sequence[PastRun] = (),
+    metadata: Mapping[str, Json] | None = None,
+    user: str = "user",
+    tenant: str = "default",
+    thread: str = "t1",
+    timeout_s: float = 30.0,
+) -> RunResult:
+    """Run an agent and wait for its end; `run_async` does the same with `await`.
+
+    Args:
+        agent: the agent's class; it is made from its module's `providers`.
+        input: text, an `Input`, the JSON of one, or what the agent's own model describes.
+        overrides: things to use instead of what the providers make, by type.
+        history: earlier runs of the conversation.
+        metadata: what the start of the run carries.
+        user: who asks.
+        tenant: whose user that is.
+        thread: the conversation.
+        timeout_s: after this the run is cancelled, and ends so.
+
+    Raises:
+        AgentDependencyMissing: something that the constructor needs cannot be made.
+        InvalidField: the input is not what the agent takes.
+    """
+    call = run_async(
+        agent,
+        input,
+        overrides=overrides,
+        history=history,
+        metadata=metadata,
+        user=user,
+        tenant=tenant,
+        thread=thread,
+        timeout_s=timeout_s,
+    )
+    if not on_event_loop():
+        return asyncio.run(call)
+    # Inside of a running loop (an asynchronous test): a loop of its own in a thread of its own.
+    found: list[RunResult | BaseException] = []
+
+    def work() -> None:
+        try:
+            found.append(asyncio.run(call))
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            found.append(error)
+
+    thread_of_run = threading.Thread(target=work, name="factorychain.testing")
+    thread_of_run.start()
+    thread_of_run.join()
+    if isinstance(found[0], BaseException):
+        raise found[0]
+    return found[0]
+
+
+async def run_async(
+    agent: type[Agent],
+    input: str | Input | Mapping[str, Json] | BaseModel = "",
+    *,
+    overrides: Mapping[type, object] | None = None,
+    history: Sequence[PastRun] = (),
+    metadata: Mapping[str, Json] | None = None,
+    user: str = "user",
+    tenant: str = "default",
+    thread: str = "t1",
+    timeout_s: float = 30.0,
+) -> RunResult:
+    """As `run`."""
+    definition = define(agent)
+    spec = RunSpec(
+        tenant=tenant,
+        user=user,
+        thread=thread,
+        run="r" + "a" * 24,
+        agent=definition.name,
+        attempt=1,
+        input_json=_input_json(input),
+        metadata_json=dumps(dict(metadata or {})),
+        deadline_s=time.time() + timeout_s,
+        trace=_TRACE,
+    )
+    definition.argument(spec.input_json)
+    injection = Injection(sys.modules.get(agent.__module__), [definition], overrides)
+    await injection.start()
+    try:
+        missing = injection.missing[definition.name]
+        if missing:
+            raise AgentDependencyMissing(missing)
+        host = _Recorder(history)
+        host.events.append(started_event(spec))
+        active = ActiveRun(spec, host, asyncio.get_running_loop())
+        began = time.monotonic()
+        task = asyncio.create_task(run_agent(active, definition, injection))
+        await asyncio.wait([task], timeout=timeout_s)
+        task.cancel()
+        outcome = await task
+        host.events.append(ending_event(spec, outcome, time.monotonic() - began))
+    finally:
+        await injection.close()
+    output: Json = (
+        orjson.loads(outcome.output_json) if outcome.kind is OutcomeKind.COMPLETED else None
+    )
+    return RunResult(_read(host.events, spec.run), output, outcome.usage, host.spans)
+
+
+def _read(events: Sequence[bytes], run: str) -> list[RunEvent]:
+    found = []
+    for seq, each in enumerate(events, 1):
+        shown = orjson.loads(orjson.dumps(event_object(Event.FromString(each), seq, run)))
+        found.append(RunEvent(seq, shown["type"], shown["data"]))
+    return found
+
+
+def _input_json(given: str | Input | Mapping[str, Json] | BaseModel) -> str:
+    if isinstance(given, str):
+        return dumps({"text": given})
+    if isinstance(given, BaseModel):
+        return dumps({"data": given.model_dump(mode="json")})
+    if isinstance(given, Mapping):
+        return dumps(dict(given))
+    texts: list[Json] = [
+        {"type": "text", "text": each.text} for each in given.content if isinstance(each, TextPart)
+    ]
+    whole: dict[str, Json] = {"content": texts} if texts else {"text": given.text}
+    return dumps(whole | ({"data": given.data} if given.has_data else {}))
+
+
+def _record(past: PastRun) -> bytes:
+    run = Run(
+        run=past.run,
+        agent=past.agent,
+        state=RunState.Value(f"RUN_STATE_{past.state.upper()}"),
+        input_json=_input_json(past.input),
+        output_json="" if past.output is None else dumps(past.output),
+        metadata_json=dumps(past.metadata or {}),
+    )
+    run.error.reason = past.error
+    for field_name, at in (("created_at", past.created_at), ("ended_at", past.ended_at)):
+        if at is not None:
+            moment = Timestamp()
+            moment.FromDatetime(at)
+            getattr(run, field_name).CopyFrom(moment)
+    return run.SerializeToString()
