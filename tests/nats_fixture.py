@@ -1,0 +1,125 @@
+"""A real nats-server for tests: a free port, its own directory, stopped by its process id."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest_asyncio
+
+from factorychain._core.jetstream import JetStream
+from factorychain._core.nats_connection import NatsConnection, NatsEndpoint
+from factorychain._core.nats_permissions import bridge_user, engine_user, render_server_config
+from factorychain._core.nats_server import listening_url, server_binary
+
+ENGINE_PASSWORD = "engine-password-of-a-test"
+BRIDGE_PASSWORD = "bridge-password-of-a-test"
+START_TIMEOUT_S = 20
+
+
+@dataclass
+class NatsServer:
+    """One server process. `kill` and `start` again keep its port and its data."""
+
+    directory: Path
+    shards: int = 1
+    url: str = ""
+    port: int | None = None
+    process: asyncio.subprocess.Process | None = field(default=None, repr=False)
+
+    async def start(self) -> None:
+        config = self.directory / "nats.conf"
+        config.touch(mode=0o600)
+        config.write_text(
+            render_server_config(
+                port=self.port,
+                store_dir=self.directory / "js",
+                users=[
+                    engine_user(ENGINE_PASSWORD, self.shards),
+                    bridge_user(BRIDGE_PASSWORD, self.shards),
+                ],
+                ports_dir=self.directory,
+            )
+        )
+        with (self.directory / "nats.log").open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                str(server_binary()), "--config", str(config), stdout=log, stderr=log
+            )
+        async with asyncio.timeout(START_TIMEOUT_S):
+            while (url := listening_url(self.directory, self.process.pid)) is None:
+                assert self.process.returncode is None, (self.directory / "nats.log").read_text()
+                await asyncio.sleep(0.01)
+        self.url = url
+        self.port = int(url.rsplit(":", 1)[1])
+
+    async def stop(self, how: int = signal.SIGTERM) -> None:
+        process, self.process = self.process, None
+        if process is not None and process.returncode is None:
+            process.send_signal(how)
+            await process.wait()
+
+    async def kill(self) -> None:
+        await self.stop(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """The server keeps its connections and answers nothing."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def password_file(self, user: str) -> Path:
+        path = self.directory / f"{user}.password"
+        if not path.exists():
+            path.touch(mode=0o600)
+            path.write_text(ENGINE_PASSWORD if user == "engine" else BRIDGE_PASSWORD)
+        return path
+
+    def endpoint(self, user: str) -> NatsEndpoint:
+        return NatsEndpoint(self.url, user, self.password_file(user))
+
+    @asynccontextmanager
+    async def connected(self, user: str, *, timeout_s: float = 5.0) -> AsyncIterator[JetStream]:
+        connection = NatsConnection(self.endpoint(user), f"test-{user}", timeout_s=timeout_s)
+        await connection.start()
+        try:
+            yield JetStream(connection)
+        finally:
+            await connection.stop()
+
+
+@asynccontextmanager
+async def running_nats_server(directory: Path, shards: int = 1) -> AsyncIterator[NatsServer]:
+    server = NatsServer(directory, shards)
+    await server.start()
+    try:
+        yield server
+    finally:
+        await server.kill()
+
+
+@pytest_asyncio.fixture
+async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
+    directory = tmp_path / "nats"
+    directory.mkdir()
+    async with running_nats_server(directory) as server:
+        yield server
+
+
+@pytest_asyncio.fixture
+async def engine_js(nats_server: NatsServer) -> AsyncIterator[JetStream]:
+    async with nats_server.connected("engine") as js:
+        yield js
+
+
+@pytest_asyncio.fixture
+async def bridge_js(nats_server: NatsServer) -> AsyncIterator[JetStream]:
+    async with nats_server.connected("bridge") as js:
+        yield js
