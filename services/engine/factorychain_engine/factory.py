@@ -1,0 +1,136 @@
+"""The engine's factory: it makes places to run, and nobody holds one in another way.
+
+Invariant: a place is taken by one compare-and-set of the user's record, and is left through
+`ExecutionEngineFactory.place` or `.adopted`: freed when the run's ending is in its record or agents
+never took the run, handed to another engine in every other case. It is never just dropped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Final
+
+from factorychain._core.ids import Principal
+from factorychain._core.logging import get_logger
+from factorychain._core.stored import NatsUnavailable
+from factorychain._core.telemetry import record_creation
+from factorychain.types.v1.run_pb2 import Run
+from factorychain_engine.admission import NOTHING_USED, ActiveRun, Totals, UserRecord, release
+from factorychain_engine.endings import used_by
+from factorychain_engine.retry import retries
+from factorychain_engine.starts import Starts
+from factorychain_engine.users_store import UsersStore
+from factorychain_engine.validation import StartRequest
+
+_log = get_logger(__name__)
+
+HAND_OVER_S: Final = 2.0
+UNOWNED: Final = ""
+
+
+class Place:
+    """A place that is held, for one run."""
+
+    __slots__ = ("_done", "_used", "entry", "principal")
+
+    def __init__(self, principal: Principal, entry: ActiveRun) -> None:
+        self.principal = principal
+        self.entry = entry
+        self._done = False
+        self._used = NOTHING_USED
+
+    @property
+    def is_done(self) -> bool:
+        return self._done
+
+    @property
+    def used(self) -> Totals:
+        return self._used
+
+    def ended(self, run: Run) -> None:
+        """The run's ending is in the log and in its record: the place can be freed."""
+        self._done = True
+        self._used = used_by(run)
+
+    def refused(self) -> None:
+        """Agents never took the run: the place can be freed, and nothing remembers it."""
+        self._done = True
+
+
+class ExecutionEngineFactory:
+    """Makes places to run."""
+
+    def __init__(self, engine_id: str, starts: Starts, users: UsersStore) -> None:
+        self._engine_id = engine_id
+        self._starts = starts
+        self._users = users
+
+    @asynccontextmanager
+    async def place(self, start: StartRequest, trace: str) -> AsyncIterator[Place]:
+        """Hold a place for a start.
+
+        Raises:
+            AlreadyStarted: the same request was admitted before.
+            InvalidField: the same request id came with another body.
+            AgentNotFound, AgentDependencyMissing, RunNotFound: what it names is not there.
+            UserEngineLimit, ThreadBusy: there is no place.
+            ChainDegraded: storage or agents are away.
+        """
+        began_s = time.perf_counter()
+        entry = await self._starts.take(start, trace)
+        record_creation("execution_engine", time.perf_counter() - began_s)
+        async with self._held(Place(start.principal, entry)) as place:
+            yield place
+
+    @asynccontextmanager
+    async def adopted(self, principal: Principal, entry: ActiveRun) -> AsyncIterator[Place]:
+        """Hold the place of a run whose engine is gone; the record names this engine already."""
+        async with self._held(Place(principal, entry)) as place:
+            yield place
+
+    @asynccontextmanager
+    async def _held(self, place: Place) -> AsyncIterator[Place]:
+        try:
+            yield place
+        finally:
+            if place.is_done:
+                await self._free(place)
+            else:
+                await self._hand_over(place)
+
+    async def _free(self, place: Place) -> None:
+        async for _ in retries():
+            try:
+                await self._users.change(
+                    place.principal, lambda record: release(record, place.entry.run, place.used)
+                )
+            except NatsUnavailable as error:
+                _log.warning("place_not_freed_yet", run=place.entry.run, cause=error.what)
+            else:
+                return
+
+    async def _hand_over(self, place: Place) -> None:
+        """Leave the run to another engine. If that cannot be stored, the missing heartbeat tells."""
+
+        def unowned(record: UserRecord) -> UserRecord:
+            entry = record.find(place.entry.run)
+            return record if entry is None else _owned(record, entry, self._engine_id)
+
+        try:
+            async with asyncio.timeout(HAND_OVER_S):
+                await self._users.change(place.principal, unowned)
+        except (NatsUnavailable, TimeoutError):
+            _log.warning("run_not_handed_over", run=place.entry.run)
+
+
+def _owned(record: UserRecord, entry: ActiveRun, owner: str) -> UserRecord:
+    if entry.owner != owner:
+        return record
+    active = tuple(
+        replace(each, owner=UNOWNED) if each.run == entry.run else each for each in record.active
+    )
+    return replace(record, active=active)

@@ -1,0 +1,212 @@
+"""Admission: the limit, one run a thread, one place a run, over any interleaving of two engines."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from factorychain.errors import InvalidField
+from factorychain_engine.admission import (
+    ActiveRun,
+    Admitted,
+    AlreadyActive,
+    Busy,
+    Full,
+    Totals,
+    UserRecord,
+    accepted,
+    admit,
+    adopt,
+    fenced,
+    release,
+)
+
+LIMIT = 2
+EMPTY = UserRecord("acme", "ada")
+HASH = "0" * 32
+
+
+def entry(run: str, thread: str = "", *, owner: str = "e1", request_hash: str = HASH) -> ActiveRun:
+    return ActiveRun(
+        run=run,
+        thread=thread or f"t-{run}",
+        agent="researcher",
+        request_hash=request_hash,
+        owner=owner,
+        admitted_at_s=1.0,
+        deadline_s=301.0,
+        base=0,
+        base_seq=0,
+        base_epoch=1,
+    )
+
+
+def holding(*entries: ActiveRun) -> UserRecord:
+    return UserRecord("acme", "ada", active=entries)
+
+
+def test_a_free_place_is_taken() -> None:
+    decision = admit(EMPTY, entry("r1"), LIMIT)
+    assert isinstance(decision, Admitted)
+    assert decision.record.find("r1") == entry("r1")
+
+
+def test_a_user_at_the_limit_is_refused_and_told_by_whom() -> None:
+    decision = admit(holding(entry("r1"), entry("r2")), entry("r3"), LIMIT)
+    assert decision == Full((entry("r1"), entry("r2")))
+
+
+def test_a_busy_thread_is_named_before_the_limit() -> None:
+    decision = admit(holding(entry("r1", "t"), entry("r2")), entry("r3", "t"), LIMIT)
+    assert decision == Busy(entry("r1", "t"))
+
+
+def test_the_same_request_finds_its_run_even_at_the_limit() -> None:
+    decision = admit(holding(entry("r1"), entry("r2")), entry("r1", owner="e2"), LIMIT)
+    assert decision == AlreadyActive(entry("r1"))
+
+
+def test_the_same_request_id_with_another_body_is_refused() -> None:
+    with pytest.raises(InvalidField, match="request_id"):
+        admit(holding(entry("r1")), entry("r1", request_hash="1" * 32), LIMIT)
+
+
+def test_a_place_is_freed_and_counted_once() -> None:
+    used = Totals(runs=1, output_tokens=5)
+    once = release(holding(entry("r1"), entry("r2")), "r1", used)
+    assert [each.run for each in once.active] == ["r2"]
+    assert release(once, "r1", used) == once
+    assert once.totals == used
+
+
+def test_an_accepted_run_can_be_reached_from_every_engine() -> None:
+    record = accepted(holding(entry("r1"), entry("r2")), "r1", "10.0.0.1:7102", "boot")
+    found = record.find("r1")
+    assert found is not None
+    assert (found.agents_address, found.agents_boot) == ("10.0.0.1:7102", "boot")
+    assert record.find("r2") == entry("r2")
+
+
+def test_accepting_a_run_that_was_released_does_not_bring_it_back() -> None:
+    assert accepted(EMPTY, "r1", "10.0.0.1:7102", "boot") == EMPTY
+
+
+def test_only_runs_of_engines_that_are_gone_are_adopted() -> None:
+    record = holding(entry("r1", owner="gone"), entry("r2", owner="here"))
+    adopted = adopt(record, {"gone"}, "new")
+    assert [each.owner for each in adopted.active] == ["new", "here"]
+    assert adopt(adopted, {"gone"}, "new") is adopted
+
+
+def test_a_fence_changes_the_record_and_no_place() -> None:
+    record = holding(entry("r1"))
+    assert fenced(record) != record
+    assert fenced(record).active == record.active
+
+
+class TwoEngines(RuleBasedStateMachine):
+    """Two engines that read and write one record as they please, each with a stale view at times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.record = EMPTY
+        self.revision = 0
+        self.views: dict[str, tuple[UserRecord, int]] = {}
+        self.running: set[str] = set()  # runs that agents really execute
+        self.ended: set[str] = set()
+        self.settled = 0
+
+    @initialize()
+    def both_read(self) -> None:
+        self.views = {"e1": (self.record, 0), "e2": (self.record, 0)}
+
+    engines = st.sampled_from(["e1", "e2"])
+    numbers = st.integers(min_value=0, max_value=5)
+
+    def write(self, engine: str, wanted: UserRecord) -> bool:
+        seen, revision = self.views[engine]
+        if wanted == seen:
+            return False
+        if revision != self.revision:
+            self.views[engine] = (self.record, self.revision)
+            return False
+        self.revision += 1
+        self.record = wanted
+        self.views[engine] = (wanted, self.revision)
+        return True
+
+    @rule(engine=engines)
+    def reads(self, engine: str) -> None:
+        self.views[engine] = (self.record, self.revision)
+
+    @rule(engine=engines, number=numbers, thread=numbers)
+    def starts(self, engine: str, number: int, thread: int) -> None:
+        run = f"r{number}"
+        if run in self.ended:
+            return  # its record is there: the request finds that instead
+        view, _ = self.views[engine]
+        try:
+            decision = admit(view, entry(run, f"t{thread}", owner=engine), LIMIT)
+        except InvalidField:
+            return
+        if isinstance(decision, Admitted) and self.write(engine, decision.record):
+            assert run not in self.running
+            self.running.add(run)
+
+    @rule(engine=engines, number=numbers)
+    def interrupts_and_starts(self, engine: str, number: int) -> None:
+        """on_busy interrupt: the holder's ending first, then its release, then the start."""
+        view, _ = self.views[engine]
+        decision = admit(view, entry(f"r{number}", "t0", owner=engine), LIMIT)
+        if isinstance(decision, Busy) and decision.holder.run in self.running:
+            self.end(decision.holder.run)
+            self.write(engine, release(view, decision.holder.run, Totals(runs=1)))
+
+    @precondition(lambda self: self.running)
+    @rule(data=st.data())
+    def a_run_ends_in_the_log(self, data: st.DataObject) -> None:
+        self.end(data.draw(st.sampled_from(sorted(self.running))))
+
+    @rule(engine=engines, number=numbers)
+    def releases(self, engine: str, number: int) -> None:
+        run = f"r{number}"
+        if run in self.ended:
+            self.write(engine, release(self.views[engine][0], run, Totals(runs=1)))
+
+    @rule(engine=engines)
+    def adopts_the_other(self, engine: str) -> None:
+        gone = {"e1", "e2"} - {engine}
+        self.write(engine, adopt(self.views[engine][0], gone, engine))
+
+    @rule(engine=engines)
+    def fences(self, engine: str) -> None:
+        self.write(engine, fenced(self.views[engine][0]))
+
+    def end(self, run: str) -> None:
+        self.running.discard(run)
+        self.ended.add(run)
+
+    @invariant()
+    def never_more_than_the_limit(self) -> None:
+        assert len(self.running) <= LIMIT
+        assert len(self.record.active) <= LIMIT
+
+    @invariant()
+    def what_runs_has_a_place(self) -> None:
+        assert self.running <= {each.run for each in self.record.active}
+
+    @invariant()
+    def one_run_a_thread_and_one_place_a_run(self) -> None:
+        assert len({each.thread for each in self.record.active}) == len(self.record.active)
+        assert len({each.run for each in self.record.active}) == len(self.record.active)
+
+    @invariant()
+    def every_ended_run_counts_once(self) -> None:
+        waiting = sum(1 for each in self.record.active if each.run in self.ended)
+        assert self.record.totals.runs == len(self.ended) - waiting
+
+
+TwoEngines.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+test_two_engines_never_admit_a_third_run = TwoEngines.TestCase
