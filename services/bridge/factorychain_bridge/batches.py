@@ -1,0 +1,218 @@
+"""Messages of the log, built from what a run's writer holds.
+
+Invariants: a batch holds whole pieces, in order; neighbouring deltas are merged only within one message
+and one batch, so that a batch never depends on what was merged before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from factorychain._core.event_kinds import DELTAS, ENDINGS, ENGINE_LIFECYCLE
+from factorychain._core.execution_context import Scope, UserExecutionContext
+from factorychain.bridge.v1.log_pb2 import LogBatch
+from factorychain.types.v1.event_pb2 import Event
+
+MERGED_MAX_CHARS: Final = 16 * 1024
+"""No delta is added to a merged one that has this much text."""
+HEADER_BYTES: Final = 1024
+"""More than the fields around the events of a batch take."""
+
+_FRAME_BYTES: Final = 6  # tag and length of one event
+_EVENTS_TAG: Final = LogBatch.EVENTS_FIELD_NUMBER << 3 | 2
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The end of a thread's log, as far as a writer knows."""
+
+    stream_seq: int
+    """0: the log is empty."""
+    seq: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What came in one piece. No events: it was rejected and waits for those before it."""
+
+    run_seq: int
+    events: tuple[Event, ...] = ()
+    parts: tuple[bytes, ...] = ()
+    """The events, serialized."""
+    size: int = 0
+
+    @property
+    def ends(self) -> bool:
+        return bool(self.events) and self.events[-1].WhichOneof("event") in ENDINGS
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """One append to be made now."""
+
+    payload: bytes
+    expected: int
+    """Stream sequence that the thread's last message must have; 0: there must be none."""
+    seq: int
+    """The thread's last seq once it is stored."""
+    epoch: int
+    entries: int
+    """How many entries are in it."""
+    last_run_seq: int
+    begins: bool
+    """Whether it begins with the first event of an attempt."""
+    ends: bool
+    trace: str
+    """`traceparent` of its last event."""
+
+
+class Unfit(Exception):
+    """A piece that the log does not take."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+def read_entry(
+    context: UserExecutionContext, run_seq: int, parts: Sequence[bytes], max_bytes: int
+) -> Entry:
+    """The piece as it will be stored.
+
+    Raises:
+        Unfit: It cannot be read, is too large, or is not for this token to say.
+    """
+    try:
+        events = tuple(Event.FromString(part) for part in parts)
+    except DecodeError:
+        raise Unfit("EVENT_UNREADABLE", "the bytes are no factorychain.types.v1.Event") from None
+    _check_kinds(context, run_seq, [event.WhichOneof("event") for event in events])
+    kept = tuple(_bare(event, part) for event, part in zip(events, parts, strict=True))
+    size = sum(len(part) + _FRAME_BYTES for part in kept)
+    if size > max_bytes - HEADER_BYTES:
+        raise Unfit("EVENT_TOO_LARGE", f"{size} bytes; the log takes {max_bytes - HEADER_BYTES}")
+    return Entry(run_seq, events, kept, size)
+
+
+def _check_kinds(context: UserExecutionContext, run_seq: int, kinds: Sequence[str | None]) -> None:
+    if None in kinds:
+        raise Unfit("EVENT_UNREADABLE", "the event says nothing that this version knows")
+    if context.scope is Scope.LIFECYCLE:
+        if run_seq or not ENGINE_LIFECYCLE.issuperset(kinds):
+            raise Unfit("NOT_ALLOWED", "a lifecycle token queues or settles a run, with run_seq 0")
+    elif not run_seq or "run_queued" in kinds:
+        raise Unfit("NOT_ALLOWED", "a run's own events carry a run_seq and never queue it")
+    if not ENDINGS.isdisjoint(kinds[:-1]):
+        raise Unfit("AFTER_ENDING", "nothing can follow the run's ending")
+
+
+def _bare(event: Event, part: bytes) -> bytes:
+    # Delivery numbers events from the batch around them; numbers of the sender's own would mislead.
+    if not event.seq and not event.run:
+        return part
+    event.ClearField("seq")
+    event.ClearField("run")
+    return event.SerializeToString()
+
+
+def first_entries(pending: Iterable[Entry], max_bytes: int) -> list[Entry]:
+    """The entries of the next batch: as many as fit, at least one."""
+    found: list[Entry] = []
+    room = max_bytes - HEADER_BYTES
+    for entry in pending:
+        room -= entry.size
+        # A rejected entry ends the batch: it is acknowledged after those before it.
+        if not entry.events or (found and room < 0):
+            break
+        found.append(entry)
+    return found
+
+
+def build(context: UserExecutionContext, position: Position, entries: Sequence[Entry]) -> Append:
+    """The append that adds `entries` after `position`."""
+    last = entries[-1]
+    events = _merged(entries)
+    header = LogBatch(
+        tenant=context.principal.tenant,
+        user=context.principal.user,
+        thread=context.thread,
+        run=context.run,
+        attempt=context.attempt,
+        first_run_seq=entries[0].run_seq,
+        last_run_seq=last.run_seq,
+        epoch=position.epoch,
+        first_seq=position.seq + 1,
+        ends=last.ends,
+    )
+    return Append(
+        payload=header.SerializeToString() + b"".join(map(_framed, events)),
+        expected=position.stream_seq,
+        seq=position.seq + len(events),
+        epoch=position.epoch,
+        entries=len(entries),
+        last_run_seq=last.run_seq,
+        begins=entries[0].events[0].WhichOneof("event") == "agent_started",
+        ends=last.ends,
+        trace=last.events[-1].trace,
+    )
+
+
+def _framed(part: bytes) -> bytes:
+    """An event as one entry of `LogBatch.events` in protobuf's wire format: it need not be parsed,
+    copied into the batch and serialized again.
+    """
+    size = len(part)
+    head = bytearray((_EVENTS_TAG,))
+    while size > 0x7F:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return bytes(head) + part
+
+
+# --- merging -----------------------------------------------------------------------------------
+
+
+def _merged(entries: Iterable[Entry]) -> list[bytes]:
+    found: list[bytes] = []
+    same: list[tuple[Event, bytes]] = []  # neighbouring deltas of one message
+    chars = 0
+    for entry in entries:
+        for event, part in zip(entry.events, entry.parts, strict=True):
+            if not same or chars >= MERGED_MAX_CHARS or not _continues(same[-1][0], event):
+                _flush(same, found)
+                same, chars = [], 0
+            same.append((event, part))
+            chars += len(_text(event))
+    _flush(same, found)
+    return found
+
+
+def _flush(same: Sequence[tuple[Event, bytes]], into: list[bytes]) -> None:
+    if len(same) < 2:
+        into += [part for _, part in same]
+        return
+    # The first one's time and trace stay; the entry itself is not touched, it may be batched again.
+    merged = Event.FromString(same[0][1])
+    delta = getattr(merged, merged.WhichOneof("event") or "")
+    delta.text = "".join(_text(event) for event, _ in same)
+    into.append(merged.SerializeToString())
+
+
+def _continues(before: Event, event: Event) -> bool:
+    kind = event.WhichOneof("event")
+    if kind not in DELTAS or kind != before.WhichOneof("event") or before.path != event.path:
+        return False
+    same: bool = getattr(before, kind).message == getattr(event, kind).message
+    return same
+
+
+def _text(event: Event) -> str:
+    kind = event.WhichOneof("event")
+    return str(getattr(event, kind).text) if kind in DELTAS else ""
