@@ -1,0 +1,181 @@
+"""The processes of a chain on one machine: NATS and the four layers, each with what it may know.
+
+Invariant: a process is given the secrets that its layer needs and no other: only the engine the signing
+key, only engine and bridge NATS credentials.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from factorychain._core.nats_permissions import bridge_user, engine_user, render_server_config
+from factorychain._core.nats_server import server_binary
+from factorychain._core.settings import PREFIX, NatsSettings
+from factorychain.local.datadir import DataDir
+from factorychain.local.ports import free_ports
+from factorychain.local.process import ProcessSpec
+from factorychain.local.secrets import SecretFile
+from factorychain.local.state import ChainState
+
+LAYERS = ("emitter", "bridge", "agents", "engine")
+_HOST = "127.0.0.1"
+# Variables with which an operator says that users come from elsewhere.
+_IDENTITY_PROVIDER = ("USER_JWKS_URL", "USER_JWKS_FILE", "USER_SECRET_FILE")
+
+
+@dataclass(frozen=True, slots=True)
+class ChainOptions:
+    """What was asked for on the command line."""
+
+    edge_port: int = 8080
+    agents: Sequence[str] = ()
+    docs: Path | None = None
+    isolation: str = "task"
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ChainPlan:
+    """Every process to start, in order, and where each will be."""
+
+    processes: list[ProcessSpec]
+    state: ChainState
+    secrets: list[SecretFile]
+
+    def close(self) -> None:
+        """Forgets the secrets."""
+        for secret in self.secrets:
+            secret.close()
+
+
+def plan_chain(options: ChainOptions, data: DataDir) -> ChainPlan:
+    """Chooses ports, writes the NATS configuration, and says how each process is started.
+
+    Raises:
+        NoFreePort: if the machine has too few free ports.
+        FileNotFoundError: if no nats-server is installed.
+    """
+    nats_port, *layer_ports, edge_port = free_ports(2 + len(LAYERS))
+    ports = dict(zip(LAYERS, layer_ports, strict=True))
+    edge = f"{_HOST}:{options.edge_port or edge_port}"
+    addresses = {layer: f"{_HOST}:{port}" for layer, port in ports.items()}
+    state = ChainState(
+        edge=f"http://{edge}",
+        engine=addresses["engine"],
+        agents=addresses["agents"],
+        emitter=addresses["emitter"],
+        bridge=addresses["bridge"],
+        nats=f"nats://{_HOST}:{nats_port}",
+    )
+    secrets = _Secrets(data)
+    common = _common_environment(options, data, state)
+    processes = [_nats(data, nats_port)]
+    for layer in LAYERS:
+        env = common | {f"{PREFIX}LISTEN": addresses[layer]} | secrets.environment(layer)
+        if layer == "bridge":
+            env[f"{PREFIX}EDGE_LISTEN"] = edge
+        if layer == "agents":
+            env |= _agents_environment(options)
+        processes.append(
+            ProcessSpec(
+                layer,
+                [sys.executable, "-P", "-m", f"factorychain_{layer}"],
+                env,
+                inherit=secrets.descriptors(layer),
+            )
+        )
+    return ChainPlan(processes, state, secrets.files)
+
+
+def _nats(data: DataDir, port: int) -> ProcessSpec:
+    shards = NatsSettings().log_shards
+    config = render_server_config(
+        port=port,
+        store_dir=data.nats_store,
+        users=[
+            engine_user(data.nats_password("engine"), shards),
+            bridge_user(data.nats_password("bridge"), shards),
+        ],
+    )
+    data.write_private(data.nats_config, config.encode())
+    command = [str(server_binary()), "--config", str(data.nats_config)]
+    return ProcessSpec("nats", command, dict(os.environ), log_path=str(data.nats_log))
+
+
+class _Secrets:
+    """The secrets of the data directory as descriptors, and which layer gets which."""
+
+    def __init__(self, data: DataDir) -> None:
+        self._of: dict[str, list[tuple[str, SecretFile]]] = {layer: [] for layer in LAYERS}
+        self.files: list[SecretFile] = []
+        self._give("TXN_KEY_FILE", data.txn_key, "engine")
+        for layer in ("engine", "bridge"):
+            self._give("NATS_PASSWORD_FILE", data.nats_password(layer).encode(), layer)
+        if not external_identity_provider():
+            self._give("USER_SECRET_FILE", data.user_secret, "engine", "bridge")
+
+    def _give(self, variable: str, content: bytes, *layers: str) -> None:
+        secret = SecretFile(variable.lower(), content)
+        self.files.append(secret)
+        for layer in layers:
+            self._of[layer].append((f"{PREFIX}{variable}", secret))
+
+    def environment(self, layer: str) -> dict[str, str]:
+        paths = {variable: secret.path for variable, secret in self._of[layer]}
+        return paths | ({f"{PREFIX}NATS_USER": layer} if layer in ("engine", "bridge") else {})
+
+    def descriptors(self, layer: str) -> list[int]:
+        return [secret.fd for _, secret in self._of[layer]]
+
+
+def external_identity_provider(env: Mapping[str, str] = os.environ) -> bool:
+    """Whether the operator's own identity provider issues the users' tokens."""
+    return any(env.get(f"{PREFIX}{name}") for name in _IDENTITY_PROVIDER)
+
+
+def _common_environment(options: ChainOptions, data: DataDir, state: ChainState) -> dict[str, str]:
+    env = dict(os.environ) | dict(options.env)
+    env.setdefault(f"{PREFIX}MODE", "production" if external_identity_provider() else "development")
+    env.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    env |= {
+        f"{PREFIX}DATA_DIR": str(data.path),
+        f"{PREFIX}NATS_URL": state.nats,
+        f"{PREFIX}TXN_JWKS_FILE": str(data.txn_jwks_file),
+    }
+    for layer in LAYERS:
+        env[f"{PREFIX}{layer.upper()}_ADDRESS"] = getattr(state, layer)
+    search = _uninstalled_paths()
+    if search:
+        env["PYTHONPATH"] = os.pathsep.join([*search, *filter(None, [env.get("PYTHONPATH")])])
+    return env
+
+
+def _agents_environment(options: ChainOptions) -> dict[str, str]:
+    env: dict[str, str] = {}
+    if options.agents:
+        env[f"{PREFIX}AGENT_MODULES"] = ",".join(options.agents)
+    if options.docs is not None:
+        env[f"{PREFIX}DOCS_DIR"] = str(options.docs.resolve())
+    return env
+
+
+def _uninstalled_paths() -> list[str]:
+    """Where the packages are when they run from a checkout that is not installed."""
+    import importlib.util
+
+    if importlib.util.find_spec("factorychain_engine") is not None:
+        return [path for path in sys.path if _holds_a_layer(Path(path))]
+    root = Path(__file__).resolve().parents[2]
+    return [str(root), *(str(root / "services" / layer) for layer in sorted(LAYERS))]
+
+
+def _holds_a_layer(path: Path) -> bool:
+    return (
+        path.is_absolute()
+        and any((path / f"factorychain_{each}").is_dir() for each in LAYERS)
+        and (path.name in LAYERS)
+    )

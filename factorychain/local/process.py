@@ -1,0 +1,184 @@
+"""One supervised child process.
+
+Invariant: a child never outlives its supervisor (the kernel signals it when the supervisor dies), and one
+that dies is started again with a growing delay that is reset only after it has stayed up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_FIRST_DELAY_S = 0.2
+_MAX_DELAY_S = 5.0
+_HEALTHY_AFTER_S = 20.0
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """What to start: the layer's name, its command, its whole environment, descriptors that it inherits."""
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str]
+    inherit: Sequence[int] = ()
+    log_path: str | None = None
+
+
+@dataclass(slots=True)
+class Restarts:
+    """When to start a process again: at once after a long life, later and later after short ones."""
+
+    delay_s: float = _FIRST_DELAY_S
+    count: int = 0
+    started_at: float = field(default_factory=time.monotonic)
+
+    def started(self, now: float) -> None:
+        """Notes a start."""
+        self.started_at = now
+
+    def next_delay_s(self, now: float) -> float:
+        """How long to wait before the next start, in seconds."""
+        if now - self.started_at >= _HEALTHY_AFTER_S:
+            self.delay_s = _FIRST_DELAY_S
+        delay, self.delay_s = self.delay_s, min(_MAX_DELAY_S, self.delay_s * 2)
+        self.count += 1
+        return delay
+
+
+def _die_with_parent() -> None:
+    # Runs between fork and exec. nats-server does not ask for this itself.
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class ChildProcess:
+    """Starts a process, starts it again when it dies, stops it for good on `stop`."""
+
+    def __init__(self, spec: ProcessSpec, on_change: Callable[[ChildProcess, str], None]) -> None:
+        """`on_change(child, what)` is told of `started`, `exited <status>`; it must not block."""
+        self.spec = spec
+        self.restarts = Restarts()
+        self.exit_status: int | None = None
+        self._on_change = on_change
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = asyncio.Event()
+        self._restart_now = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The pid of the running process, None while there is none."""
+        return self._process.pid if self._process is not None else None
+
+    def start(self) -> None:
+        """Starts the process and watches it from now on.
+
+        Raises:
+            OSError: if the command cannot be executed at all.
+        """
+        self._spawn()
+        self._task = asyncio.create_task(self._watch(), name=f"watch-{self.spec.name}")
+
+    async def stop(self, grace_s: float) -> None:
+        """SIGTERM, then SIGKILL after the grace; returns when the process is reaped."""
+        self._stopping.set()
+        self._signal(signal.SIGTERM)
+        if self._task is None:
+            return
+        try:
+            async with asyncio.timeout(grace_s):
+                await asyncio.shield(self._task)
+        except TimeoutError:
+            self._signal(signal.SIGKILL)
+            await self._task
+
+    def restart(self) -> None:
+        """Asks the process to end; it is started again at once."""
+        self._restart_now.set()
+        self._signal(signal.SIGTERM)
+
+    def _spawn(self) -> None:
+        log = Path(self.spec.log_path).open("ab") if self.spec.log_path else None  # noqa: SIM115
+        try:
+            # A session of its own: ^C in the terminal reaches the supervisor only, which stops in order.
+            self._process = subprocess.Popen(
+                list(self.spec.command),
+                env=dict(self.spec.env),
+                pass_fds=tuple(self.spec.inherit),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - the supervisor has one thread
+            )
+        finally:
+            if log is not None:
+                log.close()
+        self.restarts.started(time.monotonic())
+        self._on_change(self, "started")
+
+    async def _watch(self) -> None:
+        while True:
+            self.exit_status = await self._exited()
+            self._process = None
+            self._on_change(self, f"exited {describe_exit(self.exit_status)}")
+            if not await self._pause():
+                return
+            self._spawn()
+
+    async def _pause(self) -> bool:
+        """Waits before a restart; False when there is none."""
+        if self._stopping.is_set():
+            return False
+        if self._restart_now.is_set():
+            self._restart_now.clear()
+            return True
+        delay_s = self.restarts.next_delay_s(time.monotonic())
+        try:
+            async with asyncio.timeout(delay_s):
+                await self._stopping.wait()
+            return False
+        except TimeoutError:
+            return True
+
+    async def _exited(self) -> int:
+        process = self._process
+        assert process is not None
+        loop = asyncio.get_running_loop()
+        exited: asyncio.Future[None] = loop.create_future()
+        pidfd = os.pidfd_open(process.pid)
+
+        def readable() -> None:
+            if not exited.done():
+                exited.set_result(None)
+
+        loop.add_reader(pidfd, readable)
+        try:
+            await exited
+        finally:
+            loop.remove_reader(pidfd)
+            os.close(pidfd)
+        return process.wait()
+
+    def _signal(self, number: int) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+
+def describe_exit(status: int) -> str:
+    """An exit status in words: `with status 1`, `by SIGKILL`."""
+    if status >= 0:
+        return f"with status {status}"
+    try:
+        return f"by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"by signal {-status}"

@@ -1,0 +1,167 @@
+"""Starts the chain, keeps it running, stops it in order.
+
+Invariants: NATS listens before a layer starts; a process that dies is started again on the same ports;
+what ends the supervisor ends every process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import time
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from factorychain.local.chain import ChainPlan
+from factorychain.local.datadir import DataDir
+from factorychain.local.process import ChildProcess
+from factorychain.local.readiness import chain_ready, nats_listens, wait_ready
+from factorychain.local.state import ChainState
+
+_START_S = 60.0
+_STOP_GRACE_S = 15.0
+_POLL_S = 0.05
+# A process that dies this often before the chain first served will not come up by itself.
+_HOPELESS_RESTARTS = 3
+
+
+class ChainDidNotStart(Exception):
+    """Some process could not be brought up; the message says which and why."""
+
+
+class Supervisor:
+    """The running chain of one plan."""
+
+    def __init__(
+        self,
+        plan: ChainPlan,
+        data: DataDir,
+        *,
+        ready_file: Path | None,
+        report: Callable[[str, str], None],
+    ) -> None:
+        """`report(name, what)` is told of every start and exit of a process."""
+        self._plan = plan
+        self._data = data
+        self._ready_file = ready_file
+        self._report = report
+        self._children: dict[str, ChildProcess] = {}
+        self._hopeless: asyncio.Future[str] | None = None
+        self._ready = False
+
+    @property
+    def state(self) -> ChainState:
+        """Where everything is now."""
+        return self._plan.state
+
+    async def start(self) -> None:
+        """Returns when everything serves.
+
+        Raises:
+            ChainDidNotStart: if something does not come up.
+        """
+        self._hopeless = asyncio.get_running_loop().create_future()
+        nats, *layers = self._plan.processes
+        self._start_child(nats.name)
+        await self._until(self._nats_up(), "nats did not start to listen")
+        for spec in layers:
+            self._start_child(spec.name)
+        await self._until(wait_ready(self.state), "the chain did not become ready")
+        self._ready = True
+        self._write_state()
+
+    def restart(self, name: str) -> None:
+        """Stops one process; it is started again at once."""
+        self._children[name].restart()
+
+    async def stop(self) -> None:
+        """Stops the layers against the direction of a request's way, NATS last."""
+        order = ["engine", "agents", "emitter", "bridge", "nats"]
+        for name in order:
+            child = self._children.get(name)
+            if child is not None:
+                await child.stop(_STOP_GRACE_S)
+        if self._ready_file is not None:
+            self._ready_file.unlink(missing_ok=True)
+        self._plan.close()
+
+    def _start_child(self, name: str) -> None:
+        spec = next(each for each in self._plan.processes if each.name == name)
+        child = self._children[name] = ChildProcess(spec, self._changed)
+        child.start()
+
+    def _changed(self, child: ChildProcess, what: str) -> None:
+        name = child.spec.name
+        self.state.pids[name] = [child.pid] if child.pid is not None else []
+        self._report(name, what)
+        if self._ready:
+            self._write_state()
+        elif (
+            child.restarts.count >= _HOPELESS_RESTARTS
+            and self._hopeless
+            and not self._hopeless.done()
+        ):
+            self._hopeless.set_result(f"{name} does not start: it {what}")
+
+    def _write_state(self) -> None:
+        self.state.write(self._data.state_file)
+        if self._ready_file is not None:
+            self.state.write(self._ready_file)
+
+    async def _nats_up(self) -> None:
+        while not await nats_listens(self.state.nats):  # noqa: ASYNC110 - another process
+            await asyncio.sleep(_POLL_S)
+
+    async def _until(self, ready: Coroutine[None, None, None], problem: str) -> None:
+        assert self._hopeless is not None
+        waiting = asyncio.create_task(ready)
+        either: set[asyncio.Future[Any]] = {waiting, self._hopeless}
+        try:
+            await asyncio.wait(either, timeout=_START_S, return_when=asyncio.FIRST_COMPLETED)
+            if self._hopeless.done():
+                raise ChainDidNotStart(self._hopeless.result())
+            if not waiting.done():
+                raise ChainDidNotStart(f"{problem} in {_START_S:.0f} s{await self._missing()}")
+            waiting.result()
+        finally:
+            waiting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await waiting
+
+    async def _missing(self) -> str:
+        serving = await chain_ready(self.state)
+        missing = [name for name, serves in serving.items() if not serves]
+        return f" (not serving: {', '.join(missing)})" if missing else ""
+
+
+class SourceWatcher:
+    """Tells when a Python file below the current directory changed (for `up --reload`)."""
+
+    def __init__(
+        self, root: Path, changed: Callable[[Path], None], interval_s: float = 0.7
+    ) -> None:
+        self._root = root
+        self._changed = changed
+        self._interval_s = interval_s
+
+    async def run(self) -> None:
+        """Looks until it is cancelled."""
+        since = time.time()
+        while True:
+            await asyncio.sleep(self._interval_s)
+            newest = await asyncio.to_thread(self._newest_after, since)
+            if newest is not None:
+                since = time.time()
+                self._changed(newest)
+
+    def _newest_after(self, since: float) -> Path | None:
+        for folder, names, files in os.walk(self._root):
+            names[:] = [name for name in names if not name.startswith((".", "__"))]
+            for name in files:
+                path = Path(folder) / name
+                with contextlib.suppress(OSError):
+                    if name.endswith(".py") and path.stat().st_mtime > since:
+                        return path
+        return None
