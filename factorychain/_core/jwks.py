@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import aiohttp
 import orjson
@@ -60,6 +60,12 @@ class KeySet:
         if kid is None:
             return next(iter(self.keys.values())) if len(self.keys) == 1 else None
         return self.keys.get(kid)
+
+
+class KeySource(Protocol):
+    """Where the keys that are in force come from, at once."""
+
+    def current(self) -> KeySet: ...
 
 
 def parse_jwks(document: bytes) -> KeySet:

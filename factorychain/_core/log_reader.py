@@ -49,7 +49,7 @@ class EndingFound:
 async def ensure_event_log(
     js: JetStream, shards: int, *, max_age_s: float, max_bytes: int = -1, replicas: int = 1
 ) -> None:
-    """Create the streams of the log. `max_bytes` is for the whole log; -1 has no bound.
+    """Create the streams of the log. `max_bytes` is for each shard; -1 has no bound.
 
     Raises:
         StorageRefused: the log exists with another number of shards; its threads would not be found.
@@ -61,7 +61,7 @@ async def ensure_event_log(
                 name=log_stream(shard),
                 subjects=[f"ev.{shard}.>"],
                 max_age_s=max_age_s,
-                max_bytes=max_bytes if max_bytes < 0 else max_bytes // shards,
+                max_bytes=max_bytes,
                 replicas=replicas,
                 republish=(f"ev.{shard}.>", f"live.{shard}.>"),
                 metadata={_SHARDS: str(shards)},

@@ -88,7 +88,7 @@ class Subscription:
 
 
 class NatsConnection:
-    """One connection of a service; a component. Live traffic and requests take separate ones."""
+    """One connection of a service; a component (`factorychain._core.component`). Live traffic and requests take separate ones."""
 
     def __init__(
         self,
@@ -315,6 +315,7 @@ class NatsConnection:
         text = f"{type(error).__name__}: {error}"
         if "authorization violation" in text.lower() and self._refusal and not self._refusal.done():
             self._refusal.set_result(None)
+        self.requests.refuse(text)
         now = time.monotonic()
         if now - self._logged.get(text, -_REPEAT_LOG_S) >= _REPEAT_LOG_S:
             self._logged = {text: now} if len(self._logged) > 100 else {**self._logged, text: now}

@@ -8,6 +8,7 @@ finds nothing.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping
 from itertools import count
 
@@ -15,19 +16,21 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from factorychain._core.stored import NatsUnavailable
+from factorychain._core.stored import NatsUnavailable, StorageRefused
 
 _NO_RESPONDERS = "503"
+_VIOLATION = re.compile(r'violation for publish to "([^"]+)"', re.IGNORECASE)
 
 
 class _Pending:
     """One request on its way."""
 
-    __slots__ = ("future", "is_last", "replies", "timer")
+    __slots__ = ("future", "is_last", "replies", "subject", "timer")
 
     def __init__(
-        self, future: asyncio.Future[list[Msg]], is_last: Callable[[Msg], bool] | None
+        self, subject: str, future: asyncio.Future[list[Msg]], is_last: Callable[[Msg], bool] | None
     ) -> None:
+        self.subject = subject
         self.future = future
         self.is_last = is_last
         self.replies: list[Msg] = []
@@ -63,6 +66,16 @@ class Requests:
         for number in list(self._pending):
             self._fail(number, what)
 
+    def refuse(self, violation: str) -> None:
+        """The server reported a permission violation: the request that it names gets no reply."""
+        named = _VIOLATION.search(violation)
+        for pending in self._pending.values():
+            # The client has turned the server's message into small letters.
+            if named and pending.subject.lower() == named[1].lower() and not pending.future.done():
+                pending.future.set_exception(
+                    StorageRefused(pending.subject, 0, "this service's NATS user may not do that")
+                )
+
     async def one(
         self, subject: str, payload: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Msg:
@@ -70,6 +83,7 @@ class Requests:
 
         Raises:
             NatsUnavailable: not connected, no responder, or no reply in time.
+            StorageRefused: this user may not send it.
         """
         replies = await self._send(subject, payload, headers, None)
         return replies[0]
@@ -94,7 +108,7 @@ class Requests:
             raise NatsUnavailable(f"{subject}: not connected", sent=False)
         loop = asyncio.get_running_loop()
         number = str(next(self._numbers))
-        pending = self._pending[number] = _Pending(loop.create_future(), is_last)
+        pending = self._pending[number] = _Pending(subject, loop.create_future(), is_last)
         try:
             await _publish(client, subject, payload, self._prefix + number, headers)
             pending.timer = loop.call_later(

@@ -18,7 +18,7 @@ from factorychain._core import claims as check
 from factorychain._core import jws
 from factorychain._core.execution_context import Scope, UserExecutionContext
 from factorychain._core.ids import Principal, parse_run_id, parse_thread_id
-from factorychain._core.jwks import JwksFile, KeySet
+from factorychain._core.jwks import JwksFile, KeySet, KeySource
 from factorychain._core.keys import KeyUnusable, TxnKey
 from factorychain._core.token_cache import TokenCache
 from factorychain.errors import InvalidField, TokenExpired, TokenInvalid
@@ -155,7 +155,7 @@ class TxnVerifier:
     """Verifies transaction tokens, each once."""
 
     def __init__(
-        self, jwks: JwksFile, trust_domain: str, clock: Callable[[], float] = time.time
+        self, jwks: KeySource, trust_domain: str, clock: Callable[[], float] = time.time
     ) -> None:
         self._jwks = jwks
         self._trust_domain = trust_domain

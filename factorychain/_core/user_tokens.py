@@ -8,7 +8,7 @@ token, an id token for somebody else) is refused however well it is signed.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
@@ -19,7 +19,7 @@ from jwt.exceptions import PyJWTError
 
 from factorychain._core import claims as check
 from factorychain._core.ids import DEFAULT_TENANT, Principal
-from factorychain._core.jwks import JwksFile, JwksUrl, KeySet
+from factorychain._core.jwks import JwksFile, JwksUrl, KeySet, KeySource
 from factorychain._core.keys import KeyUnusable, read_secret
 from factorychain._core.token_cache import TokenCache
 from factorychain.errors import TokenInvalid
@@ -76,7 +76,7 @@ class UserVerifier:
         tenant_claim: str = "tenant",
         leeway_s: float = 0,
         secret: bytes | None = None,
-        jwks: JwksFile | JwksUrl | None = None,
+        jwks: KeySource | JwksUrl | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         if secret is None and jwks is None:
@@ -104,7 +104,7 @@ class UserVerifier:
         Raises:
             KeyUnusable: they cannot be used.
         """
-        jwks: JwksFile | JwksUrl | None = None
+        jwks: KeySource | JwksUrl | None = None
         if settings.user_jwks_url:
             jwks = JwksUrl(str(settings.user_jwks_url))
         elif settings.user_jwks_file:
@@ -168,18 +168,14 @@ class UserVerifier:
 
     async def _keys(self, kid: str | None) -> KeySet:
         assert self._jwks is not None
-        return (
-            self._jwks.current()
-            if isinstance(self._jwks, JwksFile)
-            else await self._jwks.with_key(kid)
-        )
+        if isinstance(self._jwks, JwksUrl):
+            return await self._jwks.with_key(kid)
+        return self._jwks.current()
 
-    def _generation(self) -> Hashable:
-        return (
-            self._jwks.current()
-            if isinstance(self._jwks, JwksFile)
-            else self._jwks and self._jwks.cached
-        )
+    def _generation(self) -> KeySet | None:
+        if self._jwks is None:
+            return None
+        return self._jwks.cached if isinstance(self._jwks, JwksUrl) else self._jwks.current()
 
     def _user(self, claims: dict[str, Any]) -> VerifiedUser:
         check.require_audience(claims, self._audience)

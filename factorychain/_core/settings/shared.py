@@ -164,7 +164,9 @@ class UserTokenSettings(_Base):
         "", description="Exact iss that tokens must have; empty means any issuer with the key"
     )
     user_audience: str = Field(
-        "factorychain", min_length=1, description="aud that tokens must have"
+        "factorychain-api",
+        min_length=1,
+        description="aud that tokens must have; never the trust domain",
     )
     tenant_claim: str = Field("tenant", min_length=1, description="Claim that holds the tenant")
     user_token_leeway_s: float = Field(
