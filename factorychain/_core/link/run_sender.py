@@ -199,6 +199,8 @@ class RunSender:
             entry = self._unsent[0]
             if not fits(entry.cost, self._in_flight, self._window):
                 break
+            if spent and spent + entry.cost > budget:
+                break
             self._sent.append(self._unsent.popleft())
             self._in_flight += entry.cost
             spent += _put(entry, taken)

@@ -81,12 +81,12 @@ class LinkSender:
             run = self._ready.popleft()
             run.queued = False
             if run.sendable:
-                spent += self._take_turn(run, frames)
+                spent += self._take_turn(run, frames, min(TURN_BYTES, MESSAGE_BYTES - spent))
         return frames
 
-    def _take_turn(self, run: RunSender, frames: list[RunFrame]) -> int:
+    def _take_turn(self, run: RunSender, frames: list[RunFrame], budget: int) -> int:
         before = run.channel
-        some, cost = run.frames(self._next_channel, TURN_BYTES)
+        some, cost = run.frames(self._next_channel, budget)
         frames += some
         if run.channel != before:
             self._rechannel(run, before)
