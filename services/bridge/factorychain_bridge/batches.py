@@ -62,7 +62,8 @@ class Append:
     """The thread's last seq once it is stored."""
     epoch: int
     entries: int
-    """How many entries are in it."""
+    """How many of the waiting entries are in it."""
+    events: int
     last_run_seq: int
     begins: bool
     """Whether it begins with the first event of an attempt."""
@@ -156,6 +157,7 @@ def build(context: UserExecutionContext, position: Position, entries: Sequence[E
         seq=position.seq + len(events),
         epoch=position.epoch,
         entries=len(entries),
+        events=len(events),
         last_run_seq=last.run_seq,
         begins=entries[0].events[0].WhichOneof("event") == "agent_started",
         ends=last.ends,

@@ -1,0 +1,139 @@
+"""Drives the integration: watches the connections, probes, recovers, and holds work back meanwhile.
+
+Invariant: whoever passes `active()` does so because the last probe of everything succeeded and
+nothing has been lost since.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+
+from factorychain._core.component import TaskSet
+from factorychain._core.logging import get_logger
+from factorychain._core.nats_connection import NatsConnection, NatsState
+from factorychain._core.stored import NatsUnavailable, StorageRefused
+from factorychain._core.telemetry import counter
+from factorychain_bridge.integration import Change, Integration, IntegrationState
+
+log = get_logger(__name__)
+
+_transitions = counter("factorychain.bridge.integration_transitions", "Changes of the integration")
+
+
+class Recovery:
+    """A component that keeps `integration` true."""
+
+    name = "integration"
+
+    def __init__(
+        self,
+        integration: Integration,
+        connections: Sequence[NatsConnection],
+        probe: Callable[[], Awaitable[None]],
+        *,
+        probe_timeout_s: float = 2.0,
+    ) -> None:
+        """`probe` raises NatsUnavailable or StorageRefused unless everything needed is there."""
+        self.integration = integration
+        self._connections = connections
+        self._probe = probe
+        self._probe_timeout_s = probe_timeout_s
+        self._tasks = TaskSet(self.name)
+        self._active = asyncio.Event()
+        self._ask = asyncio.Event()
+        self._loop: asyncio.Task[None] | None = None
+        integration.on_change(self._changed)
+
+    @property
+    def healthy(self) -> bool:
+        return self._tasks.healthy and not self.integration.failed
+
+    async def start(self) -> None:
+        """Probe once; what is away then is waited for.
+
+        Raises:
+            StorageRefused: The log exists and is not what this service is configured for.
+        """
+        for connection in self._connections:
+            connection.on_state(self._on_state)
+        self.integration.begin()
+        problem = await self._problem(refusals=False)
+        if problem is None:
+            self.integration.works("everything answers")
+        else:
+            self.integration.lost(problem)
+        self._loop = self._tasks.spawn(self._recover_forever(), "recovery")
+
+    async def stop(self) -> None:
+        await self._tasks.close()
+
+    async def active(self) -> None:
+        """Wait until the integration is ACTIVE."""
+        await self._active.wait()
+
+    def suspect(self) -> None:
+        """Something did not answer: find out now whether that is an outage."""
+        self._ask.set()
+
+    # --- steps ---------------------------------------------------------------------------------
+
+    def _on_state(self, state: NatsState) -> None:
+        if state is NatsState.CONNECTED:
+            self._ask.set()  # don't wait for the next attempt's time
+        else:
+            self.integration.lost(f"NATS is {state.value}")
+
+    async def _recover_forever(self) -> None:
+        while True:
+            due = await self._wait()
+            problem = await self._problem(refusals=True)
+            if problem is None:
+                self.integration.works("everything answers again")
+            elif due:
+                self.integration.attempt_failed(problem)
+            else:
+                self.integration.lost(problem)
+
+    async def _wait(self) -> bool:
+        """Wait for the next attempt's time (True), or for a reason to probe earlier (False)."""
+        try:
+            async with asyncio.timeout(self.integration.next_delay_s):
+                await self._ask.wait()
+        except TimeoutError:
+            return True
+        self._ask.clear()
+        return False
+
+    async def _problem(self, *, refusals: bool) -> str | None:
+        for connection in self._connections:
+            if not connection.healthy:
+                return f"NATS is {connection.state.value}"
+        try:
+            async with asyncio.timeout(self._probe_timeout_s):
+                await self._probe()
+        except TimeoutError:
+            return f"JetStream did not answer in {self._probe_timeout_s:g} s"
+        except NatsUnavailable as error:
+            return error.what
+        except StorageRefused as error:
+            if not refusals:
+                raise
+            return str(error)
+        return None
+
+    def _changed(self, change: Change) -> None:
+        if change.after is IntegrationState.ACTIVE:
+            self._active.set()
+        else:
+            self._active.clear()
+            self._ask.set()  # the loop has to begin to count the delays
+        _transitions.add(attributes={"to": change.after.value})
+        outage = change.after in (IntegrationState.DEGRADED, IntegrationState.FAILED)
+        report = log.error if outage else log.info
+        report(
+            "integration changed",
+            before=change.before.value,
+            after=change.after.value,
+            cause=change.cause,
+        )
