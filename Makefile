@@ -81,12 +81,15 @@ proto-baseline: $(STAMP) ## Renew what breaking changes are measured against (se
 # No index is written down: the lock says what, each machine's configuration says from where.
 .PHONY: lock
 lock: $(STAMP) ## Resolve requirements/*.txt again; ARGS="--upgrade" to move versions
-	$(call compile,runtime,)
-	$(call compile,dev,--extra dev)
+	$(call compile,runtime,pyproject.toml)
+	$(call compile,dev,--extra dev pyproject.toml)
+	@# What builds the wheel inside the image, in the versions of the dev lock.
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+	  | $(call compile,build,--constraints requirements/dev.txt -)
 
 compile = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-emit-find-links --no-header --quiet $(ARGS) \
-  $(2) pyproject.toml --output-file requirements/$(1).txt
+  $(2) --output-file requirements/$(1).txt
 
 .PHONY: bench
 bench: $(STAMP) ## Measure latency and throughput against the contracts' bounds
