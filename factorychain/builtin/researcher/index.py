@@ -1,0 +1,103 @@
+"""The full-text index: built once, read by every run through a connection of its own.
+
+SQLite FTS5 with BM25, in a file that is complete before anybody reads it and never changes after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from factorychain.builtin.researcher.documents import Document, parse
+
+_SCHEMA = """
+CREATE TABLE documents (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE sections (
+    id INTEGER PRIMARY KEY, document INTEGER NOT NULL, heading TEXT NOT NULL, line INTEGER NOT NULL
+);
+CREATE TABLE passages (
+    id INTEGER PRIMARY KEY, section INTEGER NOT NULL, line INTEGER NOT NULL, text TEXT NOT NULL
+);
+CREATE INDEX passages_of_section ON passages (section);
+CREATE INDEX sections_of_document ON sections (document);
+CREATE VIRTUAL TABLE words USING fts5 (
+    name, heading, body, content='', tokenize="porter unicode61 remove_diacritics 2"
+);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentIndex:
+    """A finished index."""
+
+    path: Path
+    documents: int
+    passages: int
+    about: str
+    """What the documents are, for people."""
+
+    @classmethod
+    async def build(cls, documents: Iterable[Document], about: str) -> DocumentIndex:
+        """Index documents into a temporary file; `remove` deletes it."""
+        return await asyncio.to_thread(cls._build, list(documents), about)
+
+    @classmethod
+    def _build(cls, documents: list[Document], about: str) -> DocumentIndex:
+        folder = Path(tempfile.mkdtemp(prefix="factorychain-researcher-"))
+        path = folder / "index.sqlite"
+        try:
+            with closing(sqlite3.connect(path)) as database:
+                database.executescript(_SCHEMA)
+                passages = _fill(database, documents)
+                database.execute("INSERT INTO words (words) VALUES ('optimize')")
+                database.commit()
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return cls(path, len(documents), passages, about)
+
+    def connect(self) -> sqlite3.Connection:
+        """A connection that can only read. It may be used in any thread, by one at a time."""
+        address = f"{self.path.as_uri()}?mode=ro&immutable=1"
+        return sqlite3.connect(address, uri=True, check_same_thread=False)
+
+    def remove(self) -> None:
+        """Delete the file; connections that are open keep reading it."""
+        shutil.rmtree(self.path.parent, ignore_errors=True)
+
+
+def _fill(database: sqlite3.Connection, documents: list[Document]) -> int:
+    # References repeat whole sections in several documents: the shortest is the one about it.
+    seen: set[str] = set()
+    passages = 0
+    for document in sorted(documents, key=lambda each: (len(each.text), each.name)):
+        name = _insert(database, "documents (name)", document.name)
+        for section in parse(document):
+            fresh = [each for each in section.passages if each.text not in seen]
+            seen.update(each.text for each in fresh)
+            if not fresh:
+                continue
+            parent = _insert(
+                database, "sections (document, heading, line)", name, section.heading, section.line
+            )
+            for each in fresh:
+                row = _insert(database, "passages (section, line, text)", parent, each.line, each.text)
+                database.execute(
+                    "INSERT INTO words (rowid, name, heading, body) VALUES (?, ?, ?, ?)",
+                    (row, document.name, section.heading, each.text),
+                )
+                passages += 1
+    return passages
+
+
+def _insert(database: sqlite3.Connection, into: str, *values: object) -> int:
+    marks = ", ".join("?" * len(values))
+    row = database.execute(f"INSERT INTO {into} VALUES ({marks})", values).lastrowid  # noqa: S608
+    assert row is not None
+    return row

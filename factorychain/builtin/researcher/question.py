@@ -1,0 +1,102 @@
+"""What a question is about: its words without those that only make it a question.
+
+A follow-up ("and how do I close it?") is about what the question before it was about as well.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Words of asking and pointing. Words like "with", "for", "in" are here too: by themselves they say
+# nothing, next to another word ("with statement", "for loop") they do, see `phrases`.
+_ASKING = frozenset(
+    """a about again all also am an and another any anything are aren't be because been being but by
+    can can't cannot could couldn't describe did didn't do does doesn't doing don't each either else
+    ever every exactly explain few find for from get give go good got had happen happens has have he
+    her here him his how however i i'd i'll i'm i've if in instead into is isn't it it's its itself
+    just kind know let let's like look make many may me mean means might more most much must my need
+    no nor not now of off often on once one only or other our ours out over own please possible
+    quickly rather really right same say says see shall she should show so some someone something
+    still such sure take tell than thank thanks that that's the their them then there there's these
+    they thing things this those through to too under up upon us use used uses using usually very
+    want was way ways we well were what what's when whenever where whether which while who whom whose
+    why will with within without won't work works would yes yet you you'd your yours between both
+    difference differ different example examples exist exists called
+    hello hi hey ok okay understand question answer say anyone somebody everybody""".split()
+)
+_POINTING = frozenset("it its itself that this these those they them their one ones there".split())
+_JOINING = frozenset("and but so then also or".split())
+_WORD = re.compile(r"[^\W_](?:[\w.'’-]*[\w])?|__\w+__|_\w+")
+_SYMBOL = re.compile(r"(?<!\S)[`'\"“”‘’]?([^\w\s`'\"“”‘’?.,;]{1,3})[`'\"“”‘’]?(?=[\s?.,;]|$)")
+_QUOTED = re.compile(r"[`'\"“‘]([^\s`'\"”’]+)[`'\"”’]")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is looked for."""
+
+    terms: tuple[str, ...]
+    """Words that the question itself is about."""
+    phrases: tuple[str, ...]
+    """Words that stand together in it and would mean more together."""
+    earlier: tuple[str, ...] = ()
+    """Of a follow-up: what the conversation was about before."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.terms, *self.earlier)))
+
+    @property
+    def query(self) -> str:
+        """As one text, for the search tool."""
+        return " ".join(self.words)
+
+
+def understand(text: str, history: Sequence[str] = ()) -> Question:
+    """Read a question.
+
+    Args:
+        text: the question.
+        history: the questions before it, the oldest first.
+    """
+    words = [each.lower() for each in _WORD.findall(text)]
+    terms = _terms(text, words)
+    earlier: tuple[str, ...] = ()
+    if history and _is_follow_up(words, terms):
+        before = understand(history[-1], history[:-1])
+        earlier = tuple(each for each in before.words if each not in terms)
+    return Question(terms, _phrases(words, terms), earlier)
+
+
+def _terms(text: str, words: list[str]) -> tuple[str, ...]:
+    """Content words; also words of asking that stand in quotes, and operators."""
+    quoted = {each.lower().rstrip("()") for each in _QUOTED.findall(text)}
+    found = [each for each in words if each in quoted or each not in _ASKING]
+    found += [each for each in _SYMBOL.findall(text) if each not in {"-", "–", "—", "&", "(", ")"}]
+    kept = dict.fromkeys(found)
+    return tuple(kept)
+
+
+def _phrases(words: list[str], terms: tuple[str, ...]) -> tuple[str, ...]:
+    """Neighbours of which at least one is a term: `with statement`, `for loop`."""
+    pairs = zip(words, words[1:], strict=False)
+    skipped = _POINTING | {"a", "an", "the", "i", "you", "do", "does", "is", "are", "of", "to"}
+    return tuple(
+        dict.fromkeys(
+            f"{one} {two}"
+            for one, two in pairs
+            if (one in terms or two in terms) and one not in skipped and two not in skipped
+        )
+    )
+
+
+def _is_follow_up(words: list[str], terms: tuple[str, ...]) -> bool:
+    """It points back, goes on from something, or says too little to stand alone."""
+    if not words:
+        return False
+    points = any(each in _POINTING for each in words)
+    if words[0] in _JOINING or words[:2] in (["what", "about"], ["how", "about"]):
+        return True
+    return (points and len(terms) <= 2) or not terms
