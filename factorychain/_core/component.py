@@ -41,7 +41,11 @@ def detached(
 
 
 class TaskSet:
-    """Background tasks of one owner. A failure is logged, reported once, and makes it unhealthy."""
+    """Background tasks of one owner. A failure is logged, counted and reported.
+
+    `healthy` suits an owner whose tasks must all run for as long as it does; one whose tasks each
+    serve a single run has to judge for itself.
+    """
 
     def __init__(
         self, owner: str, on_failure: Callable[[str, BaseException], None] | None = None

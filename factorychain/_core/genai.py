@@ -1,0 +1,51 @@
+"""Names of OpenTelemetry's GenAI semantic conventions, pinned here.
+
+All of them are still in development there (semantic-conventions 1.4x, gen-ai): a change of theirs
+is a change of this module alone. Message content is never an attribute.
+"""
+
+from __future__ import annotations
+
+from opentelemetry.util.types import AttributeValue
+
+OPERATION = "gen_ai.operation.name"
+PROVIDER = "gen_ai.provider.name"
+AGENT = "gen_ai.agent.name"
+CONVERSATION = "gen_ai.conversation.id"  # the thread
+TOOL = "gen_ai.tool.name"
+TOOL_CALL = "gen_ai.tool.call.id"
+INPUT_TOKENS = "gen_ai.usage.input_tokens"
+OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+ERROR_TYPE = "error.type"
+
+# Our own, beside them.
+RUN = "factorychain.run"
+ATTEMPT = "factorychain.attempt"
+
+
+def invoke_agent(
+    agent: str, *, thread: str, run: str, attempt: int
+) -> tuple[str, dict[str, AttributeValue]]:
+    """Name and attributes of the INTERNAL span around a run of an agent."""
+    return f"invoke_agent {agent}", {
+        OPERATION: "invoke_agent",
+        AGENT: agent,
+        CONVERSATION: thread,
+        RUN: run,
+        ATTEMPT: attempt,
+    }
+
+
+def execute_tool(tool: str, *, call: str, run: str) -> tuple[str, dict[str, AttributeValue]]:
+    """Name and attributes of the INTERNAL span around a call of a tool."""
+    return f"execute_tool {tool}", {
+        OPERATION: "execute_tool",
+        TOOL: tool,
+        TOOL_CALL: call,
+        RUN: run,
+    }
+
+
+def usage(input_tokens: int, output_tokens: int) -> dict[str, AttributeValue]:
+    """Attributes of the tokens that a run used."""
+    return {INPUT_TOKENS: input_tokens, OUTPUT_TOKENS: output_tokens}

@@ -1,0 +1,154 @@
+"""Runs one service as a process: configuration, logs, telemetry, start, signals, drain.
+
+Invariants: a wrong configuration ends with status 2 and the name of each variable before anything
+is opened; SIGTERM and SIGINT drain, also in the middle of the start; a second one ends at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from importlib import metadata
+from typing import Any, NoReturn, TypeVar
+
+import uvloop
+from pydantic import ValidationError
+
+from factorychain._core import logging, telemetry
+from factorychain._core.component import Component, ComponentGroup
+from factorychain._core.settings import CommonSettings, settings_problem
+from factorychain._core.watchdog import HealthWatch, LoopWatchdog
+
+log = logging.get_logger(__name__)
+
+S = TypeVar("S", bound=CommonSettings)
+
+EXIT_FAILED = 1
+EXIT_CONFIGURATION = 2
+DIE_WITH_PARENT = "FACTORYCHAIN_DIE_WITH_PARENT"
+
+_PR_SET_PDEATHSIG = 1
+
+
+def version() -> str:
+    """The installed version; works in place without an install too."""
+    try:
+        return metadata.version("factorychain")
+    except metadata.PackageNotFoundError:
+        return "0+uninstalled"
+
+
+def run_service(
+    name: str, settings_type: type[S], build: Callable[[S], Awaitable[Component]]
+) -> NoReturn:
+    """Runs a service until it is told to stop, and exits.
+
+    `build` makes the components, in the running loop, from settings that were checked; it opens
+    nothing, that is what `start` is for. Exit status: 0 drained, 1 did not start, 2 configuration.
+    """
+    settings = load(settings_type)
+    logging.configure(name, level=settings.log_level, log_format=settings.log_format)
+    die_with_parent(os.environ)
+    sys.exit(uvloop.run(_serve(name, settings, build)))
+
+
+def load(settings_type: type[S]) -> S:
+    """The settings from the environment; exits with status 2 if something is wrong in it."""
+    try:
+        return settings_type()
+    except ValidationError as error:
+        sys.stderr.write(f"The configuration is wrong:\n{settings_problem(error)}\n")
+        sys.exit(EXIT_CONFIGURATION)
+
+
+def die_with_parent(environ: Mapping[str, str]) -> None:
+    """Asks the kernel for SIGTERM when the parent dies, if the variable says 1 (Linux only)."""
+    if environ.get(DIE_WITH_PARENT) != "1" or sys.platform != "linux":
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # It may have died just before the request, which then never fires.
+    if os.getppid() != parent:
+        sys.exit(0)
+
+
+async def _serve(name: str, settings: S, build: Callable[[S], Awaitable[Component]]) -> int:
+    began_s = time.perf_counter()
+    stopping = _stop_on_signals()
+    asyncio.get_running_loop().set_exception_handler(_unheard)
+    try:
+        group = await _compose(name, settings, build)
+        if await _start(group, stopping):
+            log.info("ready", ms=round((time.perf_counter() - began_s) * 1e3))
+            await stopping.wait()
+    except Exception as error:
+        # The whole traceback is for debugging; what to do stands in the message.
+        log.error("the service did not start", error=str(error), kind=type(error).__name__)
+        log.debug("the service did not start", exc_info=error)
+        return EXIT_FAILED
+    log.info("draining")
+    await group.stop()
+    log.info("stopped")
+    return 0
+
+
+async def _compose(
+    name: str, settings: S, build: Callable[[S], Awaitable[Component]]
+) -> ComponentGroup:
+    service = await build(settings)
+    inner = service if isinstance(service, ComponentGroup) else ComponentGroup([service])
+    components: list[Component] = [
+        telemetry.setup(name, version()),
+        LoopWatchdog(),
+        inner,
+        HealthWatch(inner),
+    ]
+    # A little longer than the inner group, so that telemetry still flushes after a full drain.
+    return ComponentGroup(components, name=name, drain_timeout_s=settings.drain_timeout_s + 5)
+
+
+async def _start(group: ComponentGroup, stopping: asyncio.Event) -> bool:
+    """Starts it, unless it is told to stop meanwhile; False then."""
+    starting = asyncio.ensure_future(group.start())
+    told = asyncio.ensure_future(stopping.wait())
+    await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+    told.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.wait({starting})
+        return False
+    starting.result()
+    # What is there now stays; later collections need not look at it.
+    gc.collect()
+    gc.freeze()
+    return True
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stopping = asyncio.Event()
+
+    def told(number: signal.Signals) -> None:
+        if stopping.is_set():
+            log.warning("told twice, ending at once", signal=number.name)
+            os._exit(EXIT_FAILED)
+        log.info("told to stop", signal=number.name)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told, number)
+    return stopping
+
+
+def _unheard(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A failure in a callback, or of a task that nobody awaited."""
+    log.error(
+        "a failure nobody handled",
+        what=str(context.get("message", "")),
+        exc_info=context.get("exception"),
+    )
