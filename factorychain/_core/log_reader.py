@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Protocol
 
 from factorychain._core.ids import Principal, log_stream, log_subject, shard_of, thread_key
 from factorychain._core.jetstream import JetStream, Stream, StreamConfig
@@ -16,6 +17,14 @@ from factorychain.bridge.v1.log_pb2 import LogBatch
 from factorychain.types.v1.event_pb2 import Event
 
 _SHARDS = "factorychain_shards"
+
+
+class ReadableStream(Protocol):
+    """What reading forward needs of a stream."""
+
+    async def read_range(self, subject: str, from_seq: int) -> tuple[list[StoredMessage], bool]: ...
+
+    async def next_message(self, subject: str, from_seq: int) -> StoredMessage | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +132,7 @@ def position_of(message: StoredMessage) -> LogPosition:
 
 
 async def read_upto(
-    stream: Stream, subject: str, after_stream_seq: int, upto: int
+    stream: ReadableStream, subject: str, after_stream_seq: int, upto: int
 ) -> AsyncIterator[StoredMessage]:
     """Every message of `subject` in (after_stream_seq, upto], in order and once."""
     at = after_stream_seq
