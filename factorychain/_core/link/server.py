@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
 from factorychain._core.component import TaskSet
@@ -99,7 +99,14 @@ class LinkServer(Generic[ResponseT]):
         """How many runs are open now."""
         return sum(len(each) for each in self._streams)
 
-    async def serve(self, requests: AsyncIterator[FrameMessage]) -> AsyncIterator[ResponseT]:
+    def drain(self) -> None:
+        """Ends every stream after what waits to be answered; clients open them again elsewhere."""
+        for stream in self._streams:
+            stream.end()
+
+    async def serve(
+        self, requests: AsyncIterator[FrameMessage]
+    ) -> AsyncGenerator[ResponseT, None]:
         """The body of the RPC: an empty response at once, so that the client knows that it is
         connected, then receipts until the client is done.
         """
@@ -154,8 +161,12 @@ class _Stream:
                 if not self._receiver.idle:
                     self._wake.set()
         finally:
-            self._done = True
-            self._wake.set()
+            self.end()
+
+    def end(self) -> None:
+        """Nothing more is read or answered but what waits to be answered."""
+        self._done = True
+        self._wake.set()
 
     async def answerable(self) -> bool:
         """Waits for receipts; False when the client is done and everything is answered."""
