@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from factorychain._core.ids import Principal, thread_key
 from factorychain._core.kv import KvBucket
 from factorychain._core.logging import get_logger
@@ -96,14 +98,24 @@ class Records:
             record = Thread(thread=thread, title=title, created_at=at)
             if entry.value is not None:
                 record = Thread.FromString(entry.value)
-            if record.updated_at.ToNanoseconds() >= at.ToNanoseconds():
+            if not _touch(record, title, at):
                 return
-            record.updated_at.CopyFrom(at)
             try:
                 await self._threads.update(key, record.SerializeToString(), entry.revision)
             except WrongLastSequence:
                 continue
             return
+
+
+def _touch(thread: Thread, title: str, at: Timestamp) -> bool:
+    """Whether that changed anything. What happened first may be written last."""
+    before = thread.SerializeToString(deterministic=True)
+    thread.title = thread.title or title
+    if at.ToNanoseconds() < thread.created_at.ToNanoseconds():
+        thread.created_at.CopyFrom(at)
+    if at.ToNanoseconds() > thread.updated_at.ToNanoseconds():
+        thread.updated_at.CopyFrom(at)
+    return thread.SerializeToString(deterministic=True) != before
 
 
 def _key_of(principal: Principal, run: Run) -> str:

@@ -1,19 +1,34 @@
-"""Attempts with growing pauses, for what must succeed some time."""
+"""Pauses between attempts of what must succeed some time."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from typing import Final
 
-FIRST_RETRY_S: Final = 0.05
-LONGEST_RETRY_S: Final = 2.0
+FIRST_PAUSE_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 2.0
+
+
+class Backoff:
+    """Pauses that grow, each spread out so that many who failed together come back apart."""
+
+    def __init__(self) -> None:
+        self._pause_s = FIRST_PAUSE_S
+
+    def reset(self) -> None:
+        """What failed has worked for a while."""
+        self._pause_s = FIRST_PAUSE_S
+
+    async def pause(self) -> None:
+        await asyncio.sleep(self._pause_s * random.uniform(0.5, 1.0))
+        self._pause_s = min(self._pause_s * 2, LONGEST_PAUSE_S)
 
 
 async def retries() -> AsyncIterator[None]:
     """One item an attempt, for ever, with a growing pause before each but the first."""
-    pause_s = FIRST_RETRY_S
+    backoff = Backoff()
     while True:
         yield
-        await asyncio.sleep(pause_s)
-        pause_s = min(pause_s * 2, LONGEST_RETRY_S)
+        await backoff.pause()

@@ -225,7 +225,9 @@ class Starts:
                 self._limits.user_max_runs,
                 retry_after_s=_retry_after_s(holders, self._clock()),
             )
-        if start.on_busy is OnBusy.INTERRUPT and await self._interrupted(start, holders[0], admission):
+        if start.on_busy is OnBusy.INTERRUPT and await self._interrupted(
+            start, holders[0], admission
+        ):
             return None
         _starts.add(1, {"outcome": "THREAD_BUSY"})
         raise ThreadBusy(holders[0].run)

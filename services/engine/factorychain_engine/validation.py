@@ -100,6 +100,11 @@ def parse_start(
     )
 
 
+def title_of_input(input_json: str) -> str:
+    """The title that an input gives its thread; empty for one that is not known."""
+    return title_of(orjson.loads(input_json)) if input_json else ""
+
+
 def title_of(given: _Json) -> str:
     """The first line of the input's first text, cut to 80 characters."""
     text = given.get("text")

@@ -1,0 +1,141 @@
+"""The clean-up loop: limits of the runs that this engine has, and runs that no engine has.
+
+Invariant: one pass does both, and a pass that could not read storage counts as none: the loop is
+unhealthy when no pass has succeeded for a while, and adopts nothing until it can see again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final
+
+from factorychain._core.component import TaskSet
+from factorychain._core.ids import Principal
+from factorychain._core.logging import get_logger
+from factorychain._core.stored import NatsUnavailable
+from factorychain._core.telemetry import counter
+from factorychain_engine.admission import ActiveRun, UserRecord, adopt
+from factorychain_engine.factory import UNOWNED
+from factorychain_engine.heartbeat import Heartbeat
+from factorychain_engine.roll import EngineRoll
+from factorychain_engine.runs import SupervisedRuns
+from factorychain_engine.users_store import UsersStore
+
+_log = get_logger(__name__)
+_adopted = counter("factorychain.engine.adopted", "Runs that were adopted")
+
+SWEEP_EVERY_S: Final = 300.0
+"""How often all records are looked through although nobody is missing."""
+SETTLED_IN_S: Final = 60.0
+"""A place that this engine took, but nobody in it holds, is left alone for so long."""
+UNHEALTHY_AFTER_PASSES: Final = 4
+
+Adopt = Callable[[Principal, ActiveRun], None]
+
+
+class CleanUp:
+    """A component: the loop."""
+
+    name = "clean_up"
+
+    def __init__(
+        self,
+        *,
+        engine_id: str,
+        heartbeat: Heartbeat,
+        users: UsersStore,
+        runs: SupervisedRuns,
+        adopt_run: Adopt,
+        roll: EngineRoll,
+        interval_s: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine_id = engine_id
+        self._heartbeat = heartbeat
+        self._users = users
+        self._runs = runs
+        self._adopt_run = adopt_run
+        self._roll = roll
+        self._interval_s = interval_s
+        self._clock = clock
+        self._tasks = TaskSet(self.name)
+        self._passed_at_s = time.monotonic()
+        self._swept_at_s = float("-inf")
+
+    @property
+    def healthy(self) -> bool:
+        """Whether a pass has succeeded lately."""
+        since_s = time.monotonic() - self._passed_at_s
+        return self._tasks.healthy and since_s < UNHEALTHY_AFTER_PASSES * self._interval_s + 5.0
+
+    async def start(self) -> None:
+        self._passed_at_s = time.monotonic()
+        self._loop = self._tasks.spawn(self._pass_for_ever(), "loop")
+
+    async def stop(self) -> None:
+        await self._tasks.close()
+
+    def sweep_soon(self) -> None:
+        """Look through all records at the next pass."""
+        self._swept_at_s = float("-inf")
+
+    async def _pass_for_ever(self) -> None:
+        while True:
+            self._runs.tick()
+            try:
+                await self._look_for_orphans()
+            except NatsUnavailable as error:
+                self._roll.blind()
+                _log.warning("clean_up_cannot_see", cause=error.what)
+            else:
+                self._passed_at_s = time.monotonic()
+            await asyncio.sleep(self._interval_s)
+
+    async def _look_for_orphans(self) -> None:
+        vanished = self._roll.look(await self._heartbeat.engines())
+        if not self._heartbeat.healthy:
+            self._roll.blind()
+        due = time.monotonic() - self._swept_at_s >= SWEEP_EVERY_S
+        if not (due or vanished or self._roll.pending):
+            return
+        owners: set[str] = set()
+        async for principal, record in self._users.scan():
+            owners.update(each.owner for each in record.active)
+            orphans = self._orphans(principal, record)
+            if orphans:
+                await self._adopt(principal, orphans)
+        self._roll.forget(owners)
+        self._swept_at_s = time.monotonic()
+
+    def _orphans(self, principal: Principal, record: UserRecord) -> dict[str, str]:
+        """The runs that nobody looks after, with the owner that they had."""
+        owners = {each.owner for each in record.active} - {self._engine_id, UNOWNED}
+        gone = self._roll.gone(owners, time.monotonic()) | {UNOWNED}
+        return {
+            each.run: each.owner
+            for each in record.active
+            if each.owner in gone or self._is_forgotten(principal, each)
+        }
+
+    def _is_forgotten(self, principal: Principal, entry: ActiveRun) -> bool:
+        """This engine's own, but nothing here holds it: a start whose answer was lost for long."""
+        return (
+            entry.owner == self._engine_id
+            and self._clock() - entry.admitted_at_s > SETTLED_IN_S
+            and self._runs.find(principal, entry.run) is None
+        )
+
+    async def _adopt(self, principal: Principal, orphans: dict[str, str]) -> None:
+        gone = set(orphans.values()) - {self._engine_id}
+        record = await self._users.change(
+            principal, lambda record: adopt(record, gone, self._engine_id)
+        )
+        for run in orphans:
+            entry = record.find(run)
+            if entry is None or entry.owner != self._engine_id:
+                continue  # freed meanwhile, or another engine was faster
+            if self._runs.find(principal, run) is None:
+                _adopted.add(1)
+                self._adopt_run(principal, entry)

@@ -1,0 +1,310 @@
+"""One run under supervision: from the place that it holds to its ending in the log.
+
+Invariant: the end of a stream to agents never ends a run. Supervision goes on until an ending is in
+the log: the agent's own, or, when a `Lifeline` has given the run up, the one that `Settler` writes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from factorychain._core.component import detached
+from factorychain._core.execution_context import UserExecutionContext
+from factorychain._core.ids import Principal
+from factorychain._core.logging import get_logger
+from factorychain.agents.v1.agents_pb2 import ExecuteRequest, RunAccepted
+from factorychain.errors import FactoryChainError, RunNotFound
+from factorychain.types.v1.run_pb2 import Run
+from factorychain_engine.admission import ActiveRun
+from factorychain_engine.lifeline import Cancel, EndReason, LifeLimits, Lifeline, Settle
+from factorychain_engine.outcomes import Outcomes
+from factorychain_engine.retry import Backoff
+from factorychain_engine.run_tokens import RunTokens
+from factorychain_engine.settling import Settler
+from factorychain_engine.stored_run import StoredRun
+
+_log = get_logger(__name__)
+
+
+class NotAccepted(Exception):
+    """Agents answered and did not take the run."""
+
+    def __init__(self, refusal: FactoryChainError) -> None:
+        super().__init__(refusal.reason)
+        self.refusal = refusal
+
+
+class Life(Protocol):
+    """The life of a run as its agents replica reports it (a stream of Execute or Attach)."""
+
+    @property
+    def accepted(self) -> RunAccepted: ...
+
+    async def next_idle_s(self) -> float | None:
+        """Seconds since the agent's last sign of life; None: the run has finished.
+
+        Raises:
+            ChainDegraded: the stream broke; that says nothing about the run.
+        """
+
+    def close(self) -> None: ...
+
+
+class Agents(Protocol):
+    """The agents layer."""
+
+    async def execute(
+        self, context: UserExecutionContext, request: ExecuteRequest, trace: str
+    ) -> Life:
+        """Have the run executed; returns when it was accepted.
+
+        Raises:
+            NotAccepted: agents answered and did not take it.
+            ChainDegraded: nobody knows whether it was taken.
+        """
+
+    async def attach(self, context: UserExecutionContext, address: str, trace: str) -> Life:
+        """Follow a run that was accepted at `address`.
+
+        Raises:
+            RunNotFound: it is not there.
+            ChainDegraded: the replica does not answer.
+        """
+
+    async def cancel(
+        self, context: UserExecutionContext, address: str, reason: str, trace: str
+    ) -> None:
+        """Tell the agent to stop.
+
+        Raises:
+            RunNotFound: it is not there.
+            ChainDegraded: the replica does not answer.
+        """
+
+
+class SupervisedRun:
+    """A run that this engine looks after."""
+
+    def __init__(
+        self,
+        principal: Principal,
+        entry: ActiveRun,
+        *,
+        agents: Agents,
+        tokens: RunTokens,
+        outcomes: Outcomes,
+        settler: Settler,
+        limits: LifeLimits,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.principal = principal
+        self.entry = entry
+        self.ended: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
+        # Often nobody waits for it.
+        self.ended.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._agents = agents
+        self._tokens = tokens
+        self._outcomes = outcomes
+        self._settler = settler
+        self._clock = clock
+        self._lifeline = Lifeline(entry.deadline_s, limits, clock())
+        self._context = tokens.run(principal, entry)
+        self._address = entry.agents_address
+        self._boot = entry.agents_boot
+        self._life: Life | None = None
+        self._given_up: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
+        self._telling: asyncio.Task[None] | None = None
+
+    @property
+    def agents_address(self) -> str:
+        """The agents replica that has the run; empty until one has accepted it."""
+        return self._address
+
+    @property
+    def agents_boot(self) -> str:
+        return self._boot
+
+    # --- from outside -----------------------------------------------------------------------
+
+    def cancel(self, reason: EndReason) -> None:
+        """Have the run ended; `ended` is set when it has."""
+        self._lifeline.cancel(reason)
+        self.tick()
+
+    def tick(self) -> None:
+        """Look after the run's limits; called by the clean-up loop."""
+        step = self._lifeline.look(self._clock())
+        if isinstance(step, Settle):
+            self._give_up(step.reason)
+        elif isinstance(step, Cancel):
+            self._tell_agents(step.reason)
+
+    # --- the run's life ---------------------------------------------------------------------
+
+    async def begin(self, request: ExecuteRequest) -> bool:
+        """Hand the run to agents. False: nobody knows whether they have it; `finish` finds out.
+
+        Raises:
+            NotAccepted: they refused.
+        """
+        try:
+            life = await self._agents.execute(self._context, request, self.entry.trace)
+        except NotAccepted:
+            raise
+        except FactoryChainError as error:
+            _log.warning("execute_unanswered", run=self.entry.run, reason=error.reason)
+            return False
+        self._follow(life)
+        return True
+
+    async def finish(self, known: StoredRun | None = None) -> Run:
+        """Look after the run until its ending is in the log and in its record."""
+        try:
+            ended = await self._followed_or_given_up(known)
+            if ended is None:
+                ended = await self._settler.settle(
+                    self.principal, self.entry, self._given_up.result()
+                )
+            return ended
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Let go of the streams; the run itself goes on."""
+        self._let_go()
+        if self._telling is not None:
+            self._telling.cancel()
+
+    async def _followed_or_given_up(self, known: StoredRun | None) -> Run | None:
+        following = detached(self._followed(known), name=f"follow {self.entry.run}")
+        either: list[asyncio.Future[Any]] = [following, self._given_up]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            return following.result() if following.done() else None
+        finally:
+            following.cancel()
+            await asyncio.wait([following])
+
+    async def _followed(self, known: StoredRun | None) -> Run | None:
+        """The run as it ended; None when it was given up."""
+        backoff = Backoff()
+        while True:
+            healthy = await self._listen()
+            ended = await self._look(known)
+            if ended is not None or self._given_up.done():
+                return ended
+            if healthy:
+                backoff.reset()
+            else:
+                await backoff.pause()
+            await self._attach()
+
+    async def _look(self, known: StoredRun | None) -> Run | None:
+        try:
+            if known is not None:
+                return await self._outcomes.of_record(self.principal, known)
+            return await self._outcomes.of_place(self.principal, self.entry)
+        except FactoryChainError as error:
+            _log.warning("outcome_unknown_yet", run=self.entry.run, reason=error.reason)
+            return None
+
+    async def _listen(self) -> bool:
+        """Until the stream ends, for whatever reason; whether it has said anything."""
+        healthy = False
+        try:
+            while self._life is not None:
+                idle_s = await self._life.next_idle_s()
+                if idle_s is None:
+                    break
+                self._lifeline.heard(idle_s)
+                healthy = True
+        except FactoryChainError as error:
+            _log.info("life_stream_broke", run=self.entry.run, reason=error.reason)
+        finally:
+            self._let_go()
+        return healthy
+
+    def _let_go(self) -> None:
+        life, self._life = self._life, None
+        if life is not None:
+            life.close()
+
+    async def _attach(self) -> None:
+        try:
+            life = await self._agents.attach(
+                self._current_context(), self._address, self.entry.trace
+            )
+        except RunNotFound:
+            # Another process is there now, or the one that had the run has lost it.
+            self._give_up(EndReason.AGENT_LOST)
+            return
+        except FactoryChainError as error:
+            _log.info("attach_failed", run=self.entry.run, reason=error.reason)
+            return
+        if self._boot and life.accepted.boot_id != self._boot:
+            life.close()
+            self._give_up(EndReason.AGENT_LOST)
+            return
+        self._follow(life)
+
+    def _follow(self, life: Life) -> None:
+        self._life = life
+        self._address, self._boot = life.accepted.address, life.accepted.boot_id
+        self._lifeline.heard()
+        if self._lifeline.cancel_reason is not None:
+            self.tick()
+
+    # --- ending it --------------------------------------------------------------------------
+
+    def _give_up(self, reason: EndReason) -> None:
+        if not self._given_up.done():
+            _log.warning("run_given_up", run=self.entry.run, reason=reason.value)
+            self._given_up.set_result(reason)
+
+    def _tell_agents(self, reason: EndReason) -> None:
+        if self._boot and (self._telling is None or self._telling.done()):
+            self._telling = detached(self._tell(reason), name=f"cancel {self.entry.run}")
+
+    async def _tell(self, reason: EndReason) -> None:
+        try:
+            await self._agents.cancel(
+                self._current_context(), self._address, reason.value, self.entry.trace
+            )
+        except FactoryChainError as error:
+            # The run may have ended this moment; if not, it is told again or given up.
+            _log.info("cancel_unanswered", run=self.entry.run, reason=error.reason)
+
+    def _current_context(self) -> UserExecutionContext:
+        if self._context.expires_at_s - self._clock() < 30:
+            self._context = self._tokens.run(self.principal, self.entry)
+        return self._context
+
+
+class SupervisedRuns:
+    """The runs that this engine looks after now."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, SupervisedRun] = {}
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def add(self, run: SupervisedRun) -> None:
+        self._runs[run.entry.run] = run
+
+    def remove(self, run: SupervisedRun) -> None:
+        if self._runs.get(run.entry.run) is run:
+            del self._runs[run.entry.run]
+
+    def find(self, principal: Principal, run: str) -> SupervisedRun | None:
+        """The principal's run; None if it is another engine's, or another principal's."""
+        found = self._runs.get(run)
+        return found if found is not None and found.principal == principal else None
+
+    def tick(self) -> None:
+        """Look after the limits of all of them."""
+        for run in list(self._runs.values()):
+            run.tick()

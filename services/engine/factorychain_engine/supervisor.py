@@ -1,0 +1,200 @@
+"""Starts runs and looks after them: one task a run, in a context of its own.
+
+Invariant: from the moment in which a place may have been taken, a task of the engine's own holds it.
+Whoever asked for the run only waits for that task's answer, so a call that is cancelled at any point
+leaves a run that was never admitted, or one that goes on and is looked after.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from factorychain._core.component import TaskSet
+from factorychain._core.ids import Principal
+from factorychain._core.logging import get_logger, log_context
+from factorychain._core.telemetry import counter, span, up_down_counter
+from factorychain.agents.v1.agents_pb2 import ExecuteRequest
+from factorychain.errors import Capacity, ChainDegraded, FactoryChainError
+from factorychain.types.v1.run_pb2 import Run, RunState
+from factorychain_engine.admission import ActiveRun
+from factorychain_engine.bookkeeping import Bookkeeping
+from factorychain_engine.factory import ExecutionEngineFactory, Place
+from factorychain_engine.runs import NotAccepted, SupervisedRun, SupervisedRuns
+from factorychain_engine.starts import AlreadyStarted, Started
+from factorychain_engine.stored_run import StoredRun, record_of
+from factorychain_engine.validation import StartRequest
+
+_log = get_logger(__name__)
+_active = up_down_counter("factorychain.engine.active_runs", "Runs that this engine looks after")
+_ended = counter("factorychain.engine.runs", "Runs that ended, by state and reason")
+
+MakeRun = Callable[[Principal, ActiveRun], SupervisedRun]
+
+
+class RunSupervisor:
+    """A component: the tasks of all runs of this engine."""
+
+    name = "runs"
+
+    def __init__(
+        self,
+        factory: ExecutionEngineFactory,
+        make_run: MakeRun,
+        runs: SupervisedRuns,
+        books: Bookkeeping,
+        *,
+        max_runs: int,
+        on_trouble: Callable[[], None],
+    ) -> None:
+        """`max_runs` 0: no limit. `on_trouble` is called when a run was left for somebody to adopt."""
+        self._factory = factory
+        self._make_run = make_run
+        self._runs = runs
+        self._books = books
+        self._max_runs = max_runs
+        self._on_trouble = on_trouble
+        self._tasks = TaskSet(self.name)
+        self._stopping = False
+
+    @property
+    def healthy(self) -> bool:
+        return self._tasks.healthy
+
+    async def start(self) -> None:
+        """Nothing to do: runs come by `start_run` and `adopt`."""
+
+    async def stop(self) -> None:
+        """Hand every run to another engine. None of them is ended."""
+        self._stopping = True
+        await self._tasks.close()
+
+    async def start_run(self, start: StartRequest, trace: str) -> Started:
+        """Start a run; returns when agents have accepted it.
+
+        Raises:
+            FactoryChainError: it was refused, and nothing of it is stored.
+        """
+        if self._stopping:
+            raise ChainDegraded("engine")
+        if self._max_runs and len(self._runs) >= self._max_runs:
+            raise Capacity
+        answer: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
+        # Whoever asked may be gone when a refusal comes.
+        answer.add_done_callback(lambda done: done.cancelled() or done.exception())
+        task = self._tasks.spawn(self._started(start, trace, answer), start.run)
+        task.add_done_callback(lambda _: _answer(answer, ChainDegraded("engine")))
+        return await asyncio.shield(answer)
+
+    def adopt(self, principal: Principal, entry: ActiveRun) -> None:
+        """Look after a run whose engine is gone; its record names this engine already."""
+        if not self._stopping and self._runs.find(principal, entry.run) is None:
+            run = self._make_run(principal, entry)
+            self._runs.add(run)
+            self._task = self._tasks.spawn(self._adopted(run), entry.run)
+
+    # --- one run ----------------------------------------------------------------------------
+
+    async def _started(
+        self, start: StartRequest, trace: str, answer: asyncio.Future[Started]
+    ) -> None:
+        run: SupervisedRun | None = None
+        try:
+            with log_context(run=start.run, thread=start.thread):
+                async with self._factory.place(start, trace) as place:
+                    run = self._make_run(start.principal, place.entry)
+                    self._runs.add(run)
+                    ended = await self._execute(run, place, start, answer)
+                _finish(run, ended)
+        except AlreadyStarted as found:
+            _answer(answer, found.started)
+        except Exception as error:  # noqa: BLE001 - whatever it is, a run is left and must be adopted
+            if isinstance(error, FactoryChainError) and not answer.done():
+                _answer(answer, error)  # a refusal: nothing is left of the start
+                return
+            _log.exception("run_left_unattended", run=start.run)
+            _answer(answer, error)
+            self._on_trouble()
+        finally:
+            self._forget(run)
+
+    async def _execute(
+        self,
+        run: SupervisedRun,
+        place: Place,
+        start: StartRequest,
+        answer: asyncio.Future[Started],
+    ) -> Run:
+        known = record_of(place.entry, start.input_json, start.metadata_json)
+        _active.add(1)
+        try:
+            accepted = await self._begin(run, place, start)
+            _answer(answer, Started.of_entry(place.entry, existing=False))
+            self._books.started(run, known, start.title, accepted)
+            return await self._finished(run, place, known)
+        finally:
+            _active.add(-1)
+
+    async def _begin(self, run: SupervisedRun, place: Place, start: StartRequest) -> bool:
+        request = ExecuteRequest(
+            input_json=start.input_json,
+            metadata_json=start.metadata_json,
+            context=start.context,
+            replaces=start.replaces,
+        )
+        try:
+            return await run.begin(request)
+        except NotAccepted as error:
+            place.refused()
+            raise error.refusal from None
+
+    async def _adopted(self, run: SupervisedRun) -> None:
+        try:
+            with log_context(run=run.entry.run, thread=run.entry.thread):
+                _log.info("run_adopted")
+                _active.add(1)
+                try:
+                    async with self._factory.adopted(run.principal, run.entry) as place:
+                        self._books.adopted(run)
+                        ended = await self._finished(run, place, None)
+                finally:
+                    _active.add(-1)
+                _finish(run, ended)
+        except Exception:  # noqa: BLE001 - as above
+            _log.exception("run_left_unattended", run=run.entry.run)
+            self._on_trouble()
+        finally:
+            self._forget(run)
+
+    async def _finished(self, run: SupervisedRun, place: Place, known: StoredRun | None) -> Run:
+        ended = await run.finish(known)
+        with span("finish_run", parent=run.entry.trace) as finishing:
+            state = RunState.Name(ended.state).removeprefix("RUN_STATE_").lower()
+            finishing.set("run.state", state)
+            _ended.add(1, {"state": state, "reason": ended.error.reason})
+            self._books.ended(run, ended)
+            place.ended(ended)
+        return ended
+
+    def _forget(self, run: SupervisedRun | None) -> None:
+        if run is None:
+            return
+        run.close()
+        self._runs.remove(run)
+        if not run.ended.done():
+            run.ended.set_exception(ChainDegraded("engine"))
+
+
+def _finish(run: SupervisedRun, ended: Run) -> None:
+    if not run.ended.done():
+        run.ended.set_result(ended)
+
+
+def _answer(answer: asyncio.Future[Started], with_: Started | Exception) -> None:
+    """The first answer counts."""
+    if answer.done():
+        return
+    if isinstance(with_, Exception):
+        answer.set_exception(with_)
+    else:
+        answer.set_result(with_)
