@@ -45,6 +45,23 @@ class AgentWebSocketBridge:
         self.hub = hub
         self.integration = integration
 
+    # --- component -----------------------------------------------------------------------------
+
+    name = "bridge"
+
+    @property
+    def healthy(self) -> bool:
+        return self._access.tasks.healthy
+
+    async def start(self) -> None:
+        """Nothing to do: routes are made by those who open runs."""
+
+    async def stop(self) -> None:
+        """Let go of all runs; what is not acknowledged their emitters send to another replica."""
+        for writer in self._routes.all():
+            writer.close()
+        await self._access.tasks.close()
+
     # --- from emitters -------------------------------------------------------------------------
 
     async def open(

@@ -190,7 +190,7 @@ class RunWriter:
 
     async def _append_seen(self, append: Append) -> int:
         """With a span: the first and the last append of an attempt."""
-        attributes = {
+        attributes: dict[str, str | int | bool] = {
             "factorychain.run": self.context.run,
             "factorychain.events": append.events,
             "factorychain.ends": append.ends,

@@ -1,0 +1,8 @@
+"""`python -P -m factorychain_bridge`: one bridge, configured by `FACTORYCHAIN_*`."""
+
+from factorychain._core.runtime import run_service
+from factorychain._core.settings import BridgeSettings
+from factorychain_bridge.server import build
+
+if __name__ == "__main__":
+    run_service("bridge", BridgeSettings, build)
