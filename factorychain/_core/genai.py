@@ -6,7 +6,10 @@ is a change of this module alone. Message content is never an attribute.
 
 from __future__ import annotations
 
-from opentelemetry.util.types import AttributeValue
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # agent processes use these names without loading OpenTelemetry
+    from opentelemetry.util.types import AttributeValue
 
 OPERATION = "gen_ai.operation.name"
 PROVIDER = "gen_ai.provider.name"

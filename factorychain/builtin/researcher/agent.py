@@ -62,8 +62,8 @@ class Researcher(Agent):
             await ctx.think(f"Looking for passages about {', '.join(question.words)}")
             phrases = "".join(f' "{each}"' for each in question.phrases)
             passages = await ctx.call(self.search, query=question.query + phrases, limit=8)
-            weights = await asyncio.to_thread(self.library.weights, question.words)
-            verdict = judge(question, passages, weights)
+            weights, known = await asyncio.to_thread(self._weigh, question.words)
+            verdict = judge(question, passages, weights, known)
         about = self.library.index.about
         if not verdict.answered:
             await ctx.think("The documents do not seem to answer this")
@@ -75,6 +75,9 @@ class Researcher(Agent):
     async def _understand(self, ctx: RunContext, text: str) -> Question:
         before = [each.input.text for each in await ctx.history(limit=10)]
         return understand(text, before)
+
+    def _weigh(self, words: tuple[str, ...]) -> tuple[dict[str, float], dict[str, bool]]:
+        return self.library.weights(words), self.library.known(words)
 
     async def _read(self, ctx: RunContext, verdict: Verdict) -> AsyncIterator[Quote]:
         for at, each in enumerate(verdict.passages):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from factorychain.builtin.researcher.library import Passage, Section
+from factorychain.builtin.researcher.library import Passage, Section, stem
 from factorychain.builtin.researcher.question import Question
 
 COVERED = 0.6
@@ -31,6 +31,8 @@ class Verdict:
     answered: bool
     missing: tuple[str, ...]
     """Words of the question that the best passages do not cover, the rarest first."""
+    unknown: tuple[str, ...] = ()
+    """Of these, the words that stand nowhere in the documents."""
     passages: tuple[Passage, ...] = ()
     """The passages worth reading, the best first, each of another section."""
 
@@ -46,24 +48,35 @@ class Quote:
 
 
 def judge(
-    question: Question, passages: Sequence[Passage], weights: Mapping[str, float]
+    question: Question,
+    passages: Sequence[Passage],
+    weights: Mapping[str, float],
+    known: Mapping[str, bool],
 ) -> Verdict:
-    """Whether these passages, the best first, answer the question."""
+    """Whether these passages, the best first, answer the question.
+
+    Args:
+        question: what is asked.
+        passages: what the search found.
+        weights: how much each word of the question tells.
+        known: whether it stands anywhere in the documents.
+    """
     own = question.terms or question.earlier
     shares = [_share(each, own, weights) for each in passages]
     best = max(shares, default=0.0)
     at_best = [each for each, share in zip(passages, shares, strict=True) if share >= 0.9 * best]
     covered = {word for each in at_best for word in each.covers}
     missing = sorted((word for word in own if word not in covered), key=lambda each: -weights[each])
+    unknown = tuple(word for word in missing if not known[word])
     words = max((sum(word in each.covers for word in own) for each in at_best), default=0)
     if best < COVERED and not (best >= PARTLY and words >= 2):
-        return Verdict(answered=False, missing=tuple(missing))
+        return Verdict(False, tuple(missing), unknown)
     worth = [
         each
         for each, share in zip(passages, shares, strict=True)
-        if share >= 0.75 * best and each.score >= 0.7 * passages[0].score
+        if share >= 0.75 * best and each.score >= 0.8 * passages[0].score
     ]
-    return Verdict(True, tuple(missing), tuple(_of_other_sections(worth))[:_MOST_SECTIONS])
+    return Verdict(True, tuple(missing), unknown, tuple(_of_other_sections(worth))[:_MOST_SECTIONS])
 
 
 def quote(section: Section, found: Passage, *, first: bool) -> Quote:
@@ -74,19 +87,28 @@ def quote(section: Section, found: Passage, *, first: bool) -> Quote:
     room = _QUOTE_CHARS if first else _SHORT_QUOTE_CHARS
     lines = [line for line, _ in section.passages]
     at = lines.index(found.line) if found.line in lines else 0
+    if at <= 2 and all(stem(word) in section.passages[0][1].lower() for word in found.covers):
+        at = 0  # where a section opens with all of it, it explains it from there
     taken = [section.passages[at]]
     for following in section.passages[at + 1 :]:
-        if len(_joined(taken)) + len(following[1]) > room and not taken[-1][1].endswith(":"):
+        # What ends with a colon announces something; what begins in the margin is the next thing.
+        goes_on = taken[-1][1].endswith(":") or following[1][:1].isspace()
+        if len(_joined(taken)) + len(following[1]) > (2 * room if goes_on else room):
             break
         taken.append(following)
     return Quote(section.document, section.heading, taken[0][0], _joined(taken))
 
 
-def compose(question: Question, verdict: Verdict, quotes: Sequence[Quote], about: str) -> Iterator[str]:
+def compose(
+    question: Question, verdict: Verdict, quotes: Sequence[Quote], about: str
+) -> Iterator[str]:
     """The answer, line by line."""
-    if verdict.missing:
-        yield f"{_capital(about)} say nothing about {_listed(verdict.missing)}; "
+    if verdict.unknown:
+        yield f"{_capital(about)} say nothing about {_listed(verdict.unknown)}; "
         yield "this is the closest that they have.\n\n"
+    elif verdict.missing:
+        yield f"No passage covers all of it ({_listed(verdict.missing)} not); "
+        yield "this is the closest.\n\n"
     elif question.earlier:
         yield f"About {_listed(question.words)}, as asked before:\n\n"
     for at, each in enumerate(quotes):
@@ -97,14 +119,19 @@ def compose(question: Question, verdict: Verdict, quotes: Sequence[Quote], about
     yield "Sources: " + ", ".join(f"{each.document}:{each.line}" for each in quotes)
 
 
-def decline(question: Question, verdict: Verdict, passages: Sequence[Passage], about: str) -> Iterator[str]:
+def decline(
+    question: Question, verdict: Verdict, passages: Sequence[Passage], about: str
+) -> Iterator[str]:
     """What to say when the documents do not answer."""
     if not question.words:
         yield f"I look things up in {about}; please ask about something that may be in there."
         return
-    if verdict.missing:
+    if verdict.unknown:
         yield f"{_capital(about)} do not answer this: "
-        yield f"they say nothing about {_listed(verdict.missing)}"
+        yield f"they say nothing about {_listed(verdict.unknown)}"
+    elif verdict.missing:
+        yield f"{_capital(about)} do not answer this: "
+        yield f"nothing in them is about {_listed(question.terms or question.earlier)} together"
     else:
         yield f"{_capital(about)} do not answer this"
     near = [each for each in passages if each.covers]

@@ -6,12 +6,15 @@ its first line, so that what is quoted can be found where it is said to be.
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from factorychain.errors import AgentError
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = frozenset({".md", ".markdown", ".mdown", ".txt", ".text", ".rst"})
 # Larger files are data, not documents to be read.
@@ -23,6 +26,7 @@ _SMALL_CHARS = 240
 _ATX = re.compile(r"(#{1,6})\s+(.+?)\s*#*\s*$")
 _UNDERLINE = re.compile(r"([=\-~^*#+])\1{2,}\s*$")
 _FENCE = re.compile(r"\s*(```+|~~~+)")
+_TABLE_RULE = re.compile(r"\s*\+[-=+]+\+\s*$")
 _RANK = {"#": 1, "*": 1, "=": 2, "-": 3, "~": 4, "^": 4, "+": 4}
 
 
@@ -108,8 +112,10 @@ def _files(folder: Path) -> Iterator[Path]:
         if path.is_dir() and not path.is_symlink():
             yield from _files(path)
         elif path.suffix.lower() in SUFFIXES and path.is_file():
-            if path.stat().st_size <= _FILE_MAX_BYTES:
-                yield path
+            if path.stat().st_size > _FILE_MAX_BYTES:
+                log.warning("%s is larger than %s bytes and left out", path, _FILE_MAX_BYTES)
+                continue
+            yield path
 
 
 def _unusable(problem: str) -> AgentError:
@@ -120,11 +126,8 @@ def _headings(lines: list[str]) -> Iterator[tuple[int, tuple[int, str, int]]]:
     """Line index → (rank, title, lines of the heading); none inside of fenced code."""
     fence = ""
     for at, line in enumerate(lines):
-        mark = _FENCE.match(line)
-        if mark and (not fence or mark.group(1).startswith(fence)):
-            fence = "" if fence else mark.group(1)
-            continue
-        if fence:
+        was, fence = fence, _fence(lines, at, fence)
+        if fence or was:
             continue
         atx = _ATX.match(line)
         if atx:
@@ -133,6 +136,17 @@ def _headings(lines: list[str]) -> Iterator[tuple[int, tuple[int, str, int]]]:
         below = lines[at + 1] if at + 1 < len(lines) else ""
         if _is_underlined(line, below, lines[at - 1] if at else ""):
             yield at, (_RANK[below.strip()[0]], line.strip(), 2)
+
+
+def _fence(lines: list[str], at: int, fence: str) -> str:
+    """The fence that is open after a line; empty if none is. Tildes below a title underline it."""
+    mark = _FENCE.match(lines[at])
+    if mark is None:
+        return fence
+    if fence:
+        return "" if mark.group(1).startswith(fence) else fence
+    underlines = mark.group(1)[0] == "~" and at > 0 and bool(lines[at - 1].strip())
+    return "" if underlines else mark.group(1)
 
 
 def _is_underlined(line: str, below: str, above: str) -> bool:
@@ -169,18 +183,30 @@ def _belongs(lines: list[str], last: int, begin: int, size: int, length: int) ->
 
 def _paragraphs(lines: list[str], start: int, end: int) -> Iterator[tuple[int, int]]:
     """Runs of lines between blank ones; fenced code is one, whatever is in it."""
-    begin, fence = -1, ""
+    begin, size, fence = -1, 0, ""
     for at in range(start, end):
-        mark = _FENCE.match(lines[at])
-        if mark and (not fence or mark.group(1).startswith(fence)):
-            fence = "" if fence else mark.group(1)
+        fence = _fence(lines, at, fence)
         if lines[at].strip() or fence:
             begin = at if begin < 0 else begin
+            size += len(lines[at]) + 1
+            if size > _FULL_CHARS and not fence and _may_cut(lines, begin, at):
+                yield begin, at + 1
+                begin, size = -1, 0
         elif begin >= 0:
             yield begin, at
-            begin = -1
+            begin, size = -1, 0
     if begin >= 0:
         yield begin, end
+
+
+def _may_cut(lines: list[str], begin: int, at: int) -> bool:
+    """Whether a paragraph that is too long may end here: between rows of a table, after a sentence."""
+    first, line = lines[begin].lstrip(), lines[at]
+    if first.startswith(("+-", "|")) and line.lstrip().startswith(("|", "+")):
+        # Rows of a grid have rules between them, those of Markdown are a line each.
+        grid = first.startswith("+-") or _TABLE_RULE.match(lines[max(begin - 1, 0)])
+        return bool(_TABLE_RULE.match(line)) if grid else "---" not in line
+    return line.rstrip().endswith((".", ":", ";"))
 
 
 def _passage(lines: list[str], first: int, last: int) -> ParsedPassage:

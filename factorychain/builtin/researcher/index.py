@@ -87,7 +87,9 @@ def _fill(database: sqlite3.Connection, documents: list[Document]) -> int:
                 database, "sections (document, heading, line)", name, section.heading, section.line
             )
             for each in fresh:
-                row = _insert(database, "passages (section, line, text)", parent, each.line, each.text)
+                row = _insert(
+                    database, "passages (section, line, text)", parent, each.line, each.text
+                )
                 database.execute(
                     "INSERT INTO words (rowid, name, heading, body) VALUES (?, ?, ?, ?)",
                     (row, document.name, section.heading, each.text),

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-import sqlite3
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from factorychain.builtin.researcher.index import DocumentIndex
 
@@ -20,6 +20,12 @@ _CANDIDATES = 60
 # BM25 weights of the columns: the document's name, the heading, the text.
 _WEIGHTS = "2.0, 5.0, 1.0"
 _EXCERPT_CHARS = 320
+_OPENING_CHARS = 90
+_SHORT_CHARS = 120
+_GRAMMAR = "::="
+_ASIDE = re.compile(
+    r"\W*(?:(?:See also|Changed in version|New in version|Deprecated|Footnotes)\b|\d+\] )"
+)
 _WORDLIKE = re.compile(r"\w")
 
 
@@ -106,7 +112,8 @@ class DocumentLibrary:
             covers = tuple(word for word in words if each.id in holders[word])
             coverage = sum(weights[word] for word in covers) / whole
             bonus = 0.25 * any(each.id in found_in for found_in in together.values())
-            score = coverage + 0.5 * (-each.bm25 / best) + bonus + _about(each, words)
+            score = coverage + 0.5 * (-each.bm25 / best) + bonus
+            score += _about(each, words, phrases) + _opening(each, weights, whole) - _aside(each)
             found.append(
                 Passage(each.document, each.heading, each.line, each.text, covers, round(score, 4))
             )
@@ -147,8 +154,9 @@ class DocumentLibrary:
         ranked = {int(row): float(rank) for row, rank in rows}
         for word in words:
             if not _WORDLIKE.search(word):
-                for row in self._with_symbol(word):
-                    ranked.setdefault(row, -0.1)
+                for row, share in self._with_symbol(word).items():
+                    ranked[row] = min(ranked.get(row, 0.0), -4.0 * share)
+        ranked = dict(sorted(ranked.items(), key=lambda each: each[1])[: 2 * _CANDIDATES])
         return [self._row(row, rank) for row, rank in ranked.items()]
 
     def _row(self, row: int, rank: float) -> _Row:
@@ -178,12 +186,14 @@ class DocumentLibrary:
         )
         return {int(row) for (row,) in rows}
 
-    def _with_symbol(self, symbol: str) -> list[int]:
-        """Operators are no words to a full-text index."""
-        rows = self._rows("SELECT id FROM passages WHERE instr(text, ?) LIMIT 500", (symbol,))
-        return [int(row) for (row,) in rows]
+    def _with_symbol(self, symbol: str) -> dict[int, float]:
+        """Passages with an operator, which is no word to a full-text index, and how much of it they have."""
+        rows = self._rows("SELECT id, text FROM passages WHERE instr(text, ?) LIMIT 500", (symbol,))
+        alone = re.compile(rf"(?<![^\w\s\"'(`“‘]){re.escape(symbol)}(?![^\w\s\"'),.`”’])")
+        counts = {int(row): len(alone.findall(text)) for row, text in rows}
+        return {row: min(count, 4) / 4 for row, count in counts.items() if count}
 
-    def _rows(self, query: str, values: Sequence[object]) -> list[tuple[object, ...]]:
+    def _rows(self, query: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         with self._one_at_a_time:
             return self._database.execute(query, tuple(values)).fetchall()
 
@@ -193,12 +203,37 @@ def _quoted(word: str) -> str:
     return '"' + word.replace('"', '""') + '"'
 
 
-def _about(row: _Row, words: Sequence[str]) -> float:
-    """More for a passage whose heading or document is named like a word that is looked for."""
-    title = {part.lower().rstrip("s") for part in re.findall(r"\w+", row.heading.split(" › ")[-1])}
+def _about(row: _Row, words: Sequence[str], phrases: Sequence[str]) -> float:
+    """More for a passage whose heading or document is named like what is looked for."""
+    parts = [part.lower().rstrip("s") for part in re.findall(r"\w+", row.heading.split(" › ")[-1])]
+    title = f" {' '.join(parts)} "
     name = row.document.rsplit("/", 1)[-1].rsplit(".", 1)[0].lower()
-    hits = sum(1 for word in words if word.rstrip("s") in title)
-    return 0.3 * hits / max(len(words), 1) + (0.3 if name in words else 0.0)
+    hits = sum(1 for word in words if f" {word.rstrip('s')} " in title)
+    named = any(f" {_singular(phrase)} " in title for phrase in phrases)
+    return 0.3 * hits / max(len(words), 1) + 0.4 * named + 0.6 * (name in words)
+
+
+def _opening(row: _Row, weights: Mapping[str, float], whole: float) -> float:
+    """More for a passage that opens with what is looked for: it explains it, others mention it."""
+    opening = row.text[:_OPENING_CHARS].lower()
+    said = sum(weight for word, weight in weights.items() if stem(word) in opening)
+    return 0.3 * said / whole
+
+
+def _aside(row: _Row) -> float:
+    """Less for references, notes on versions and grammars, which are full of names."""
+    if _ASIDE.match(row.text):
+        return 0.8
+    return 0.3 if _GRAMMAR in row.text[:200] else 0.15 * (len(row.text) < _SHORT_CHARS)
+
+
+def _singular(phrase: str) -> str:
+    return " ".join(word.rstrip("s") for word in phrase.split())
+
+
+def stem(word: str) -> str:
+    """The part of a word that its forms share, roughly; for looking inside of a text."""
+    return word[: max(4, len(word) - 3)]
 
 
 def _spread(found: list[Passage], limit: int) -> list[Passage]:

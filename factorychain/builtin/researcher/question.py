@@ -8,11 +8,17 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+
+
+def _set_of(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
 
 # Words of asking and pointing. Words like "with", "for", "in" are here too: by themselves they say
 # nothing, next to another word ("with statement", "for loop") they do, see `phrases`.
-_ASKING = frozenset(
-    """a about again all also am an and another any anything are aren't be because been being but by
+_ASKING = _set_of(
+    """a about again all also am an and another any anything are aren't as at be because been being but by
     can can't cannot could couldn't describe did didn't do does doesn't doing don't each either else
     ever every exactly explain few find for from get give go good got had happen happens has have he
     her here him his how however i i'd i'll i'm i've if in instead into is isn't it it's its itself
@@ -24,10 +30,22 @@ _ASKING = frozenset(
     want was way ways we well were what what's when whenever where whether which while who whom whose
     why will with within without won't work works would yes yet you you'd your yours between both
     difference differ different example examples exist exists called
-    hello hi hey ok okay understand question answer say anyone somebody everybody""".split()
+    hello hi hey ok okay understand question answer say anyone somebody everybody"""
 )
-_POINTING = frozenset("it its itself that this these those they them their one ones there".split())
-_JOINING = frozenset("and but so then also or".split())
+_POINTING = _set_of("it its itself that this these those they them their one ones there")
+# "the in operator": a word before one of these is a name, however common it is.
+_KINDS = _set_of(
+    """argument attribute block clause command decorator expression field flag function keyword loop
+    method module operator option parameter setting statement type variable"""
+)
+_NO_NAMES = _set_of(
+    """a all an and any are each every all do does did how i its many more most my no of one or other
+    our some that the their these this those to what which your"""
+)
+_BETWEEN = re.compile(
+    r"\bbetween\s+(?:an?\s+|the\s+)?(\S+)\s+and\s+(?:an?\s+|the\s+)?(\S+)", re.IGNORECASE
+)
+_JOINING = _set_of("and but so then also or")
 _WORD = re.compile(r"[^\W_](?:[\w.'’-]*[\w])?|__\w+__|_\w+")
 _SYMBOL = re.compile(r"(?<!\S)[`'\"“”‘’]?([^\w\s`'\"“”‘’?.,;]{1,3})[`'\"“”‘’]?(?=[\s?.,;]|$)")
 _QUOTED = re.compile(r"[`'\"“‘]([^\s`'\"”’]+)[`'\"”’]")
@@ -71,17 +89,25 @@ def understand(text: str, history: Sequence[str] = ()) -> Question:
 
 
 def _terms(text: str, words: list[str]) -> tuple[str, ...]:
-    """Content words; also words of asking that stand in quotes, and operators."""
-    quoted = {each.lower().rstrip("()") for each in _QUOTED.findall(text)}
-    found = [each for each in words if each in quoted or each not in _ASKING]
+    """Content words and operators; words of asking too where they are names of something."""
+    names = {each.lower().rstrip("()") for each in _QUOTED.findall(text)}
+    names.update(one for one, two in pairwise(words) if _is_kind(two))
+    for pair in _BETWEEN.findall(text):
+        names.update(each.lower().strip("`'\"?.,;") for each in pair)
+    names -= _NO_NAMES
+    found = [each for each in words if each in names or each not in _ASKING]
     found += [each for each in _SYMBOL.findall(text) if each not in {"-", "–", "—", "&", "(", ")"}]
     kept = dict.fromkeys(found)
     return tuple(kept)
 
 
+def _is_kind(word: str) -> bool:
+    return word in _KINDS or word.removesuffix("s") in _KINDS
+
+
 def _phrases(words: list[str], terms: tuple[str, ...]) -> tuple[str, ...]:
     """Neighbours of which at least one is a term: `with statement`, `for loop`."""
-    pairs = zip(words, words[1:], strict=False)
+    pairs = pairwise(words)
     skipped = _POINTING | {"a", "an", "the", "i", "you", "do", "does", "is", "are", "of", "to"}
     return tuple(
         dict.fromkeys(
