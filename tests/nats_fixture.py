@@ -67,9 +67,12 @@ class NatsServer:
         await self.stop(signal.SIGKILL)
 
     def pause(self) -> None:
-        """The server keeps its connections and answers nothing."""
+        """The server keeps its connections and answers nothing, from now on."""
         assert self.process is not None
         os.kill(self.process.pid, signal.SIGSTOP)
+        # The signal stops one thread after another.
+        while not _is_stopped(self.process.pid):
+            pass
 
     def resume(self) -> None:
         assert self.process is not None
@@ -93,6 +96,12 @@ class NatsServer:
             yield JetStream(connection)
         finally:
             await connection.stop()
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether every thread is, by the state after the name in parentheses (proc(5))."""
+    stats = [each.read_text() for each in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 
 
 @asynccontextmanager

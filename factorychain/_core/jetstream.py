@@ -33,6 +33,8 @@ BATCH_MAX_BYTES = 1024 * 1024
 _NO_MESSAGE = 10037
 _STREAM_NOT_FOUND = 10059
 _STREAM_EXISTS = 10058
+# Of the server's 5xx errors those that no waiting mends: replicas without a cluster, and the like.
+_NEVER = frozenset({10074, 10036})
 _WRONG_LAST = frozenset({10071, 10164})
 _INTERNAL_HEADERS = (
     "Nats-Stream",
@@ -186,8 +188,8 @@ class Stream:
             "batch": batch,
             "max_bytes": max_bytes,
         }
-        messages, pending = await self._direct_get(body)
-        return messages, pending > 0
+        replies, pending = await self._direct_get(body)
+        return [_stored(each, _previous(each)) for each in replies], pending > 0
 
     async def read_last(
         self, subjects: Sequence[str], *, from_seq: int = 1, batch: int = 1024, up_to_seq: int = 0
@@ -203,7 +205,8 @@ class Stream:
         }
         if up_to_seq:
             body["up_to_seq"] = up_to_seq
-        return await self._direct_get(body)
+        replies, pending = await self._direct_get(body)
+        return [_stored(each) for each in replies], pending
 
     async def subjects(self, pattern: str) -> list[str]:
         """The subjects that have messages, as the leader knows them."""
@@ -238,13 +241,13 @@ class Stream:
             headers=_parse_headers(b64decode(message["hdrs"])) if "hdrs" in message else {},
         )
 
-    async def _direct_get(self, body: Mapping[str, Any]) -> tuple[list[StoredMessage], int]:
+    async def _direct_get(self, body: Mapping[str, Any]) -> tuple[list[Msg], int]:
         replies = await self._requests.many(self._direct, orjson.dumps(body), _is_status)
         status = replies.pop()
         headers = status.headers or {}
         code = headers.get("Status")
         if code == "204":
-            return [_stored(each) for each in replies], int(headers.get("Nats-Num-Pending", 0))
+            return replies, int(headers.get("Nats-Num-Pending", 0))
         if code == "404":
             return [], 0
         if code == "413":
@@ -266,13 +269,17 @@ def _is_status(msg: Msg) -> bool:
     return not msg.data and msg.headers is not None and "Status" in msg.headers
 
 
-def _stored(msg: Msg) -> StoredMessage:
+def _stored(msg: Msg, previous_seq: int = 0) -> StoredMessage:
     headers = dict(msg.headers or {})
     subject, seq = headers["Nats-Subject"], int(headers["Nats-Sequence"])
-    previous = int(headers.get("Nats-Last-Sequence", 0))
     for name in _INTERNAL_HEADERS:
         headers.pop(name, None)
-    return StoredMessage(subject, seq, msg.data, headers, previous)
+    return StoredMessage(subject, seq, msg.data, headers, previous_seq)
+
+
+def _previous(msg: Msg) -> int:
+    # The one that the server sent before it in this answer, 0 for the first.
+    return int((msg.headers or {}).get("Nats-Last-Sequence", 0))
 
 
 def _parse_headers(raw: bytes) -> dict[str, str]:
@@ -297,7 +304,9 @@ def _refusal(stream: str, error: Mapping[str, Any]) -> Exception:
     code, description = int(error.get("err_code", 0)), str(error.get("description", ""))
     if code == _STREAM_NOT_FOUND:
         return StreamMissing(stream)
-    if error.get("code", 0) >= 500:  # no leader, no quorum, out of resources: may pass
+    if (
+        error.get("code", 0) >= 500 and code not in _NEVER
+    ):  # no leader, no quorum, out of resources: may pass
         return NatsUnavailable(f"{stream}: {description}", sent=False)
     return StorageRefused(stream, code, description)
 

@@ -24,7 +24,8 @@ class StoredMessage:
     data: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     previous_seq: int = 0
-    """Stream sequence of the message before it on its subject; 0 if there is none or it is unknown."""
+    """Stream sequence of the message before it on its subject; 0 where that is not known. Only a
+    range tells it, for all of its messages but the first."""
 
 
 @dataclass(frozen=True, slots=True)
