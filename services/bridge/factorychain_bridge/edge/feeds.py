@@ -176,24 +176,35 @@ class Feeds:
 
     # --- subscribe and unsubscribe -------------------------------------------------------------
 
-    async def subscribe(
-        self, thread: str, after: int, epoch: int
-    ) -> tuple[Mapping[str, object], Callable[[], None]]:
-        """The result for the reply, and what begins delivery once the reply is out.
+    def open(self, thread: str) -> Feed:
+        """A place for a new subscription. The one before it, if any, ends here.
 
-        A second subscription to a thread takes the place of the first.
+        Raises:
+            FactoryChainError: The socket follows as many threads as it may.
         """
         self._check_room(thread)
         feed = self._replace(thread)
         feed.following = True
+        return feed
+
+    async def locate(
+        self, feed: Feed, after: int, epoch: int
+    ) -> tuple[Mapping[str, object], Callable[[], None]]:
+        """The result for the reply, and what begins delivery once the reply is out.
+
+        Raises:
+            FactoryChainError: The thread's log cannot be read now; the feed is gone.
+        """
         try:
-            subscription = await self._hub.subscribe(self._principal, thread, after, epoch, feed)
+            subscription = await self._hub.subscribe(
+                self._principal, feed.thread, after, epoch, feed
+            )
         except BaseException:
             self._drop(feed)
             raise
         at = subscription.at
         found = {"first": at.first, "last": at.last, "epoch": at.epoch, "active_run": at.active_run}
-        if self._feeds.get(thread) is not feed:
+        if self._feeds.get(feed.thread) is not feed:
             # Unsubscribed, replaced or gone while the log was asked.
             subscription.close()
             return found, lambda: None

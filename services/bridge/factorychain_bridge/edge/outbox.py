@@ -10,6 +10,10 @@ import asyncio
 from collections import deque
 
 
+class Pong(bytes):
+    """The payload of a WebSocket pong, among the text frames."""
+
+
 class Outbox:
     """A queue of frames with one reader, the socket's writer."""
 

@@ -22,6 +22,7 @@ from factorychain.errors import (
 from factorychain_bridge.edge import answers
 from factorychain_bridge.edge.frames import Auth, BadFrame, Operation, Ping, parse
 from factorychain_bridge.edge.limits import TokenBucket
+from factorychain_bridge.edge.outbox import Pong
 
 EXPIRY_NOTICE_S = 30.0
 _REASON_MAX_BYTES = 123  # RFC 6455, 5.5: a control frame has at most 125 bytes, two are the code
@@ -150,8 +151,12 @@ class Session:
             return self._wait(text)
         return self._handle(text)
 
-    def control(self) -> list[Output]:
-        """A ping or pong has come: these count as frames, too."""
+    def ping(self, payload: bytes) -> list[Output]:
+        """A WebSocket ping has come. It counts as a frame, and its answer waits in the same queue."""
+        return self.pong() or ([] if self.closed else [Send(Pong(payload))])
+
+    def pong(self) -> list[Output]:
+        """A WebSocket pong has come. It counts as a frame."""
         if self.closed or self._bucket.take():
             return []
         return self._close(CloseCode.TOO_MUCH, _rate_text(self.limits))

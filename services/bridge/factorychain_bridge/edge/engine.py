@@ -1,0 +1,67 @@
+"""The engine as the edge calls it: each call carries the token of the user who asked for it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import grpc.aio
+from google.protobuf.message import Message
+
+from factorychain._core.status import from_rpc_error
+from factorychain.engine.v1 import engine_pb2 as pb
+from factorychain.engine.v1.engine_pb2_grpc import EngineServiceStub
+from factorychain.errors import FactoryChainError
+
+CANCEL_TIMEOUT_S = 60.0
+"""CancelRun answers when the run has ended, which an agent may put off for its grace time."""
+
+
+class Engine(Protocol):
+    """Calls of `EngineService`."""
+
+    async def call(self, method: str, request: Message, token: str) -> Message:
+        """One unary call in the name of the token's user.
+
+        Raises:
+            FactoryChainError: The engine refused, or is away.
+        """
+
+    async def start(self, request: pb.StartRunRequest, token: str) -> pb.StartRunResponse:
+        """`StartRun`; raises as `call` does."""
+
+
+class EngineClient:
+    """`Engine` over a channel."""
+
+    def __init__(self, channel: grpc.aio.Channel, timeout_s: float) -> None:
+        self._stub = EngineServiceStub(channel)
+        self._timeout_s = timeout_s
+
+    async def call(self, method: str, request: Message, token: str) -> Message:
+        timeout_s = CANCEL_TIMEOUT_S if method == "CancelRun" else self._timeout_s
+        call = getattr(self._stub, method)
+        try:
+            found: Message = await call(request, metadata=_metadata(token), timeout=timeout_s)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+        return found
+
+    async def start(self, request: pb.StartRunRequest, token: str) -> pb.StartRunResponse:
+        try:
+            return await self._stub.StartRun(
+                request, metadata=_metadata(token), timeout=self._timeout_s
+            )
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc_error(error) from error
+
+    async def reachable(self, timeout_s: float) -> bool:
+        """Whether the engine answers at all."""
+        try:
+            await self._stub.GetKeys(pb.GetKeysRequest(), timeout=timeout_s)
+        except (grpc.aio.AioRpcError, FactoryChainError):
+            return False
+        return True
+
+
+def _metadata(token: str) -> tuple[tuple[str, str], ...]:
+    return (("authorization", f"Bearer {token}"),)
