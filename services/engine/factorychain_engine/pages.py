@@ -1,20 +1,35 @@
-"""Page tokens: where a listing goes on.
+"""Pages of a listing: what fits into one, and the token where the next begins.
 
-Invariant: a token is good only for the principal and the listing that it was made for. It holds no
-secret and opens nothing: listings read the caller's own records whatever the token says.
+Invariants: a page fits into one gRPC message however big its items are; a token is good only for the
+principal and the listing that it was made for. A token holds no secret and opens nothing: listings
+read the caller's own records whatever it says.
 """
 
 from __future__ import annotations
 
+import heapq
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
+from typing import Final, Generic, Protocol, TypeVar
 
 from factorychain._core.ids import Principal
 from factorychain.errors import InvalidField
 
-_TAG_BYTES = 12
-MAX_PAGE_SIZE = 1000
+MAX_PAGE_SIZE: Final = 1000
+PAGE_MAX_BYTES: Final = 3 * 1024 * 1024
+_TAG_BYTES: Final = 12
+
+
+class Sized(Protocol):
+    """A protobuf message."""
+
+    def ByteSize(self) -> int: ...  # noqa: N802 - protobuf's name
+
+
+T = TypeVar("T", bound=Sized)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -23,6 +38,70 @@ class Cursor:
 
     at_ns: int
     id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page; `last` is the cursor of its last item if there are more."""
+
+    items: list[T]
+    last: Cursor | None
+
+    def next_token(self, principal: Principal, listing: str) -> str:
+        """The token of the page after this; empty if this is the last."""
+        return "" if self.last is None else token_of(principal, listing, self.last)
+
+
+class Newest(Generic[T]):
+    """Picks the newest items out of a scan, and holds no more of them than the page will show."""
+
+    def __init__(self, size: int, before: Cursor | None) -> None:
+        """`before`: only what is older than this."""
+        self._size = size
+        self._before = before
+        self._heap: list[tuple[Cursor, int, T]] = []
+        self._count = 0
+
+    def offer(self, cursor: Cursor, item: T) -> None:
+        if self._before is not None and cursor >= self._before:
+            return
+        self._count += 1
+        entry = (cursor, self._count, item)
+        if len(self._heap) <= self._size:
+            heapq.heappush(self._heap, entry)
+        else:
+            heapq.heappushpop(self._heap, entry)
+
+    def page(self) -> Page[T]:
+        """The newest first."""
+        ordered = sorted(self._heap, reverse=True)
+        return page_of([(cursor, item) for cursor, _, item in ordered], self._size)
+
+
+def page_of(items: Iterable[tuple[Cursor, T]], size: int) -> Page[T]:
+    """The first items that fit, at least one."""
+    shown: list[T] = []
+    last: Cursor | None = None
+    size_bytes = 0
+    for cursor, item in items:
+        size_bytes += item.ByteSize()
+        if shown and (len(shown) == size or size_bytes > PAGE_MAX_BYTES):
+            return Page(shown, last)
+        shown.append(item)
+        last = cursor
+    return Page(shown, None)
+
+
+def latest_that_fit(items: list[T], size: int) -> list[T]:
+    """The last items that fit into one message, in their order."""
+    picked: list[T] = []
+    size_bytes = 0
+    for item in islice(reversed(items), size):
+        size_bytes += item.ByteSize()
+        if picked and size_bytes > PAGE_MAX_BYTES:
+            break
+        picked.append(item)
+    return picked[::-1]
 
 
 def page_size(asked: int, default: int) -> int:

@@ -1,0 +1,150 @@
+"""What a principal sees of its own runs.
+
+Invariant: everything is found under the caller's own key, so what is someone else's is simply not
+there; and a run whose ending is in the log is shown as ended, also before its record says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Final
+
+from factorychain._core.ids import Principal
+from factorychain.errors import ChainDegraded, RunNotFound
+from factorychain.types.v1.run_pb2 import Run
+from factorychain_engine.admission import ActiveRun, Totals
+from factorychain_engine.endings import has_ended
+from factorychain_engine.outcomes import Outcomes
+from factorychain_engine.pages import Cursor, Newest, Page, cursor_of
+from factorychain_engine.records import Records
+from factorychain_engine.runs import SupervisedRuns
+from factorychain_engine.stored_run import StoredRun, record_of
+from factorychain_engine.users_store import UsersStore
+
+WATCH_POLL_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a user has and had."""
+
+    active: int
+    totals: Totals
+
+
+class RunViews:
+    """Runs as their principal sees them. Every method raises NatsUnavailable if storage is away."""
+
+    def __init__(
+        self, users: UsersStore, records: Records, outcomes: Outcomes, supervised: SupervisedRuns
+    ) -> None:
+        self._users = users
+        self._records = records
+        self._outcomes = outcomes
+        self._supervised = supervised
+        self._draining = False
+
+    def drain(self) -> None:
+        """End the watches: whoever watches asks another engine."""
+        self._draining = True
+
+    async def run(self, principal: Principal, run: str) -> Run:
+        """One run.
+
+        Raises:
+            RunNotFound: the principal has none of this id.
+        """
+        stored = await self._records.find_run(principal, run)
+        if stored is not None:
+            return await self.shown(principal, stored)
+        entry = await self.place(principal, run)
+        if entry is None:
+            raise RunNotFound
+        return await self.of_place(principal, entry)
+
+    async def place(self, principal: Principal, run: str) -> ActiveRun | None:
+        """The place that the run holds, if it does."""
+        return (await self._users.read(principal)).record.find(run)
+
+    async def of_place(self, principal: Principal, entry: ActiveRun) -> Run:
+        """A run of which there may be no record yet."""
+        ended = await self._outcomes.of_place(principal, entry)
+        if ended is not None:
+            return ended
+        stored = await self._records.run_in(principal, entry.thread, entry.run)
+        return (stored or record_of(entry)).run
+
+    async def shown(self, principal: Principal, stored: StoredRun) -> Run:
+        """A recorded run, ended if the log says so."""
+        return await self._outcomes.of_record(principal, stored) or stored.run
+
+    async def runs(
+        self, principal: Principal, *, thread: str, size: int, token: str, active_only: bool
+    ) -> Page[Run]:
+        """A page of runs, the newest first; `thread` empty: of all threads.
+
+        Raises:
+            InvalidField: the token is not one of this listing's.
+        """
+        listing = runs_listing(thread, active_only)
+        newest = Newest[Run](size, cursor_of(principal, listing, token))
+        async for run in self._listed(principal, thread, active_only):
+            newest.offer(Cursor(run.created_at.ToNanoseconds(), run.run), run)
+        return newest.page()
+
+    async def _listed(
+        self, principal: Principal, thread: str, active_only: bool
+    ) -> AsyncIterator[Run]:
+        active = (await self._users.read(principal)).record.active
+        places = [each for each in active if thread in ("", each.thread)]
+        found = await asyncio.gather(*(self.of_place(principal, each) for each in places))
+        for run in found:
+            if not (active_only and has_ended(run)):
+                yield run
+        if active_only:
+            return
+        held = {each.run for each in places}
+        async for stored in self._records.runs_of(principal, thread or None):
+            if stored.run.run not in held:
+                yield await self.shown(principal, stored)
+
+    async def watch(self, principal: Principal, run: str) -> AsyncIterator[Run]:
+        """The run now, and after each change until it has ended.
+
+        Raises:
+            RunNotFound: the principal has none of this id.
+        """
+        shown: Run | None = None
+        while True:
+            now = await self.run(principal, run)
+            if now != shown:
+                yield now
+                shown = now
+            if has_ended(now):
+                return
+            if self._draining:
+                raise ChainDegraded("engine")
+            await self._change(principal, run)
+
+    async def _change(self, principal: Principal, run: str) -> None:
+        """Wait until it is worth looking again; for a run of this engine that is when it ends."""
+        here = self._supervised.find(principal, run)
+        if here is None or here.ended.done():
+            await asyncio.sleep(WATCH_POLL_S)
+        else:
+            await asyncio.wait([here.ended], timeout=WATCH_POLL_S)
+
+    async def used(self, principal: Principal) -> Used:
+        """What the principal has and had."""
+        record = (await self._users.read(principal)).record
+        ended = await asyncio.gather(
+            *(self._outcomes.of_place(principal, each) for each in record.active)
+        )
+        return Used(sum(1 for each in ended if each is None), record.totals)
+
+
+def runs_listing(thread: str, active_only: bool) -> str:
+    """The name of a listing of runs, for its page tokens."""
+    return f"runs:{thread}:{active_only}"

@@ -1,0 +1,261 @@
+"""Builds the engine: the only place that knows every part."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+from factorychain._core.component import Component, ComponentGroup
+from factorychain._core.credentials import Authenticator
+from factorychain._core.grpc_client import GrpcChannel
+from factorychain._core.grpc_server import GrpcServer, Service
+from factorychain._core.ids import Principal
+from factorychain._core.jetstream import JetStream
+from factorychain._core.jwks import JwksFile, KeySet, parse_jwks
+from factorychain._core.keys import KeyUnusable, jwks_document
+from factorychain._core.link import LinkClient
+from factorychain._core.log_reader import ThreadLogReader
+from factorychain._core.nats_connection import NatsConnection
+from factorychain._core.settings import EngineSettings
+from factorychain._core.txn_tokens import TxnSigner, TxnVerifier
+from factorychain._core.user_tokens import UserVerifier
+from factorychain.emitter.v1 import emitter_pb2, emitter_pb2_grpc
+from factorychain.engine.v1 import engine_pb2, engine_pb2_grpc
+from factorychain.types.v1.run_pb2 import AgentInfo
+from factorychain_engine.admission import ActiveRun
+from factorychain_engine.agents_peer import AgentsPeers
+from factorychain_engine.bookkeeping import Bookkeeping
+from factorychain_engine.cancelling import Canceller
+from factorychain_engine.catalog import AgentCatalog
+from factorychain_engine.cleanup import CleanUp
+from factorychain_engine.factory import ExecutionEngineFactory
+from factorychain_engine.heartbeat import Heartbeat
+from factorychain_engine.keys import PublicKeys
+from factorychain_engine.lifeline import EndReason, LifeLimits
+from factorychain_engine.outcomes import Outcomes
+from factorychain_engine.readiness import Readiness
+from factorychain_engine.records import Records
+from factorychain_engine.roll import EngineRoll
+from factorychain_engine.run_tokens import RunTokens
+from factorychain_engine.run_views import RunViews
+from factorychain_engine.runs import SupervisedRun, SupervisedRuns
+from factorychain_engine.service import EngineServicer, UserLimits
+from factorychain_engine.settling import Settler
+from factorychain_engine.starts import PlaceLimits, Starts
+from factorychain_engine.storage import Storage
+from factorychain_engine.supervisor import RunSupervisor
+from factorychain_engine.thread_views import ThreadViews
+from factorychain_engine.users_store import UsersStore
+from factorychain_engine.validation import InputLimits
+
+CANCEL_GRACE_S: Final = 20.0
+"""How long a run that agents were told to cancel may go on: longer than their own grace."""
+
+_SERVICE = engine_pb2.DESCRIPTOR.services_by_name["EngineService"]
+
+
+async def build(settings: EngineSettings) -> ComponentGroup:
+    """All components of an engine, in the order in which they start."""
+    return EngineServer(settings).group()
+
+
+class EngineServer:
+    """One engine: its parts by name, for the process and for tests."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        """To be made in a running event loop; opens nothing.
+
+        Raises:
+            KeyUnusable: A key or secret that is configured cannot be used.
+        """
+        self.settings = settings
+        self.engine_id = f"e{secrets.token_hex(8)}"
+        self.signer = _signer(settings)
+        self.user_verifier = UserVerifier.from_settings(settings)
+        self._reach_others()
+        self._keep_state()
+        self._supervise()
+        self._serve()
+
+    def group(self) -> ComponentGroup:
+        components: list[Component] = [
+            self.user_verifier,
+            self.nats,
+            self.storage,
+            self.peers,
+            self.emitter_channel,
+            self.link,
+            self.heartbeat,
+            self.catalog,
+            self.books,
+            self.supervisor,
+            self.clean_up,
+            self.server,
+            self.readiness,
+        ]
+        timeout_s = self.settings.drain_timeout_s
+        return ComponentGroup(components, name="engine", drain_timeout_s=timeout_s)
+
+    # --- parts ------------------------------------------------------------------------------
+
+    def _reach_others(self) -> None:
+        settings = self.settings
+        self.nats = NatsConnection.from_settings(settings, "engine")
+        self.js = JetStream(self.nats)
+        self.peers = AgentsPeers(
+            settings.agents_address,
+            lambda address: GrpcChannel(address, "agents", settings),
+            settings.rpc_timeout_s,
+        )
+        self.emitter_channel = GrpcChannel(settings.emitter_address, "emitter", settings)
+        stub = emitter_pb2_grpc.EmitterServiceStub(self.emitter_channel.channel)
+        self.link = LinkClient(
+            "engine to emitter",
+            stub.Emit,
+            lambda frames: emitter_pb2.EmitRequest(frames=frames),
+            replay=True,
+        )
+        self.catalog = AgentCatalog(self.peers.list_agents, settings.default_agent)
+
+    def _keep_state(self) -> None:
+        settings = self.settings
+        self.storage = Storage(
+            self.js,
+            records_max_age_s=settings.records_max_age_s,
+            replicas=settings.nats_replicas,
+        )
+        self.users = UsersStore(self.storage.users)
+        self.records = Records(self.storage.runs, self.storage.threads)
+        self.log = ThreadLogReader(self.js, settings.log_shards)
+        self.outcomes = Outcomes(self.log, self.records)
+        self.books = Bookkeeping(self.users, self.records, self.outcomes)
+        self.heartbeat = Heartbeat(self.storage.engines, self.engine_id, settings.heartbeat_ttl_s)
+
+    def _supervise(self) -> None:
+        settings = self.settings
+        limits = {"active_runs": settings.user_max_runs, "idle_s": int(settings.run_idle_s)}
+        self.tokens = RunTokens(self.signer, limits)
+        self.settler = Settler(self.link, self.tokens, self.outcomes)
+        self.runs = SupervisedRuns()
+        self.canceller = Canceller(self.runs, self.users, self.outcomes, self.peers, self.tokens)
+        starts = Starts(
+            engine_id=self.engine_id,
+            users=self.users,
+            records=self.records,
+            log=self.log,
+            outcomes=self.outcomes,
+            resolve=self._resolve,
+            interrupt=self._interrupt,
+            limits=PlaceLimits(settings.user_max_runs, settings.run_lifetime_s),
+        )
+        self.factory = ExecutionEngineFactory(self.engine_id, starts, self.users)
+        self.supervisor = RunSupervisor(
+            self.factory,
+            self._supervised,
+            self.runs,
+            self.books,
+            max_runs=settings.max_runs_total,
+            on_trouble=lambda: self.clean_up.sweep_soon(),  # noqa: PLW0108 - made below
+        )
+        self.clean_up = CleanUp(
+            engine_id=self.engine_id,
+            heartbeat=self.heartbeat,
+            users=self.users,
+            runs=self.runs,
+            adopt_run=self.supervisor.adopt,
+            roll=EngineRoll(self.engine_id, _adoption_grace_s(settings)),
+            interval_s=settings.cleanup_interval_s,
+        )
+
+    def _serve(self) -> None:
+        settings = self.settings
+        self.run_views = RunViews(self.users, self.records, self.outcomes, self.runs)
+        servicer = EngineServicer(
+            supervisor=self.supervisor,
+            canceller=self.canceller,
+            runs=self.run_views,
+            threads=ThreadViews(self.users, self.records, self.run_views),
+            catalog=self.catalog,
+            keys=PublicKeys(self.signer.key, settings.txn_jwks_file),
+            input_limits=InputLimits(settings.input_max_bytes, settings.metadata_max_bytes),
+            user_limits=UserLimits(
+                settings.user_max_runs, settings.user_max_queued, settings.run_lifetime_s
+            ),
+        )
+        service = Service(_SERVICE, engine_pb2_grpc.add_EngineServiceServicer_to_server, servicer)
+        self.server = GrpcServer(
+            settings,
+            [service],
+            Authenticator(users=self.user_verifier, txns=_verifier(settings, self.signer)),
+            drain_timeout_s=settings.drain_timeout_s / 2,
+            serving=False,
+        )
+        self.server.on_drain(self.run_views.drain)
+        self.readiness = Readiness(
+            (self.nats, self.heartbeat, self.clean_up, self.supervisor), self.server.set_serving
+        )
+
+    # --- what parts need of one another -----------------------------------------------------
+
+    async def _resolve(self, agent: str) -> AgentInfo:
+        # A start that agents could not take anyway is refused before it takes a place.
+        await self.peers.ready()
+        return await self.catalog.resolve(agent)
+
+    async def _interrupt(self, principal: Principal, holder: ActiveRun, wait_s: float) -> bool:
+        ended = await self.canceller.cancel(principal, holder, EndReason.INTERRUPTED, wait_s)
+        return ended is not None
+
+    def _supervised(self, principal: Principal, entry: ActiveRun) -> SupervisedRun:
+        settings = self.settings
+        return SupervisedRun(
+            principal,
+            entry,
+            agents=self.peers,
+            tokens=self.tokens,
+            outcomes=self.outcomes,
+            settler=self.settler,
+            limits=LifeLimits(settings.run_idle_s, settings.agents_lost_after_s, CANCEL_GRACE_S),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnKeys:
+    """The engine's own public key, where no file names those of the chain."""
+
+    keys: KeySet
+
+    def current(self) -> KeySet:
+        return self.keys
+
+
+def _signer(settings: EngineSettings) -> TxnSigner:
+    if settings.txn_key_file is None:
+        raise KeyUnusable(
+            "FACTORYCHAIN_TXN_KEY_FILE is not set; it names the key that signs transaction tokens"
+        )
+    return TxnSigner.from_settings(settings, settings.txn_key_file)
+
+
+def _verifier(settings: EngineSettings, signer: TxnSigner) -> TxnVerifier:
+    """Verifies what the engine signs.
+
+    Raises:
+        KeyUnusable: the file of public keys lacks this engine's: every layer would refuse its runs.
+    """
+    if settings.txn_jwks_file is None:
+        own = parse_jwks(jwks_document([signer.key]).encode())
+        return TxnVerifier(_OwnKeys(own), settings.trust_domain)
+    source = JwksFile(settings.txn_jwks_file)
+    if source.current().find(signer.key.kid) is None:
+        raise KeyUnusable(
+            f"{settings.txn_jwks_file} (FACTORYCHAIN_TXN_JWKS_FILE) lacks the public key of "
+            f"FACTORYCHAIN_TXN_KEY_FILE, {signer.key.kid}; add it before the engine signs with it"
+        )
+    return TxnVerifier(source, settings.trust_domain)
+
+
+def _adoption_grace_s(settings: EngineSettings) -> float:
+    """After an outage each engine renews its heartbeat within a third of the TTL."""
+    return max(2 * settings.cleanup_interval_s, settings.heartbeat_ttl_s * 2 / 3)

@@ -1,0 +1,221 @@
+"""EngineService: protobuf in, domain call, protobuf out.
+
+Invariant: the principal is that of the verified token, never of a request field; and an id is looked
+up under that principal before anything else is said about it, also by calls of later versions.
+"""
+
+# ruff: noqa: N802 - the methods have the names that gRPC gives them
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+from factorychain._core.credentials import current_run, current_user, remaining_s
+from factorychain._core.ids import Principal, parse_run_id, parse_thread_id
+from factorychain._core.telemetry import current_traceparent
+from factorychain.engine.v1 import engine_pb2 as pb
+from factorychain.engine.v1 import engine_pb2_grpc
+from factorychain.errors import ChainDegraded, NotImplementedYet
+from factorychain.types.v1.run_pb2 import Run
+from factorychain_engine.cancelling import Canceller
+from factorychain_engine.catalog import AgentCatalog
+from factorychain_engine.endings import has_ended, usage_of
+from factorychain_engine.keys import PublicKeys
+from factorychain_engine.lifeline import EndReason
+from factorychain_engine.pages import page_size
+from factorychain_engine.run_views import RunViews, runs_listing
+from factorychain_engine.supervisor import RunSupervisor
+from factorychain_engine.thread_views import THREADS, ThreadViews, thread_listing
+from factorychain_engine.validation import InputLimits, parse_start
+
+if TYPE_CHECKING:
+    import grpc
+
+    Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+
+CANCEL_WAIT_S: Final = 30.0
+LEFT_TO_ANSWER_S: Final = 0.2
+DEFAULT_PAGE: Final = 50
+DEFAULT_THREAD_PAGE: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class UserLimits:
+    """What `GetUsage` says of the operator's limits."""
+
+    max_active_runs: int
+    max_queued_runs: int
+    lifetime_s: float
+
+
+class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
+    """Serves EngineService."""
+
+    def __init__(
+        self,
+        *,
+        supervisor: RunSupervisor,
+        canceller: Canceller,
+        runs: RunViews,
+        threads: ThreadViews,
+        catalog: AgentCatalog,
+        keys: PublicKeys,
+        input_limits: InputLimits,
+        user_limits: UserLimits,
+    ) -> None:
+        self._supervisor = supervisor
+        self._canceller = canceller
+        self._runs = runs
+        self._threads = threads
+        self._catalog = catalog
+        self._keys = keys
+        self._input_limits = input_limits
+        self._user_limits = user_limits
+
+    # --- runs -------------------------------------------------------------------------------
+
+    async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:
+        start = parse_start(_principal(), request, self._input_limits)
+        started = await self._supervisor.start_run(start, current_traceparent())
+        return pb.StartRunResponse(
+            run=started.run,
+            thread=started.thread,
+            epoch=started.epoch,
+            after=started.after,
+            existing=started.existing,
+            trace=started.trace,
+        )
+
+    async def CancelRun(
+        self, request: pb.CancelRunRequest, context: Context
+    ) -> pb.CancelRunResponse:
+        principal = _principal()
+        run = await self._run(principal, request.run)
+        place = None if has_ended(run) else await self._runs.place(principal, run.run)
+        if place is None:
+            # Ended, or ended and freed between the two reads.
+            return pb.CancelRunResponse(run=await self._run(principal, request.run))
+        ended = await self._canceller.cancel(principal, place, EndReason.USER, _patience_s())
+        if ended is None:
+            raise ChainDegraded(
+                "agents", message="the run was told to stop and has not ended yet; ask again"
+            )
+        return pb.CancelRunResponse(run=ended)
+
+    async def RespondToRun(
+        self, request: pb.RespondToRunRequest, context: Context
+    ) -> pb.RespondToRunResponse:
+        await self._run(_principal(), request.run)
+        raise NotImplementedYet("RespondToRun")
+
+    async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
+        return pb.GetRunResponse(run=await self._run(_principal(), request.run))
+
+    async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
+        principal = _principal()
+        thread = parse_thread_id(request.thread) if request.thread else ""
+        page = await self._runs.runs(
+            principal,
+            thread=thread,
+            size=page_size(request.page_size, DEFAULT_PAGE),
+            token=request.page_token,
+            active_only=request.active_only,
+        )
+        listing = runs_listing(thread, request.active_only)
+        return pb.ListRunsResponse(
+            runs=page.items, next_page_token=page.next_token(principal, listing)
+        )
+
+    async def WatchRun(
+        self, request: pb.WatchRunRequest, context: Context
+    ) -> AsyncIterator[pb.WatchRunResponse]:
+        async for run in self._runs.watch(_principal(), parse_run_id(request.run)):
+            yield pb.WatchRunResponse(run=run)
+
+    async def RecordFeedback(
+        self, request: pb.RecordFeedbackRequest, context: Context
+    ) -> pb.RecordFeedbackResponse:
+        await self._run(_principal(), request.run)
+        raise NotImplementedYet("RecordFeedback")
+
+    async def _run(self, principal: Principal, run: str) -> Run:
+        return await self._runs.run(principal, parse_run_id(run))
+
+    # --- agents, limits, keys ---------------------------------------------------------------
+
+    async def ListAgents(
+        self, request: pb.ListAgentsRequest, context: Context
+    ) -> pb.ListAgentsResponse:
+        return pb.ListAgentsResponse(agents=await self._catalog.agents())
+
+    async def GetUsage(self, request: pb.GetUsageRequest, context: Context) -> pb.GetUsageResponse:
+        used = await self._runs.used(_principal())
+        return pb.GetUsageResponse(
+            max_active_runs=self._user_limits.max_active_runs,
+            active_runs=used.active,
+            max_queued_runs=self._user_limits.max_queued_runs,
+            queued_runs=0,
+            lifetime_s=self._user_limits.lifetime_s,
+            usage=usage_of(used.totals),
+            recorded_runs=used.totals.runs,
+        )
+
+    async def GetKeys(self, request: pb.GetKeysRequest, context: Context) -> pb.GetKeysResponse:
+        return pb.GetKeysResponse(jwks_json=self._keys.jwks_json())
+
+    # --- threads ----------------------------------------------------------------------------
+
+    async def ListThreads(
+        self, request: pb.ListThreadsRequest, context: Context
+    ) -> pb.ListThreadsResponse:
+        principal = _principal()
+        size = page_size(request.page_size, DEFAULT_PAGE)
+        page = await self._threads.threads(principal, size=size, token=request.page_token)
+        return pb.ListThreadsResponse(
+            threads=page.items, next_page_token=page.next_token(principal, THREADS)
+        )
+
+    async def GetThread(
+        self, request: pb.GetThreadRequest, context: Context
+    ) -> pb.GetThreadResponse:
+        principal = _principal()
+        thread = await self._threads.thread(principal, parse_thread_id(request.thread))
+        page = await self._threads.runs(
+            principal,
+            thread.thread,
+            size=page_size(request.page_size, DEFAULT_THREAD_PAGE),
+            token=request.page_token,
+        )
+        token = page.next_token(principal, thread_listing(thread.thread))
+        return pb.GetThreadResponse(thread=thread, runs=page.items, next_page_token=token)
+
+    async def UpdateThread(
+        self, request: pb.UpdateThreadRequest, context: Context
+    ) -> pb.UpdateThreadResponse:
+        await self._threads.thread(_principal(), parse_thread_id(request.thread))
+        raise NotImplementedYet("UpdateThread")
+
+    async def DeleteThread(
+        self, request: pb.DeleteThreadRequest, context: Context
+    ) -> pb.DeleteThreadResponse:
+        await self._threads.thread(_principal(), parse_thread_id(request.thread))
+        raise NotImplementedYet("DeleteThread")
+
+    async def GetHistory(
+        self, request: pb.GetHistoryRequest, context: Context
+    ) -> pb.GetHistoryResponse:
+        limit = page_size(request.limit, DEFAULT_PAGE)
+        return pb.GetHistoryResponse(runs=await self._threads.history(current_run(), limit))
+
+
+def _principal() -> Principal:
+    return current_user().principal
+
+
+def _patience_s() -> float:
+    """How long the caller waits for a cancelled run to end, less what the answer takes."""
+    left_s = remaining_s()
+    wait_s = CANCEL_WAIT_S if left_s is None else min(left_s, CANCEL_WAIT_S)
+    return max(0.0, wait_s - LEFT_TO_ANSWER_S)
