@@ -92,6 +92,9 @@ class _Recorder:
     def beat(self) -> None:
         return None
 
+    def created(self) -> None:
+        return None
+
     def span(self, record: SpanRecord) -> None:
         self.spans.append(record)
 

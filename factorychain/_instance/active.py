@@ -141,8 +141,8 @@ class ActiveRun:
         return ""
 
 
-def child_trace(trace: str) -> tuple[str, str, str]:
-    """A `traceparent` for a span below this one: (traceparent, span id, parent id)."""
+def child_trace(trace: str) -> tuple[str, str]:
+    """A `traceparent` for a span below this one, and this one's span id."""
     version, trace_id, parent_id, flags = trace.split("-", 3)
     span_id = f"{random.getrandbits(64) or 1:016x}"
-    return f"{version}-{trace_id}-{span_id}-{flags}", span_id, parent_id
+    return f"{version}-{trace_id}-{span_id}-{flags}", parent_id

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 import orjson
 
+from factorychain._core import genai
 from factorychain._instance import events
 from factorychain._instance.active import ActiveRun, child_trace
 from factorychain._instance.signature import BadArguments
@@ -36,7 +37,6 @@ class _Call:
     tool: str
     call: str
     trace: str
-    span_id: str
     parent_id: str
     started_ns: int = field(default_factory=time.time_ns)
     began: float = field(default_factory=time.monotonic)
@@ -69,7 +69,11 @@ async def execute(
     sent = events.tool_executing(
         call.trace, call.call, call.tool, _shown(shown, run.text_limit_bytes), message
     )
-    await run.emit(events.TOOL_EXECUTING, sent)
+    try:
+        await run.emit(events.TOOL_EXECUTING, sent)
+    except asyncio.CancelledError as error:  # it is on its way, see `RunHost.emit`
+        await _failed(call, error)
+        raise
     try:
         if isinstance(ready, BadArguments):
             raise ToolError(f"{bound.name}: {ready}", "INVALID_ARGUMENTS") from ready
@@ -103,8 +107,8 @@ async def _invoke(run: ActiveRun, bound: BoundTool, arguments: dict[str, object]
 
 
 def _begin(run: ActiveRun, tool: str) -> _Call:
-    trace, span_id, parent_id = child_trace(run.trace)
-    return _Call(run, tool, run.new_id("c"), trace, span_id, parent_id)
+    trace, parent_id = child_trace(run.trace)
+    return _Call(run, tool, run.new_id("c"), trace, parent_id)
 
 
 async def _succeeded(call: _Call, result: object) -> None:
@@ -145,29 +149,16 @@ def print_failure(run: ActiveRun, error: BaseException) -> None:
     """The traceback for the log, once: a failed tool may be handled by the agent, or end the run."""
     if run.printed is not error:
         run.printed = error
-        traceback.print_exception(error, file=sys.stderr)
+        # In one piece, so that lines of other runs do not come between.
+        sys.stderr.write("".join(traceback.format_exception(error)))
 
 
 def _record(call: _Call, error: str) -> None:
-    attributes = (
-        ("gen_ai.operation.name", "execute_tool"),
-        ("gen_ai.tool.name", call.tool),
-        ("gen_ai.tool.call.id", call.call),
-        ("gen_ai.agent.name", call.run.spec.agent),
-        ("gen_ai.conversation.id", call.run.spec.thread),
-    )
-    trace_id = call.trace[3:35]
+    name, attributes = genai.execute_tool(call.tool, call=call.call, run=call.run.spec.run)
+    plain = tuple((key, str(value)) for key, value in attributes.items())
+    ended_ns = call.started_ns + int((time.monotonic() - call.began) * 1e9)
     call.run.host.span(
-        SpanRecord(
-            f"execute_tool {call.tool}",
-            trace_id,
-            call.span_id,
-            call.parent_id,
-            call.started_ns,
-            time.time_ns(),
-            attributes,
-            error,
-        )
+        SpanRecord(name, call.trace, call.parent_id, call.started_ns, ended_ns, plain, error)
     )
 
 

@@ -18,6 +18,8 @@ class RunHost(Protocol):
     async def emit(self, kind: int, event: bytes) -> None:
         """Hand over a serialized event; return when there is room in the run's window.
 
+        A caller that is cancelled while it waits has handed over its event all the same.
+
         Args:
             kind: number of the event's field in the `oneof` of `factorychain.types.v1.Event`.
             event: the event without `seq` and `run`.
@@ -29,6 +31,10 @@ class RunHost(Protocol):
 
     def beat(self) -> None:
         """Give a sign of life."""
+        ...
+
+    def created(self) -> None:
+        """The agent was made, with everything that it needs; its `run` is called next."""
         ...
 
     def span(self, record: SpanRecord) -> None:

@@ -7,7 +7,6 @@ the run is closed, and nothing can be said in the run's name afterwards.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 
 from factorychain._instance.active import ActiveRun
@@ -21,21 +20,13 @@ from factorychain.agent import Agent
 from factorychain.context import RunContext, bind_tools, context_of
 from factorychain.errors import AgentError, NotImplementedYet
 
-Created = Callable[[float], None]
-"""Hears how long making the instance took, in seconds."""
 
-
-async def run_agent(
-    run: ActiveRun,
-    definition: AgentDefinition,
-    injection: Injection,
-    created: Created | None = None,
-) -> Outcome:
+async def run_agent(run: ActiveRun, definition: AgentDefinition, injection: Injection) -> Outcome:
     """Run the agent. A cancelled task ends with an outcome as well, so that the host hears of usage."""
     beats = _Heartbeat(run)
     try:
         with run.entered():
-            output = await _instance_run(run, definition, injection, created)
+            output = await _instance_run(run, definition, injection)
         return _completed(run, output)
     except asyncio.CancelledError:
         return Outcome(OutcomeKind.CANCELLED, usage=run.usage)
@@ -48,15 +39,13 @@ async def run_agent(
 
 
 async def _instance_run(
-    run: ActiveRun, definition: AgentDefinition, injection: Injection, created: Created | None
+    run: ActiveRun, definition: AgentDefinition, injection: Injection
 ) -> object:
-    began = time.perf_counter()
     ctx = context_of(run)
     argument = definition.argument(run.spec.input_json)
     async with injection.instance(definition, ctx) as agent:
         bind_tools(ctx, agent)
-        if created is not None:
-            created(time.perf_counter() - began)
+        run.host.created()
         return await _call(definition, agent, ctx, argument)
 
 

@@ -71,11 +71,10 @@ class SpanRecord:
     """A finished span, to be exported by the host: an instance has no exporter."""
 
     name: str
-    trace_id: str
-    """32 hex characters."""
-    span_id: str
-    """16 hex characters."""
+    trace: str
+    """Its own W3C `traceparent`."""
     parent_id: str
+    """16 hex characters."""
     start_ns: int
     """Unix nanoseconds."""
     end_ns: int

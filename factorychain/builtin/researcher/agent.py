@@ -17,7 +17,7 @@ from factorychain.builtin.researcher.answer import Quote, Verdict, compose, decl
 from factorychain.builtin.researcher.documents import language_reference, read_folder
 from factorychain.builtin.researcher.index import DocumentIndex
 from factorychain.builtin.researcher.library import DocumentLibrary, Passage, Section
-from factorychain.builtin.researcher.question import Question, understand
+from factorychain.builtin.researcher.question import Question, points_back, understand
 from factorychain.context import RunContext
 from factorychain.errors import ToolError
 from factorychain.providers import shared
@@ -73,6 +73,8 @@ class Researcher(Agent):
         return await self._stream(ctx, compose(question, verdict, quotes, about))
 
     async def _understand(self, ctx: RunContext, text: str) -> Question:
+        if not points_back(text):
+            return understand(text)
         before = [each.input.text for each in await ctx.history(limit=10)]
         return understand(text, before)
 

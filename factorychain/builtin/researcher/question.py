@@ -72,6 +72,12 @@ class Question:
         return " ".join(self.words)
 
 
+def points_back(text: str) -> bool:
+    """Whether a question cannot be understood without the conversation before it."""
+    words = [each.lower() for each in _WORD.findall(text)]
+    return _is_follow_up(words, _terms(text, words))
+
+
 def understand(text: str, history: Sequence[str] = ()) -> Question:
     """Read a question.
 
