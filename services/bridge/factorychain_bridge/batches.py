@@ -17,8 +17,8 @@ from factorychain._core.execution_context import Scope, UserExecutionContext
 from factorychain.bridge.v1.log_pb2 import LogBatch
 from factorychain.types.v1.event_pb2 import Event
 
-MERGED_MAX_CHARS: Final = 16 * 1024
-"""No delta is added to a merged one that has this much text."""
+MERGED_MAX_BYTES: Final = 32 * 1024
+"""Deltas are merged up to this, well below the limit of one event."""
 HEADER_BYTES: Final = 1024
 """More than the fields around the events of a batch take."""
 
@@ -184,14 +184,14 @@ def _framed(part: bytes) -> bytes:
 def _merged(entries: Iterable[Entry]) -> list[bytes]:
     found: list[bytes] = []
     same: list[tuple[Event, bytes]] = []  # neighbouring deltas of one message
-    chars = 0
+    size = 0
     for entry in entries:
         for event, part in zip(entry.events, entry.parts, strict=True):
-            if not same or chars >= MERGED_MAX_CHARS or not _continues(same[-1][0], event):
+            size += len(part)
+            if not same or size > MERGED_MAX_BYTES or not _continues(same[-1][0], event):
                 _flush(same, found)
-                same, chars = [], 0
+                same, size = [], len(part)
             same.append((event, part))
-            chars += len(_text(event))
     _flush(same, found)
     return found
 
