@@ -16,6 +16,7 @@ from factorychain._core.jetstream import JetStream
 from factorychain._core.nats_connection import NatsConnection, NatsEndpoint
 from factorychain._core.nats_permissions import bridge_user, engine_user, render_server_config
 from factorychain._core.nats_server import listening_url, server_binary
+from factorychain._core.settings import NatsSettings
 
 ENGINE_PASSWORD = "engine-password-of-a-test"
 BRIDGE_PASSWORD = "bridge-password-of-a-test"
@@ -87,6 +88,15 @@ class NatsServer:
 
     def endpoint(self, user: str) -> NatsEndpoint:
         return NatsEndpoint(self.url, user, self.password_file(user))
+
+    def settings(self, user: str) -> NatsSettings:
+        """What a service of this test is configured with."""
+        return NatsSettings(
+            nats_url=self.url,
+            nats_user=user,
+            nats_password_file=self.password_file(user),
+            log_shards=self.shards,
+        )
 
     @asynccontextmanager
     async def connected(self, user: str, *, timeout_s: float = 5.0) -> AsyncIterator[JetStream]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 
-from factorychain._core.jetstream import JetStream, Stream, StreamConfig, TooManySubjects
+from factorychain._core.jetstream import JetStream, Stream, TooManySubjects
 from factorychain._core.stored import KvEntry, StoredMessage, WrongLastSequence
+from factorychain._core.stream_config import StreamConfig
 
 _OPERATION = "KV-Operation"
 _LIST_PAGE = 256

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from factorychain._core.ids import Principal, log_stream, log_subject, shard_of, thread_key
-from factorychain._core.jetstream import JetStream, Stream, StreamConfig
+from factorychain._core.jetstream import JetStream, Stream
 from factorychain._core.stored import StoredMessage
+from factorychain._core.stream_config import StreamConfig
 from factorychain.bridge.v1.log_pb2 import LogBatch
 from factorychain.types.v1.event_pb2 import Event
 

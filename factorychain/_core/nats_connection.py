@@ -14,25 +14,28 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import Context
-from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription as ClientSubscription
 from nats.errors import Error as NatsError
 from nats.errors import SlowConsumerError
 
 from factorychain._core.logging import get_logger
+from factorychain._core.metrics import counter
+from factorychain._core.nats_endpoint import NatsEndpoint, inbox_prefix
 from factorychain._core.nats_requests import Requests
+from factorychain._core.nats_subscription import Subscription
 from factorychain._core.stored import NatsUnavailable
 
 if TYPE_CHECKING:
     from factorychain._core.settings import NatsSettings
 
+__all__ = ["NatsConnection", "NatsEndpoint", "NatsState", "Subscription"]
+
 _log = get_logger(__name__)
+_errors = counter("factorychain.nats.errors", "What the NATS client reported, by kind")
 
 _PING_INTERVAL_S = 10
 _RECONNECT_WAIT_S = 0.25
@@ -47,44 +50,6 @@ class NatsState(StrEnum):
     DISCONNECTED = "disconnected"
     CONNECTED = "connected"
     CLOSED = "closed"
-
-
-@dataclass(frozen=True, slots=True)
-class NatsEndpoint:
-    """Where NATS is and who connects. `password` is read when connecting, so that it may change."""
-
-    url: str
-    """One `nats://host:port`, or several with commas between."""
-    user: str = ""
-    password_file: Path | None = None
-
-    def password(self) -> str:
-        return self.password_file.read_text().strip() if self.password_file else ""
-
-
-class Subscription:
-    """Interest in a subject, which survives reconnects until `close`."""
-
-    def __init__(
-        self, subject: str, callback: Callable[[Msg], None], dropped: Callable[[], None] | None
-    ) -> None:
-        self.subject = subject
-        self.callback = callback
-        self.dropped = dropped
-        self.closed = False
-        self.handle: ClientSubscription | None = None
-
-    async def deliver(self, msg: Msg) -> None:
-        if not self.closed:
-            self.callback(msg)
-
-    async def close(self) -> None:
-        """Stop delivering at once, and tell the server. May be called twice."""
-        self.closed = True
-        handle, self.handle = self.handle, None
-        if handle is not None:
-            with suppress(NatsError):
-                await handle.unsubscribe()
 
 
 class NatsConnection:
@@ -303,12 +268,14 @@ class NatsConnection:
             wait_s = min(wait_s * 2, self.timeout_s)
             try:
                 await self._open()
-            except NatsUnavailable as error:
-                _log.warning("nats_reopen_failed", connection=self.name, cause=error.what)
+            except (NatsUnavailable, NatsError, OSError) as error:
+                cause = error.what if isinstance(error, NatsUnavailable) else str(error)
+                _log.warning("nats_reopen_failed", connection=self.name, cause=cause)
             else:
                 return
 
     async def _on_error(self, error: Exception) -> None:
+        _errors.add(1, {"error.type": type(error).__name__})
         if isinstance(error, SlowConsumerError):
             self._on_slow(error)
             return
@@ -334,11 +301,6 @@ class NatsConnection:
         _log.info("nats_state", connection=self.name, state=state.value)
         for listener in self._listeners:
             listener(state)
-
-
-def inbox_prefix(user: str) -> str:
-    """Where replies to a NATS user go: nobody else may listen there."""
-    return f"_INBOX_{user}" if user else "_INBOX"
 
 
 async def _close(client: Client) -> None:

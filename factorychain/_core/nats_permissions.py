@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from factorychain._core.ids import log_stream
-from factorychain._core.nats_connection import inbox_prefix
+from factorychain._core.nats_endpoint import inbox_prefix
 
 ENGINE = "engine"
 BRIDGE = "bridge"

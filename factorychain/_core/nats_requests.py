@@ -14,6 +14,7 @@ from itertools import count
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.errors import BadSubjectError, MaxPayloadError
 from nats.errors import Error as NatsError
 
 from factorychain._core.stored import NatsUnavailable, StorageRefused
@@ -149,5 +150,7 @@ async def _publish(
 ) -> None:
     try:
         await client.publish(subject, payload, reply, dict(headers) if headers else None)
+    except (MaxPayloadError, BadSubjectError) as error:
+        raise StorageRefused(subject, 0, f"{type(error).__name__}, {len(payload)} bytes") from error
     except NatsError as error:
         raise NatsUnavailable(f"{subject}: {type(error).__name__}", sent=False) from error

@@ -81,6 +81,6 @@ class StorageRefused(Exception):
     """The server refused a request for good: a wrong configuration or a missing permission."""
 
     def __init__(self, what: str, code: int, description: str) -> None:
-        super().__init__(f"{what}: {description} (JetStream error {code})")
+        super().__init__(f"{what}: {description}" + (f" (JetStream error {code})" if code else ""))
         self.code = code
         self.description = description

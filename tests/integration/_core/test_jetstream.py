@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from factorychain._core.jetstream import JetStream, Stream, StreamConfig
+from factorychain._core.jetstream import JetStream, Stream
 from factorychain._core.log_reader import ensure_event_log
 from factorychain._core.stored import (
     NatsUnavailable,
@@ -14,6 +14,7 @@ from factorychain._core.stored import (
     StreamMissing,
     WrongLastSequence,
 )
+from factorychain._core.stream_config import StreamConfig
 from tests.nats_fixture import NatsServer
 from tests.waiting import until
 
@@ -149,6 +150,11 @@ async def test_a_batch_of_the_biggest_size_passes(log: Stream) -> None:
     last = await log.last_message(SUBJECT)
     assert last is not None
     assert last.data == payload
+
+
+async def test_a_message_that_is_too_big_is_refused_for_good(log: Stream) -> None:
+    with pytest.raises(StorageRefused, match="MaxPayloadError"):
+        await log.publish(SUBJECT, bytes(3 * 1024 * 1024))
 
 
 async def test_what_is_stored_is_republished_with_its_sequence(

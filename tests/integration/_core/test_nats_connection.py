@@ -259,6 +259,13 @@ async def test_nobody_hears_the_replies_or_the_live_events_of_others(
     assert heard == []
 
 
+async def test_a_connection_is_made_from_settings(nats_server: NatsServer) -> None:
+    connection = NatsConnection.from_settings(nats_server.settings("engine"), "test")
+    await connection.start()
+    await connection.flush()
+    await connection.stop()
+
+
 async def test_without_a_user_nobody_gets_in(nats_server: NatsServer) -> None:
     connection = NatsConnection(NatsEndpoint(nats_server.url), "test")
     async with asyncio.timeout(5):
