@@ -7,6 +7,7 @@ looks like a signed token is masked wherever it stands. Run, thread and tenant c
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
@@ -117,4 +118,7 @@ def mask_secrets(_logger: object, _method: str, line: _Line) -> _Line:
 
 def _to_json(line: _Line, **_options: object) -> str:
     # `repr` for whatever is no JSON: a log line must never fail.
-    return orjson.dumps(line, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    try:
+        return orjson.dumps(line, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # a huge integer, a lone surrogate
+        return json.dumps(line, default=repr)

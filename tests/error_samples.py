@@ -1,0 +1,52 @@
+"""One error of each class, for tests that must hold for all of them."""
+
+from __future__ import annotations
+
+from factorychain.errors import (
+    AgentDependencyMissing,
+    AgentError,
+    AgentNotFound,
+    AttemptSuperseded,
+    Capacity,
+    ChainDegraded,
+    EventRejected,
+    FactoryChainError,
+    InternalFault,
+    InvalidField,
+    NotImplementedYet,
+    RunEnded,
+    RunExists,
+    RunNotFound,
+    SlowConsumer,
+    ThreadBusy,
+    ThreadNotFound,
+    TokenExpired,
+    TokenInvalid,
+    ToolError,
+    UserEngineLimit,
+    UserQueueLimit,
+)
+
+SAMPLES: tuple[FactoryChainError, ...] = (
+    AgentDependencyMissing(["dict[str, int]", "Library"]),
+    AgentError("no documents", reason="NO_DOCUMENTS", retry_after_s=2.5),
+    AgentNotFound("painter", known=["researcher", "writer"]),
+    AttemptSuperseded(),
+    Capacity(retry_after_s=0.25),
+    ChainDegraded("bridge", retry_after_s=3.0),
+    EventRejected("EVENT_TOO_LARGE", "the event has 70000 bytes, 65536 are allowed"),
+    InternalFault("0123456789abcdef"),
+    InvalidField("input.text", "is missing — es fehlt"),
+    NotImplementedYet("on_busy enqueue"),
+    RunEnded(),
+    RunExists(),
+    RunNotFound(),
+    SlowConsumer(),
+    ThreadBusy("r2345"),
+    ThreadNotFound(),
+    TokenExpired(),
+    TokenInvalid(),
+    ToolError("the file is gone"),
+    UserEngineLimit(2, retry_after_s=3.0),
+    UserQueueLimit(16, retry_after_s=30.0),
+)
