@@ -71,6 +71,11 @@ _MAKERS: Mapping[str, Callable[[Path], str]] = {
 }
 
 
+def names() -> set[str]:
+    """The files that `make` makes and a service may read."""
+    return _MAKERS.keys() - {USER_KEY}
+
+
 def make(folder: Path) -> list[str]:
     """Make what is missing; the names of the new files.
 
