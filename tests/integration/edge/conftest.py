@@ -31,8 +31,8 @@ from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.run_pb2 import RUN_STATE_CANCELLED, AgentInfo, Run, Thread
 from factorychain_bridge.edge.engine import EngineClient
 from factorychain_bridge.edge.http import Readiness
+from factorychain_bridge.edge.outputs import SessionLimits
 from factorychain_bridge.edge.server import EdgeServer, limits_of
-from factorychain_bridge.edge.session import SessionLimits
 from factorychain_bridge.items import (
     CaughtUp,
     Events,

@@ -10,7 +10,6 @@ from google.protobuf.message import Message
 from factorychain._core.status import from_rpc_error
 from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.engine.v1.engine_pb2_grpc import EngineServiceStub
-from factorychain.errors import FactoryChainError
 
 CANCEL_TIMEOUT_S = 60.0
 """CancelRun answers when the run has ended, which an agent may put off for its grace time."""
@@ -53,14 +52,6 @@ class EngineClient:
             )
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
-
-    async def reachable(self, timeout_s: float) -> bool:
-        """Whether the engine answers at all."""
-        try:
-            await self._stub.GetKeys(pb.GetKeysRequest(), timeout=timeout_s)
-        except (grpc.aio.AioRpcError, FactoryChainError):
-            return False
-        return True
 
 
 def _metadata(token: str) -> tuple[tuple[str, str], ...]:

@@ -25,7 +25,8 @@ from factorychain_bridge.edge.http import Readiness, Routes
 from factorychain_bridge.edge.limits import ConnectionCounts
 from factorychain_bridge.edge.operations import Operations
 from factorychain_bridge.edge.origins import Origins
-from factorychain_bridge.edge.session import Session, SessionLimits
+from factorychain_bridge.edge.outputs import SessionLimits
+from factorychain_bridge.edge.session import Session
 from factorychain_bridge.edge.socket import Connection, EdgeSocket, Shared, Verifier
 from factorychain_bridge.edge.transport import Transport
 

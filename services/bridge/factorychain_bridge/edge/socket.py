@@ -25,7 +25,8 @@ from factorychain_bridge.edge.frames import Auth, Operation, Start
 from factorychain_bridge.edge.limits import ConnectionCounts, Place
 from factorychain_bridge.edge.operations import Answer, Operations
 from factorychain_bridge.edge.outbox import Outbox, Pong
-from factorychain_bridge.edge.session import Close, Do, Output, Send, Session, Verify
+from factorychain_bridge.edge.outputs import Close, Do, Output, Send, Verify
+from factorychain_bridge.edge.session import Session
 from factorychain_bridge.edge.transport import Transport
 
 log = get_logger(__name__)

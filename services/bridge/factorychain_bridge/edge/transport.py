@@ -12,7 +12,7 @@ from collections.abc import Callable
 from aiohttp import WSCloseCode, WSMsgType, web
 from aiohttp.abc import AbstractStreamWriter
 
-from factorychain_bridge.edge.session import SessionLimits
+from factorychain_bridge.edge.outputs import SessionLimits
 
 SUBPROTOCOL = "factorychain.v1.json"
 

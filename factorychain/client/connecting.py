@@ -1,0 +1,94 @@
+"""When to connect again, which close means what, and how much to send. No I/O but waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from factorychain.client.events import Json
+from factorychain.errors import (
+    Capacity,
+    ChainDegraded,
+    ErrorCode,
+    FactoryChainError,
+    TokenExpired,
+    TokenInvalid,
+)
+
+FIRST_S, MOST_S = 0.1, 10.0
+HEALTHY_S = 10.0
+
+BAD_TOKEN, TOO_MANY_CONNECTIONS, TOO_MUCH = 4001, 4009, 4010
+_MALFORMED = (1002, 1003, 1007)
+
+
+class Backoff:
+    """Waits between attempts: doubling, with full jitter, and from the start after healthy time."""
+
+    def __init__(self, random: Callable[[], float]) -> None:
+        """`random` answers a number from 0 to 1."""
+        self._random = random
+        self._ceiling_s = FIRST_S
+
+    def next_s(self, connected_for_s: float, asked_ms: int | None) -> float:
+        """The wait before the next attempt.
+
+        `connected_for_s`: how long the connection before it was good, 0 if there was none.
+        `asked_ms`: what the server asked for in `closing`.
+        """
+        if connected_for_s >= HEALTHY_S:
+            self._ceiling_s = FIRST_S
+        if asked_ms is not None:
+            return asked_ms / 1000
+        wait_s = self._ceiling_s * (0.5 + 0.5 * self._random())
+        self._ceiling_s = min(2 * self._ceiling_s, MOST_S)
+        return wait_s
+
+
+def fatal(code: int, reason: str) -> FactoryChainError | None:
+    """The error of a close after which connecting again is of no use; None if it is."""
+    if code == BAD_TOKEN:
+        return TokenExpired() if reason.startswith("TOKEN_EXPIRED") else TokenInvalid(reason)
+    if code == TOO_MANY_CONNECTIONS:
+        return Capacity(reason or "too many connections of this user", retry_after_s=5.0)
+    if code == TOO_MUCH or code in _MALFORMED:
+        return FactoryChainError(
+            reason or f"the server closed with {code}",
+            reason="PROTOCOL",
+            code=ErrorCode.INVALID_ARGUMENT,
+        )
+    return None
+
+
+def away(url: str, cause: str) -> ChainDegraded:
+    """The error of a chain that cannot be reached."""
+    return ChainDegraded("bridge", message=f"no connection to {url}: {cause}; is the chain up?")
+
+
+class Pace:
+    """Keeps to the frames a second that the server allows."""
+
+    def __init__(self) -> None:
+        self._per_s, self._burst = 10.0, 10.0
+        self._left = self._burst
+        self._at_s = time.monotonic()
+        self._turn = asyncio.Lock()
+
+    def allow(self, limits: Mapping[str, Json]) -> None:
+        """The limits of the `ready` frame."""
+        per_s, burst = limits.get("frames_per_s"), limits.get("frames_burst")
+        if isinstance(per_s, int | float) and isinstance(burst, int | float) and per_s > 0:
+            # A few are left for pongs and a token.
+            self._per_s, burst = 0.9 * per_s, max(1.0, 0.8 * burst)
+            self._left += burst - self._burst
+            self._burst = burst
+
+    async def wait(self) -> None:
+        async with self._turn:
+            now_s = time.monotonic()
+            self._left = min(self._burst, self._left + (now_s - self._at_s) * self._per_s)
+            self._at_s = now_s
+            if self._left < 1:
+                await asyncio.sleep((1 - self._left) / self._per_s)
+            self._left -= 1
