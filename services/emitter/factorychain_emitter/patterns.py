@@ -36,6 +36,10 @@ class SecretPattern(Protocol):
     @property
     def prefixes(self) -> tuple[str, ...]: ...
 
+    @property
+    def surely_chars(self) -> int:
+        """So much of a body is taken for a secret when something else interrupts it."""
+
     def at(self, text: str, start: int) -> Found:
         """What there is behind a prefix that ends at `start`."""
 
@@ -65,6 +69,7 @@ class Token:
     prefixes: tuple[str, ...]
     alphabet: re.Pattern[str]
     shortest: int
+    surely_chars: int = 8
     opens_at: int = 0
     """How much of a body makes a prefix at the end of a text worth waiting for."""
 
@@ -81,7 +86,7 @@ class Token:
 
 
 def _token(name: str, shortest: int, alphabet: str, *prefixes: str, opens_at: int = 0) -> Token:
-    return Token(name, prefixes, re.compile(f"[{alphabet}]*"), shortest, opens_at)
+    return Token(name, prefixes, re.compile(f"[{alphabet}]*"), shortest, opens_at=opens_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,7 @@ class Jwt:
     """RFC 7515 compact form. A JWS whose signature is missing still shows its claims."""
 
     name: str = "jwt"
+    surely_chars: int = 8
     prefixes: tuple[str, ...] = ("eyJ",)
 
     _SEGMENTS = re.compile(r"[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*){0,4}")
@@ -117,6 +123,7 @@ class PrivateKey:
     """PEM and PGP. One without an end is a key that was cut off, and as secret."""
 
     name: str = "private_key"
+    surely_chars: int = 8
     prefixes: tuple[str, ...] = ("-----BEGIN ",)
 
     _LABEL = re.compile(r"[A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----")
@@ -147,6 +154,7 @@ class DatabaseUrl:
     """The password in `scheme://user:password@host`. User and host stay visible."""
 
     name: str = "database_url"
+    surely_chars: int = 1
     prefixes: tuple[str, ...] = ("://",)
 
     _SCHEMES = (
@@ -158,6 +166,7 @@ class DatabaseUrl:
     _USER = re.compile(r"[^\s:@/\"'<>\\]{0,128}")
     # With "@" in it up to the first slash, or with a slash in it up to the first "@".
     _PASSWORD = re.compile(r"[^\s\"'<>/?#\\]{1,256}(?=@)|[^\s\"'<>@\\]{1,256}(?=@)")
+    _PORT = re.compile(r"[0-9]{0,5}(?:/|\Z)")
     _AUTHORITY = re.compile(r"[^\s\"'<>/?#\\]{0,600}")
     _UP_TO_AT = re.compile(r"[^\s\"'<>@\\]{0,256}")
 
@@ -171,7 +180,9 @@ class DatabaseUrl:
         reach = max(_run(pattern, text, start) for pattern in (self._AUTHORITY, self._UP_TO_AT))
         password = self._PASSWORD.match(text, start)
         if password is None:
-            return Found(start, reach, False, reach == len(text))
+            # `redis://cache:6379` may still become a password, but so far it is a port.
+            end = start if self._PORT.match(text, start) else reach
+            return Found(start, end, False, reach == len(text))
         return Found(start, password.end(), True, reach == len(text))
 
     def _is_database(self, before: str) -> bool:
@@ -192,6 +203,7 @@ class AwsSecretKey:
     """Forty characters without a mark of their own, known by the name in front of them."""
 
     name: str = "aws"
+    surely_chars: int = 8
     prefixes: tuple[str, ...] = (
         "ecret_access_key",
         "ECRET_ACCESS_KEY",
@@ -226,6 +238,7 @@ class Exact:
     credential: str
     visible: int = 6
     name: str = "own_credential"
+    surely_chars: int = 8
 
     _ALPHABET = re.compile(r"[A-Za-z0-9._~+/=-]*")
 

@@ -19,7 +19,6 @@ HELD_MAX_CHARS = 16_384
 """No more than this is held. A secret that is longer (a private key) is masked as it comes."""
 
 _TAIL_CHARS = 96  # as long as any prefix with what may stand between it and the body
-_SURELY_CHARS = 8  # so much of a body is taken for a secret when something else interrupts it
 
 
 _Place = tuple[int, int, SecretPattern]  # where a prefix stands, its length, and whose it is
@@ -171,18 +170,19 @@ class TextStream:
         self._held.append(text)
         self._held_chars += len(text)
         if self._held_chars > HELD_MAX_CHARS:
-            return self._leave(final=False, sure_chars=HELD_MAX_CHARS)
+            return self._leave(interrupted=False)
         if self._in_body and self._candidate is not None and self._candidate.continues(text):
             return None
         return self._judge()
 
     def interrupt(self) -> str:
         """Something else comes: what is held leaves, masked if it is likely a secret's beginning."""
-        return self._leave(final=False, sure_chars=_SURELY_CHARS)
+        return self._leave(interrupted=True)
 
     def finish(self) -> str:
         """Nothing more comes: what is held leaves, masked if it is a secret as it is."""
-        return self._leave(final=True, sure_chars=0)
+        text = self._tail + "".join(self._held)
+        return self._release(text, len(self._tail), self._scanner.scan(text, last=True).hits)
 
     def _skip(self, text: str) -> str:
         """Drops what still belongs to a body that was masked before it had ended."""
@@ -208,16 +208,15 @@ class TextStream:
             return None
         return self._release(text, emitted, scan.hits)
 
-    def _leave(self, *, final: bool, sure_chars: int) -> str:
+    def _leave(self, *, interrupted: bool) -> str:
         text = self._tail + "".join(self._held)
         emitted = len(self._tail)
-        if final:
-            return self._release(text, emitted, self._scanner.scan(text, last=True).hits)
         scan = self._scanner.scan(text, last=False)
         found, candidate = scan.found, scan.candidate
         if found is None or candidate is None:
             return self._release(text, emitted, scan.hits)
-        if not found.complete and found.end - found.start < sure_chars:
+        likely = interrupted and found.end - found.start >= candidate.surely_chars
+        if not found.complete and not likely:
             return self._release(text, emitted, scan.hits)
         hit = Hit(found.start, len(text), candidate.name)
         left = self._release(text, emitted, [*scan.hits, hit])

@@ -138,6 +138,12 @@ def test_a_private_key_larger_than_what_may_be_held_does_not_leave() -> None:
     assert left.endswith(" done")
 
 
+def test_a_port_is_no_password() -> None:
+    stream = TextStream(SCANNER)
+    left = (stream.feed("see redis://cache:6379") or "") + stream.interrupt()
+    assert left == "see redis://cache:6379"
+
+
 def test_a_certificate_is_no_secret() -> None:
     text = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----"
     assert "".join(streamed(list(text))) == text
