@@ -26,8 +26,8 @@ from tests.unit.bridge.samples import (
 )
 
 
-def lifecycle(base: int = 0, **changes: int) -> Writer:
-    return Writer(Log(), context(scope=Scope.LIFECYCLE, base=base, **changes))
+def lifecycle() -> Writer:
+    return Writer(Log(), context(scope=Scope.LIFECYCLE))
 
 
 # --- the plain way -----------------------------------------------------------------------------
