@@ -1,0 +1,117 @@
+"""The service's side of one instance: what the agent says gets its number and goes to the emitter.
+
+Invariant: `run_seq` is dense from 1 in the order in which events were handed over, and for every tool
+call that was sent as begun and not as ended the host knows that it is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
+
+from factorychain._core.telemetry import ChainSpan, SpanKind, parse_traceparent, record_creation
+from factorychain._instance import events
+from factorychain._instance.spec import SpanRecord
+from factorychain.errors import RunEnded
+from factorychain.types.v1.event_pb2 import Event
+
+# An agent that says much and waits for nothing must let others speak, and its own words out.
+_YIELD_EVERY = 32
+
+History = Callable[[int], Awaitable[Sequence[bytes]]]
+
+
+class RunLink(Protocol):
+    """The run's end of the link to the emitter (`_core.link.LinkRun`)."""
+
+    def offer(self, run_seq: int, events: Sequence[bytes]) -> None:
+        """Send without waiting for room."""
+        ...
+
+    async def send(
+        self, event: bytes, run_seq: int, *, opens_call: str = "", closes_call: str = ""
+    ) -> None: ...
+
+    async def wait_ended(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class InstanceHost:
+    """`RunHost` for one run."""
+
+    def __init__(self, link: RunLink, history: History) -> None:
+        self._link = link
+        self._history = history
+        self._run_seq = 0
+        self._last_sign = self._began = time.monotonic()
+        self.open_calls: dict[str, str] = {}
+        """Tool by call."""
+        self.closed = False
+        """Whether the agent may say nothing more."""
+
+    @property
+    def idle_s(self) -> float:
+        """Time since the last sign of life."""
+        return time.monotonic() - self._last_sign
+
+    async def emit(self, kind: int, event: bytes) -> None:
+        if self.closed:
+            raise RunEnded("the run is over; nothing more can be said in it")
+        opens, closes = self._note(kind, event)
+        self._run_seq += 1
+        self._last_sign = time.monotonic()
+        await self._link.send(event, self._run_seq, opens_call=opens, closes_call=closes)
+        if not self._run_seq % _YIELD_EVERY:
+            await asyncio.sleep(0)
+
+    def begin(self, event: bytes) -> None:
+        """Send the first event, at once."""
+        self._run_seq = 1
+        self._link.offer(1, (event,))
+
+    async def say(self, event: bytes, closes_call: str = "") -> None:
+        """Send what the service itself says: what it closes, and the ending."""
+        self._run_seq += 1
+        await self._link.send(event, self._run_seq, closes_call=closes_call)
+
+    def beat(self) -> None:
+        self._last_sign = time.monotonic()
+
+    def created(self) -> None:
+        record_creation("agent_instance", time.monotonic() - self._began)
+
+    def span(self, record: SpanRecord) -> None:
+        export(record)
+
+    async def history(self, limit: int) -> Sequence[bytes]:
+        return await self._history(limit)
+
+    def _note(self, kind: int, event: bytes) -> tuple[str, str]:
+        """Ids of the call that the event opens and of the one that it closes."""
+        if kind == events.TOOL_EXECUTING:
+            began = Event.FromString(event).tool_executing
+            self.open_calls[began.call] = began.tool
+            return began.call, ""
+        if kind == events.TOOL_COMPLETED:
+            call = Event.FromString(event).tool_completed.call
+            self.open_calls.pop(call, None)
+            return "", call
+        return "", ""
+
+
+def export(record: SpanRecord) -> None:
+    """Export a span that was finished elsewhere."""
+    own = parse_traceparent(record.trace)
+    if own is None:
+        return
+    version, trace_id, _, flags = record.trace.split("-", 3)
+    parent = parse_traceparent(f"{version}-{trace_id}-{record.parent_id}-{flags}")
+    span = ChainSpan(record.name, own, parent, SpanKind.INTERNAL, dict(record.attributes), ())
+    span.start_ns = record.start_ns
+    if record.error:
+        span.set("error.type", record.error)
+        span.fault = record.error
+    span.end(record.end_ns)

@@ -1,0 +1,208 @@
+"""The agents of this process: found in modules and entry points, validated at start-up.
+
+Invariant: every agent that was named is listed. One that misses something is listed as unavailable with
+the names of what is missing, and cannot be started.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import sys
+import types
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+import orjson
+
+from factorychain._core.logging import get_logger
+from factorychain._instance.definition import AgentDefinition, BadAgent, define
+from factorychain._instance.injection import Injection
+from factorychain.agent import Agent
+from factorychain.builtin.researcher import Researcher
+from factorychain.errors import AgentDependencyMissing, AgentNotFound
+from factorychain.types.v1.run_pb2 import AgentInfo, ToolInfo
+
+log = get_logger(__name__)
+
+ENTRY_POINTS = "factorychain.agents"
+
+
+class AgentsUnusable(RuntimeError):
+    """Agents that the operator named cannot be loaded; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """One agent of this process."""
+
+    definition: AgentDefinition
+    injection: Injection
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        return self.injection.missing.get(self.definition.name, ())
+
+
+class AgentRegistry:
+    """A component: the agents, and what they share."""
+
+    name = "agents"
+
+    def __init__(self, definitions: Iterable[AgentDefinition]) -> None:
+        found = list(definitions)
+        by_module: dict[str, list[AgentDefinition]] = {}
+        for each in found:
+            by_module.setdefault(each.cls.__module__, []).append(each)
+        self._injections = {
+            module: Injection(sys.modules.get(module), each) for module, each in by_module.items()
+        }
+        self._agents = {
+            each.name: Registered(each, self._injections[each.cls.__module__]) for each in found
+        }
+
+    @property
+    def healthy(self) -> bool:
+        return True
+
+    async def start(self) -> None:
+        """Validate every agent and make what they share."""
+        for injection in self._injections.values():
+            await injection.start()
+        for name, each in self._agents.items():
+            if each.missing:
+                log.warning("the agent is unavailable", agent=name, missing=list(each.missing))
+            else:
+                log.info("the agent is available", agent=name)
+
+    async def stop(self) -> None:
+        for injection in self._injections.values():
+            await injection.close()
+
+    def find(self, name: str) -> Registered:
+        """An agent that can be started.
+
+        Raises:
+            AgentNotFound: there is none of this name.
+            AgentDependencyMissing: it cannot be started.
+        """
+        found = self._agents.get(name)
+        if found is None:
+            raise AgentNotFound(name, self._agents)
+        if found.missing:
+            raise AgentDependencyMissing(found.missing)
+        return found
+
+    def infos(self) -> list[AgentInfo]:
+        """All agents, as they are listed."""
+        return [_info(each) for each in self._agents.values()]
+
+
+def load(modules: Sequence[str]) -> list[AgentDefinition]:
+    """The agents of `MODULE[:NAME]`s, of the entry points, and the built-in one.
+
+    Raises:
+        AgentsUnusable: one that was named cannot be loaded, or two have the same name.
+    """
+    found: dict[str, AgentDefinition] = {}
+    if modules and str(Path.cwd()) not in sys.path:
+        # Services start with `-P`, which keeps the current folder out; agents are looked up there.
+        sys.path.insert(0, str(Path.cwd()))
+    for named in modules:
+        for cls in _classes(named):
+            _add(found, cls, named)
+    for entry_point in metadata.entry_points(group=ENTRY_POINTS):
+        installed = _of_entry_point(entry_point)
+        if installed is not None:
+            _add(found, installed, f"entry point {entry_point.name}")
+    # Also where factorychain itself is not installed; a module's own "researcher" replaces it.
+    found.setdefault(Researcher.name, define(Researcher))
+    return list(found.values())
+
+
+def _add(found: dict[str, AgentDefinition], cls: type[Agent], origin: str) -> None:
+    try:
+        definition = define(cls)
+    except BadAgent as error:
+        raise AgentsUnusable(f"{origin}: {error}") from error
+    other = found.setdefault(definition.name, definition)
+    if other.cls is cls or cls is Researcher:
+        return
+    where = f"{other.cls.__module__}.{other.cls.__qualname__}"
+    raise AgentsUnusable(f"{origin}: {where} is called {definition.name!r} too; rename one")
+
+
+def _classes(named: str) -> list[type[Agent]]:
+    module_name, _, name = named.partition(":")
+    module = _import(module_name)
+    if name:
+        return [_agent_class(getattr(module, name, None), named)]
+    found = [each for each in vars(module).values() if _is_own_agent(each, module)]
+    if not found:
+        raise AgentsUnusable(f"{named} has no agent: no class in it inherits factorychain.Agent")
+    return list(dict.fromkeys(found))
+
+
+def _import(name: str) -> types.ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name or (error.name and name.startswith(f"{error.name}.")):
+            where = "the current folder, PYTHONPATH or what is installed"
+            raise AgentsUnusable(f"there is no module {name!r} in {where}") from error
+        raise AgentsUnusable(f"{name} cannot be imported: {error}") from error
+    except Exception as error:
+        raise AgentsUnusable(
+            f"{name} cannot be imported: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _agent_class(found: object, named: str) -> type[Agent]:
+    if isinstance(found, type) and issubclass(found, Agent):
+        return found
+    if found is None:
+        raise AgentsUnusable(f"{named}: the module has nothing of this name")
+    raise AgentsUnusable(
+        f"{named} is a {type(found).__name__}, not a class that inherits factorychain.Agent; adapters "
+        "for agents of other libraries are not in this version yet"
+    )
+
+
+def _is_own_agent(found: object, module: types.ModuleType) -> bool:
+    """A class of this module or, for a package that shows it, of one inside."""
+    if not isinstance(found, type) or not issubclass(found, Agent) or found is Agent:
+        return False
+    own = found.__module__ == module.__name__ or found.__module__.startswith(f"{module.__name__}.")
+    return own and inspect.isfunction(getattr(found, "run", None))
+
+
+def _of_entry_point(entry_point: metadata.EntryPoint) -> type[Agent] | None:
+    """An installed agent that cannot be loaded is reported, and stops nobody else's."""
+    try:
+        return _agent_class(entry_point.load(), entry_point.value)
+    except Exception:
+        log.exception("an installed agent cannot be loaded", entry_point=entry_point.name)
+        return None
+
+
+def _info(registered: Registered) -> AgentInfo:
+    definition = registered.definition
+    return AgentInfo(
+        name=definition.name,
+        description=definition.description,
+        available=not registered.missing,
+        missing=registered.missing,
+        input_schema_json=orjson.dumps(definition.input_schema).decode(),
+        tools=[
+            ToolInfo(
+                name=each.name,
+                description=each.description,
+                input_schema_json=orjson.dumps(each.signature.schema).decode(),
+            )
+            for each in definition.tools.values()
+        ],
+        repeat_safe=definition.repeat_safe,
+        lifetime_s=definition.lifetime_s,
+    )

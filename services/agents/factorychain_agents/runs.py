@@ -1,0 +1,298 @@
+"""The life of the runs that this process has accepted.
+
+Invariants: a run and attempt is accepted once, also after it is over; its events begin with
+`agent_started` and stop with exactly one ending, before which every open call is closed; it is finished
+only when its ending is in the log, and then nothing of it is left here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from factorychain._core import genai
+from factorychain._core.component import TaskSet
+from factorychain._core.execution_context import UserExecutionContext
+from factorychain._core.ids import Principal
+from factorychain._core.logging import get_logger, log_context
+from factorychain._core.metrics import counter, up_down_counter
+from factorychain._core.telemetry import ChainSpan, span
+from factorychain._instance.ending import cancelled, ending_event, started_event
+from factorychain._instance.events import tool_failed
+from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec
+from factorychain.errors import Capacity, ChainDegraded, FactoryChainError, RunExists, RunNotFound
+from factorychain.types.v1.run_pb2 import RunState
+from factorychain_agents.accepted import AcceptedRuns
+from factorychain_agents.executor import RunHandle
+from factorychain_agents.factory import AgentInstanceFactory, StartRequest
+from factorychain_agents.host import History, InstanceHost, RunLink
+
+log = get_logger(__name__)
+
+_ended = counter("factorychain.agents.runs.ended", "Runs that ended here, by outcome", "{run}")
+_live = up_down_counter("factorychain.agents.runs", "Runs that this process has", "{run}")
+
+_STATES = {
+    OutcomeKind.COMPLETED: RunState.RUN_STATE_COMPLETED,
+    OutcomeKind.FAILED: RunState.RUN_STATE_FAILED,
+    OutcomeKind.CANCELLED: RunState.RUN_STATE_CANCELLED,
+}
+LOST = "AGENT_LOST"
+_SUPERSEDED = "SUPERSEDED"
+
+
+class Rejections(Protocol):
+    """Hears of an event of the run that the emitter rejected."""
+
+    def __call__(self, run_seq: int, reason: str, message: str) -> None: ...
+
+
+class Links(Protocol):
+    """Opens runs on the link to the emitter."""
+
+    async def ready(self) -> bool:
+        """Whether the emitter can be reached, or could be within a moment."""
+        ...
+
+    async def open(
+        self,
+        ctx: UserExecutionContext,
+        trace: str,
+        rejected: Rejections,
+        refused: Callable[[], None],
+    ) -> RunLink: ...
+
+
+class LiveRun:
+    """One run from its acceptance to its durable ending."""
+
+    def __init__(
+        self, ctx: UserExecutionContext, spec: RunSpec, running: ChainSpan, cancel_grace_s: float
+    ) -> None:
+        self.ctx = ctx
+        self.spec = spec
+        self.finished = asyncio.Event()
+        self.state = RunState.RUN_STATE_RUNNING
+        self.task: asyncio.Task[None] | None = None
+        """What carries it."""
+        self._span = running
+        self._grace_s = cancel_grace_s
+        self._began = time.monotonic()
+        self._host: InstanceHost | None = None
+        self._handle: RunHandle | None = None
+        self._stop = asyncio.Event()
+        self._stop_reason = ""
+
+    @property
+    def idle_s(self) -> float:
+        """Time since the agent's last sign of life."""
+        return self._host.idle_s if self._host is not None else 0.0
+
+    def cancel(self, reason: str) -> None:
+        """Tell the agent to stop; the first reason counts."""
+        if not self._stop_reason and not self.finished.is_set():
+            self._stop_reason = reason
+            self._stop.set()
+            if self._handle is not None:
+                self._handle.cancel()
+
+    def rejected(self, run_seq: int, reason: str, message: str) -> None:
+        """An event was rejected: the agent hears of it."""
+        log.warning("an event was rejected", run=self.spec.run, run_seq=run_seq, reason=reason)
+        if self._handle is not None:
+            self._handle.reject(reason, message)
+
+    def refused(self) -> None:
+        """The run is over for this process: settled by the engine, or a later attempt has it."""
+        self.cancel(_SUPERSEDED)
+
+    def begin(self, link: RunLink, history: History) -> None:
+        """Say that the agent has started: before anything else is done for the run."""
+        self._host = InstanceHost(link, history)
+        self._host.begin(started_event(self.spec))
+
+    async def live(self, factory: AgentInstanceFactory, link: RunLink) -> None:
+        """From the instance to the durable ending. Raises nothing but cancellation."""
+        deadline = asyncio.get_running_loop().call_later(
+            max(0.0, self.ctx.deadline_s - time.time()), self.cancel, "DEADLINE"
+        )
+        try:
+            async with asyncio.timeout(max(0.0, self.ctx.expires_at_s - time.time())):
+                outcome = await self._outcome(factory)
+                self.state = _STATES[outcome.kind]
+                await self._end(outcome)
+                await link.wait_ended()
+                _ended.add(1, {"outcome": outcome.kind.value, "agent": self.spec.agent})
+        except FactoryChainError as error:
+            log.warning("the run is no longer this process's", cause=error.reason)
+        except TimeoutError:
+            log.error("the run's ending did not become durable while its token was valid")
+        finally:
+            deadline.cancel()
+            self._span.end()
+            self.finished.set()
+            await link.close()
+
+    async def _outcome(self, factory: AgentInstanceFactory) -> Outcome:
+        assert self._host is not None, "begin comes first"
+        try:
+            self._handle = await factory.start(self.spec, self._host)
+        except FactoryChainError as error:
+            return Outcome(OutcomeKind.FAILED, reason=error.reason, text=error.message)
+        if self._stop_reason:  # it came while the instance was started
+            self._handle.cancel()
+        outcome = await self._until_stopped(self._handle)
+        self._host.closed = True
+        if outcome.kind is OutcomeKind.CANCELLED and not outcome.reason:
+            # Nobody cancelled it: the agent cancelled itself, which is a failure of its code.
+            return Outcome(OutcomeKind.FAILED, reason="AGENT_FAILED", usage=outcome.usage)
+        return outcome
+
+    async def _until_stopped(self, handle: RunHandle) -> Outcome:
+        """The agent's outcome; that of the cancel if it was cancelled, whatever it did then."""
+        working = asyncio.ensure_future(handle.wait())
+        told = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({working, told}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done() and not self._stop_reason:
+                return working.result()
+            await asyncio.wait({working}, timeout=self._grace_s)
+            if not working.done():
+                handle.abandon()
+                return cancelled(self._stop_reason, Outcome(OutcomeKind.CANCELLED).usage)
+            return cancelled(self._stop_reason, working.result().usage)
+        finally:
+            told.cancel()
+            working.cancel()
+
+    async def _end(self, outcome: Outcome) -> None:
+        assert self._host is not None, "begin comes first"
+        if self._stop_reason == _SUPERSEDED:
+            return  # another one has ended it, or will
+        self._note(outcome)
+        for call, tool in list(self._host.open_calls.items()):
+            reason, text = "CANCELLED", "The call did not end before its run"
+            event = tool_failed(self.spec.trace, call, tool, reason, text, 0)
+            await self._host.say(event, closes_call=call)
+        duration_s = time.monotonic() - self._began
+        await self._host.say(ending_event(self.spec, outcome, duration_s))
+
+    def _note(self, outcome: Outcome) -> None:
+        usage = genai.usage(outcome.usage.input_tokens, outcome.usage.output_tokens)
+        self._span.set_attributes(usage)
+        if outcome.kind is OutcomeKind.FAILED:
+            self._span.set(genai.ERROR_TYPE, outcome.reason)
+            self._span.fault = outcome.reason
+
+
+class Runs:
+    """A component: the runs that are alive, and those that were."""
+
+    name = "runs"
+
+    def __init__(
+        self,
+        factory: AgentInstanceFactory,
+        links: Links,
+        history: Callable[[UserExecutionContext, str], History],
+        *,
+        max_runs: int,
+        cancel_grace_s: float,
+    ) -> None:
+        self._factory = factory
+        self._links = links
+        self._history = history
+        self._max_runs = max_runs
+        self._cancel_grace_s = cancel_grace_s
+        self._accepted = AcceptedRuns()
+        self._live: dict[tuple[Principal, str], LiveRun] = {}
+        self._tasks = TaskSet("runs")
+        self._draining = False
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    @property
+    def healthy(self) -> bool:
+        return True
+
+    async def start(self) -> None:
+        """Runs come by `accept`."""
+
+    def drain(self) -> None:
+        """Accept no more."""
+        self._draining = True
+
+    async def stop(self) -> None:
+        """End what is left: its agents are stopped, its ending says that they are lost."""
+        self.drain()
+        for run in list(self._live.values()):
+            run.cancel(LOST)
+        left = [run.finished.wait() for run in self._live.values()]
+        try:
+            await asyncio.gather(*left)
+        finally:
+            await self._tasks.close(timeout_s=1.0)
+
+    async def accept(
+        self, ctx: UserExecutionContext, request: StartRequest, parent: str
+    ) -> LiveRun:
+        """Start a run; returns when `agent_started` is on its way.
+
+        Raises:
+            AgentNotFound: the token's agent is not there.
+            AgentDependencyMissing: it misses something.
+            InvalidField: the input is not what it takes.
+            RunExists: this run and attempt was accepted before.
+            Capacity: this process is full.
+            ChainDegraded: the emitter is away, or this process is stopping.
+        """
+        self._factory.check(ctx, request)
+        if self._draining:
+            raise ChainDegraded("agents")
+        if not await self._links.ready():
+            raise ChainDegraded("emitter")
+        if len(self._live) >= self._max_runs:
+            raise Capacity
+        # From here to the entry in `_live` nothing is awaited: one of two equal calls gets through.
+        if not self._accepted.add(ctx.run, ctx.attempt, ctx.expires_at_s, time.time()):
+            raise RunExists
+        name, attributes = genai.invoke_agent(
+            ctx.agent, thread=ctx.thread, run=ctx.run, attempt=ctx.attempt
+        )
+        running = span(name, parent=parent, attributes=attributes)
+        spec = self._factory.spec(ctx, request, running.traceparent)
+        run = LiveRun(ctx, spec, running, self._cancel_grace_s)
+        key = (ctx.principal, ctx.run)
+        earlier = self._live.get(key)
+        self._live[key] = run
+        _live.add(1)
+        if earlier is not None:
+            earlier.refused()
+        link = await self._links.open(ctx, running.traceparent, run.rejected, run.refused)
+        run.begin(link, self._history(ctx, running.traceparent))
+        run.task = self._tasks.spawn(self._run(key, run, link), ctx.run)
+        return run
+
+    def find(self, ctx: UserExecutionContext) -> LiveRun:
+        """The token's run, if this process has it.
+
+        Raises:
+            RunNotFound: it has not, or not any more.
+        """
+        run = self._live.get((ctx.principal, ctx.run))
+        if run is None:
+            raise RunNotFound
+        return run
+
+    async def _run(self, key: tuple[Principal, str], run: LiveRun, link: RunLink) -> None:
+        try:
+            with log_context(run=run.spec.run, thread=run.spec.thread):
+                await run.live(self._factory, link)
+        finally:
+            _live.add(-1)
+            run.finished.set()
+            if self._live.get(key) is run:
+                del self._live[key]

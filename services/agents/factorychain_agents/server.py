@@ -1,0 +1,137 @@
+"""The agents service's composition: the only place that builds things."""
+
+from __future__ import annotations
+
+import sys
+
+from factorychain._core.component import Component, ComponentGroup, TaskSet
+from factorychain._core.credentials import Authenticator
+from factorychain._core.grpc_client import GrpcChannel
+from factorychain._core.grpc_server import GrpcServer, Service
+from factorychain._core.link import LinkClient
+from factorychain._core.settings import AgentsSettings
+from factorychain._core.txn_tokens import TxnVerifier
+from factorychain.agents.v1 import agents_pb2
+from factorychain.agents.v1.agents_pb2_grpc import add_AgentsServiceServicer_to_server
+from factorychain.emitter.v1.emitter_pb2 import EmitRequest
+from factorychain.emitter.v1.emitter_pb2_grpc import EmitterServiceStub
+from factorychain.engine.v1.engine_pb2_grpc import EngineServiceStub
+from factorychain_agents.boot import Boot
+from factorychain_agents.factory import AgentInstanceFactory, InstanceLimits
+from factorychain_agents.history import EngineHistory
+from factorychain_agents.links import EmitterLinks
+from factorychain_agents.output import OutputCapture
+from factorychain_agents.registry import AgentRegistry, load
+from factorychain_agents.runs import Runs
+from factorychain_agents.service import AgentsService
+from factorychain_agents.task_executor import TaskExecutor
+
+_SERVICE = agents_pb2.DESCRIPTOR.services_by_name["AgentsService"]
+
+
+async def build(settings: AgentsSettings) -> ComponentGroup:
+    """All components of the agents layer, in the order in which they start."""
+    return AgentsServer(settings).group()
+
+
+class AgentsServer:
+    """One replica of the agents layer: its parts by name, for the process and for tests."""
+
+    def __init__(self, settings: AgentsSettings) -> None:
+        """To be made in a running event loop; opens nothing, but imports the agents' modules.
+
+        Raises:
+            AgentsUnusable: Agents that are named cannot be loaded.
+            KeyUnusable: A key that is configured cannot be used.
+        """
+        self.settings = settings
+        self.output = OutputCapture(as_json=not _for_people(settings))
+        self.registry = AgentRegistry(load(settings.agent_modules))
+        self.executor = TaskExecutor(self.registry)
+        self.emitter_channel = GrpcChannel(settings.emitter_address, "emitter", settings)
+        self.engine_channel = GrpcChannel(settings.engine_address, "engine", settings)
+        self.link = self._link()
+        self.runs = self._runs()
+        self.boot = Boot(lambda: settings.advertise_address or self.server.address)
+        self.server = self._server()
+
+    def group(self) -> ComponentGroup:
+        components: list[Component] = [
+            self.output,
+            self.registry,
+            self.executor,
+            self.emitter_channel,
+            self.engine_channel,
+            self.link,
+            self.runs,
+            self.server,
+            _ServingOnceLinked(self.link, self.server),
+        ]
+        timeout_s = self.settings.drain_timeout_s
+        return ComponentGroup(components, name="agents", drain_timeout_s=timeout_s)
+
+    def _link(self) -> LinkClient[EmitRequest]:
+        stub = EmitterServiceStub(self.emitter_channel.channel)
+        return LinkClient(
+            "emitter",
+            stub.Emit,
+            lambda frames: EmitRequest(frames=frames),
+            replay=True,
+        )
+
+    def _runs(self) -> Runs:
+        settings = self.settings
+        limits = InstanceLimits(settings.output_max_bytes, settings.alive_interval_s)
+        history = EngineHistory(EngineServiceStub(self.engine_channel.channel))
+        return Runs(
+            AgentInstanceFactory(self.registry, self.executor, limits),
+            EmitterLinks(self.link),
+            history.of,
+            max_runs=settings.max_runs,
+            cancel_grace_s=settings.cancel_grace_s,
+        )
+
+    def _server(self) -> GrpcServer:
+        settings = self.settings
+        service = AgentsService(self.runs, self.registry, self.boot, settings.alive_interval_s)
+        server = GrpcServer(
+            settings,
+            [Service(_SERVICE, add_AgentsServiceServicer_to_server, service)],
+            Authenticator(txns=TxnVerifier.from_settings(settings)),
+            # The other half is for ending what has not ended by then.
+            drain_timeout_s=settings.drain_timeout_s / 2,
+            serving=False,
+        )
+        server.on_drain(self.runs.drain)
+        return server
+
+
+class _ServingOnceLinked:
+    """A component: reports the service as serving when the emitter has answered for the first time."""
+
+    name = "readiness"
+
+    def __init__(self, link: LinkClient[EmitRequest], server: GrpcServer) -> None:
+        self._link = link
+        self._server = server
+        self._tasks = TaskSet(self.name)
+
+    @property
+    def healthy(self) -> bool:
+        return self._tasks.healthy
+
+    async def start(self) -> None:
+        self._task = self._tasks.spawn(self._wait(), "emitter")
+
+    async def stop(self) -> None:
+        await self._tasks.close()
+
+    async def _wait(self) -> None:
+        await self._link.wait_connected()
+        self._server.set_serving(True)
+
+
+def _for_people(settings: AgentsSettings) -> bool:
+    if settings.log_format == "auto":
+        return sys.stderr.isatty()
+    return settings.log_format == "console"

@@ -1,0 +1,82 @@
+"""AgentsService: protobuf in, the domain's call, protobuf out."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from factorychain._core.credentials import current_run
+from factorychain._core.telemetry import current_traceparent
+from factorychain.agents.v1 import agents_pb2 as pb
+from factorychain.agents.v1.agents_pb2_grpc import AgentsServiceServicer
+from factorychain.errors import NotImplementedYet
+from factorychain_agents.boot import Boot
+from factorychain_agents.factory import StartRequest
+from factorychain_agents.registry import AgentRegistry
+from factorychain_agents.runs import LiveRun, Runs
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class AgentsService(AgentsServiceServicer):
+    """Serves the agents layer."""
+
+    def __init__(
+        self, runs: Runs, registry: AgentRegistry, boot: Boot, alive_interval_s: float
+    ) -> None:
+        self._runs = runs
+        self._registry = registry
+        self._boot = boot
+        self._alive_interval_s = alive_interval_s
+
+    async def Execute(  # noqa: N802 - the name in the proto
+        self, request: pb.ExecuteRequest, context: _Context
+    ) -> AsyncIterator[pb.ExecuteResponse]:
+        start = StartRequest(
+            input_json=request.input_json,
+            metadata_json=request.metadata_json,
+            context=[(each.description, each.value) for each in request.context],
+            replaces=request.replaces,
+        )
+        run = await self._runs.accept(current_run(), start, current_traceparent())
+        yield pb.ExecuteResponse(accepted=self._accepted())
+        async for alive in self._life(run):
+            yield pb.ExecuteResponse(alive=alive)
+        yield pb.ExecuteResponse(finished=pb.RunFinished(state=run.state))
+
+    async def Attach(  # noqa: N802
+        self, request: pb.AttachRequest, context: _Context
+    ) -> AsyncIterator[pb.AttachResponse]:
+        run = self._runs.find(current_run())
+        yield pb.AttachResponse(accepted=self._accepted())
+        async for alive in self._life(run):
+            yield pb.AttachResponse(alive=alive)
+        yield pb.AttachResponse(finished=pb.RunFinished(state=run.state))
+
+    async def Cancel(self, request: pb.CancelRequest, context: _Context) -> pb.CancelResponse:  # noqa: N802
+        self._runs.find(current_run()).cancel(request.reason or "USER")
+        return pb.CancelResponse()
+
+    async def Respond(self, request: pb.RespondRequest, context: _Context) -> pb.RespondResponse:  # noqa: N802
+        self._runs.find(current_run())
+        raise NotImplementedYet("answering an agent's question")
+
+    async def ListAgents(  # noqa: N802
+        self, request: pb.ListAgentsRequest, context: _Context
+    ) -> pb.ListAgentsResponse:
+        return pb.ListAgentsResponse(agents=self._registry.infos())
+
+    def _accepted(self) -> pb.RunAccepted:
+        return pb.RunAccepted(address=self._boot.address(), boot_id=self._boot.boot_id)
+
+    async def _life(self, run: LiveRun) -> AsyncIterator[pb.RunAlive]:
+        """Signs of life until the run is finished."""
+        while not run.finished.is_set():
+            try:
+                async with asyncio.timeout(self._alive_interval_s):
+                    await run.finished.wait()
+            except TimeoutError:
+                yield pb.RunAlive(idle_ms=int(run.idle_s * 1000))
