@@ -1,0 +1,5 @@
+"""`python -m factorychain.cli`, for a checkout that is not installed."""
+
+from factorychain.cli.app import main
+
+main()

@@ -1,0 +1,1 @@
+"""`factorychain demo`: the whole chain on real input, and a verdict."""

@@ -1,0 +1,68 @@
+"""How events look in a terminal."""
+
+from __future__ import annotations
+
+import json
+
+from rich.text import Text
+
+from factorychain.client import Event, Json
+
+_LIMIT = 160
+_ENDING_STYLES = {
+    "agent_completed": "bold green",
+    "agent_failed": "bold red",
+    "agent_cancelled": "bold yellow",
+}
+
+
+def event_line(event: Event) -> Text | None:
+    """One line for an event; None for pieces of a text, which are printed as they come."""
+    data = event.data
+    match event.type:
+        case "message_delta" | "thinking_delta":
+            return None
+        case "agent_started":
+            return _line(
+                "started", f"{data['agent']}  run {event.run}  thread {event.thread}", "cyan"
+            )
+        case "agent_thinking":
+            return _line("thinking", event.text, "dim")
+        case "tool_executing":
+            return _line("tool", f"{data['tool']} {short(data.get('arguments'))}", "blue")
+        case "tool_completed":
+            return _tool_completed(event)
+        case "agent_completed" | "agent_failed" | "agent_cancelled":
+            return _ending(event)
+        case _:
+            return _line(event.type, short(data), "dim")
+
+
+def short(value: Json, limit: int = _LIMIT) -> str:
+    """A value as compact JSON, cut to `limit` characters."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else f"{flat[: limit - 1]}…"
+
+
+def _tool_completed(event: Event) -> Text:
+    data = event.data
+    if data["ok"]:
+        outcome = short(data.get("result"))
+    else:
+        error = data.get("error")
+        outcome = f"failed: {error.get('message')}" if isinstance(error, dict) else "failed"
+    style = "blue" if data["ok"] else "red"
+    return _line("tool", f"{data['tool']} → {outcome}  ({data['duration_ms']} ms)", style)
+
+
+def _ending(event: Event) -> Text:
+    data, style = event.data, _ENDING_STYLES[event.type]
+    if event.type == "agent_completed":
+        return _line("completed", f"in {data['duration_ms']} ms", style)
+    what = event.type.removeprefix("agent_")
+    return _line(what, " ".join(str(data[k]) for k in ("reason", "message") if data.get(k)), style)
+
+
+def _line(label: str, text: str, style: str) -> Text:
+    return Text.assemble((f"{label:>10}  ", style), text)

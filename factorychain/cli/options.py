@@ -1,0 +1,79 @@
+"""Options that several commands have, and what they find on this machine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from factorychain._core.ids import Principal
+from factorychain._core.settings import UserTokenSettings
+from factorychain._core.user_tokens import mint_user_token
+from factorychain.cli.output import fail
+from factorychain.local.chain import external_identity_provider
+from factorychain.local.datadir import DEFAULT, DataDir
+from factorychain.local.state import ChainState
+
+Data = Annotated[
+    Path,
+    typer.Option(
+        "--data",
+        envvar="FACTORYCHAIN_DATA_DIR",
+        metavar="DIR",
+        help="Data directory of the chain: its keys and everything it stores.",
+    ),
+]
+DATA_DEFAULT = DEFAULT
+User = Annotated[str, typer.Option("--user", metavar="U", help="The user to act as.")]
+Tenant = Annotated[str, typer.Option("--tenant", metavar="T", help="The user's tenant.")]
+
+_TTL = re.compile(r"(\d+)(s|m|h|d)")
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SESSION_TTL_S = 3600
+
+
+def running_chain(data: Path) -> tuple[DataDir, ChainState]:
+    """The chain that runs on a data directory; ends the command with a hint if none does."""
+    directory = DataDir(data)
+    state = directory.running()
+    if state is None:
+        fail(
+            f"no chain is up on the data directory {directory.path}",
+            "factorychain up   (in another terminal; or name its directory with --data DIR)",
+        )
+    return directory, state
+
+
+def user_token(directory: DataDir, user: str, tenant: str, ttl_s: int = _SESSION_TTL_S) -> str:
+    """A token that the directory's chain accepts; ends the command if it has no keys."""
+    if not directory.has_keys():
+        fail(
+            f"{directory.path} holds no keys: no chain was ever started on it",
+            "factorychain up   (or name the directory of your chain with --data DIR)",
+        )
+    if not user:
+        fail("--user must not be empty", "--user alice")
+    if external_identity_provider():
+        fail(
+            "the environment names an identity provider (FACTORYCHAIN_USER_…): it makes the tokens",
+            "a token from your identity provider, with --token or in FACTORYCHAIN_TOKEN",
+        )
+    settings = UserTokenSettings()
+    return mint_user_token(
+        directory.user_secret,
+        Principal(tenant, user),
+        ttl_s=ttl_s,
+        audience=settings.user_audience,
+        issuer=settings.user_issuer,
+        tenant_claim=settings.tenant_claim,
+    )
+
+
+def parse_ttl(text: str) -> int:
+    """Seconds of `90s`, `15m`, `1h`, `7d`; ends the command on anything else."""
+    match = _TTL.fullmatch(text.strip())
+    if match is None or int(match[1]) == 0:
+        fail(f"--ttl {text!r} is no duration", "a number with s, m, h or d, such as 15m or 1h")
+    return int(match[1]) * _SECONDS[match[2]]

@@ -1,0 +1,114 @@
+"""`factorychain run`: one run, streamed to the terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from typing import Annotated
+
+import orjson
+import typer
+
+from factorychain.cli import options
+from factorychain.cli.events_view import event_line, short
+from factorychain.cli.output import FAILED, err, fail, out
+from factorychain.client import Client, Event, Run
+from factorychain.errors import FactoryChainError
+
+_GIVE_UP_S = 30.0
+
+
+def run(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to ask.")],
+    user: options.User,
+    agent: Annotated[
+        str | None, typer.Option(metavar="A", help="The agent; without, the chain's default.")
+    ] = None,
+    thread: Annotated[
+        str | None, typer.Option(metavar="T", help="The conversation to go on with.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one event object a line instead.")
+    ] = False,
+    tenant: options.Tenant = "default",
+    data: options.Data = options.DATA_DEFAULT,
+) -> None:
+    """Stream one run. Exit status: 0 completed, 1 failed or cancelled, 2 refused. ^C cancels it."""
+    directory, state = options.running_chain(data)
+    token = os.environ.get("FACTORYCHAIN_TOKEN") or options.user_token(directory, user, tenant)
+    try:
+        ending = asyncio.run(_stream(state.edge, token, text, agent, thread, as_json))
+    except FactoryChainError as error:
+        fail(f"{error.message} ({error.reason})", _hint(error))
+    if ending.type != "agent_completed":
+        raise typer.Exit(FAILED)
+
+
+async def _stream(
+    edge: str, token: str, text: str, agent: str | None, thread: str | None, as_json: bool
+) -> Event:
+    async with Client(edge, token, give_up_after_s=_GIVE_UP_S) as client:
+        started = await client.start(text, agent=agent, thread=thread)
+        with _cancel_on_interrupt(started):
+            await (_print_json(started) if as_json else _print_for_people(started))
+        assert started.ending is not None, "the events of a run stop at its ending"
+        return started.ending
+
+
+async def _print_json(run: Run) -> None:
+    async for event in run:
+        print(orjson.dumps(event.json() | {"thread": event.thread}).decode(), flush=True)
+
+
+async def _print_for_people(run: Run) -> None:
+    """What the agent does goes to stderr, its answer to stdout."""
+    streamed = False
+    async for event in run:
+        if event.type == "message_delta":
+            out.print(event.text, end="", markup=False)
+            streamed = True
+            continue
+        line = event_line(event)
+        if line is None:
+            continue
+        if streamed and event.type != "agent_completed":
+            out.print()
+            streamed = False
+        if event.type == "agent_completed":
+            out.print() if streamed else out.print(
+                short(event.data.get("output"), 100_000), markup=False
+            )
+        err.print(line)
+
+
+@contextlib.contextmanager
+def _cancel_on_interrupt(run: Run) -> Iterator[None]:
+    """^C cancels the run and waits for its ending; a second one leaves at once."""
+    loop = asyncio.get_running_loop()
+    cancelling: list[asyncio.Task[object]] = []
+
+    def interrupted() -> None:
+        if cancelling:
+            raise KeyboardInterrupt
+        err.print("cancelling …")
+        cancelling.append(asyncio.create_task(run.cancel()))
+
+    loop.add_signal_handler(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
+
+
+def _hint(error: FactoryChainError) -> str:
+    if error.retry_after_s is not None:
+        return f"again in {error.retry_after_s:g} s"
+    return {
+        "AGENT_NOT_FOUND": "factorychain agents --user U   lists those that there are",
+        "AGENT_DEPENDENCY_MISSING": "factorychain agents --user U   says what is missing",
+        "TOKEN_EXPIRED": "a new token",
+        "TOKEN_INVALID": "--data with the directory of the chain that is up",
+    }.get(error.reason, "")

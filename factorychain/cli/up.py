@@ -1,0 +1,157 @@
+"""`factorychain up`: the whole chain on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.text import Text
+
+from factorychain._core.settings import settings_problem
+from factorychain.cli import options
+from factorychain.cli.output import err, fail
+from factorychain.local.chain import ChainOptions, ChainPlan, plan_chain
+from factorychain.local.datadir import DataDir, DataDirUnusable
+from factorychain.local.ports import NoFreePort, is_free
+from factorychain.local.supervisor import ChainDidNotStart, SourceWatcher, Supervisor
+
+
+class Isolation(StrEnum):
+    """How a run is kept apart from the others."""
+
+    PROCESS = "process"
+    TASK = "task"
+
+
+def up(
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port of the edge; 0 picks a free one.")
+    ] = 8080,
+    data: options.Data = options.DATA_DEFAULT,
+    agents: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE[:NAME]", help="A module with agents; may be repeated."),
+    ] = None,
+    docs: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of text and Markdown for the researcher."),
+    ] = None,
+    isolation: Annotated[Isolation, typer.Option(help="How runs are kept apart.")] = Isolation.TASK,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Restart the agents when a .py file here changes.")
+    ] = False,
+    ready_file: Annotated[
+        Path | None,
+        typer.Option(metavar="PATH", help="Written when everything serves, and on restarts."),
+    ] = None,
+) -> None:
+    """Start NATS and the four layers, restart what dies, stop all on ^C."""
+    _check(port, docs, isolation)
+    directory = DataDir(data)
+    try:
+        directory.prepare()
+    except DataDirUnusable as error:
+        fail(str(error))
+    try:
+        plan = _plan(ChainOptions(port, agents or (), docs, isolation.value), directory)
+        asyncio.run(
+            _serve(Supervisor(plan, directory, ready_file=ready_file, report=_report), reload)
+        )
+    except ChainDidNotStart as error:
+        fail(str(error), f"look at the log lines above, and at {directory.nats_log}")
+    finally:
+        directory.release()
+
+
+def _check(port: int, docs: Path | None, isolation: Isolation) -> None:
+    if docs is not None and not docs.is_dir():
+        fail(
+            f"--docs {docs}: there is no such folder", "the path of a folder of .txt and .md files"
+        )
+    if isolation is Isolation.PROCESS:
+        fail(
+            "--isolation process: a process for each run comes with a later version",
+            "--isolation task",
+        )
+    if port and not is_free(port):
+        fail(
+            f"port {port} is in use",
+            f"factorychain up --port {port + 1}   (or --port 0 for any free port)",
+        )
+
+
+def _plan(chain: ChainOptions, directory: DataDir) -> ChainPlan:
+    try:
+        return plan_chain(chain, directory)
+    except ValidationError as error:
+        fail(settings_problem(error), "factorychain config   lists every variable")
+    except (NoFreePort, FileNotFoundError) as error:
+        fail(str(error))
+
+
+async def _serve(supervisor: Supervisor, reload: bool) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    err.print("Starting the chain …")
+    try:
+        if await _first(supervisor.start(), stopping):
+            _welcome(supervisor)
+            async with _watching(supervisor) if reload else contextlib.nullcontext():
+                await stopping.wait()
+    finally:
+        err.print("Stopping …")
+        await supervisor.stop()
+
+
+async def _first(starting: Coroutine[None, None, None], stopping: asyncio.Event) -> bool:
+    """Waits for the start; False if it is stopped before."""
+    start = asyncio.create_task(starting)
+    stop = asyncio.create_task(stopping.wait())
+    try:
+        await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if start.done():
+            start.result()
+            return True
+        return False
+    finally:
+        for task in (start, stop):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ChainDidNotStart):
+                await task
+
+
+@contextlib.asynccontextmanager
+async def _watching(supervisor: Supervisor) -> AsyncIterator[None]:
+    def changed(path: Path) -> None:
+        err.print(f"{path} changed: restarting the agents")
+        supervisor.restart("agents")
+
+    task = asyncio.create_task(SourceWatcher(Path.cwd(), changed).run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+def _report(name: str, what: str) -> None:
+    if what != "started":
+        err.print(Text.assemble((f"{name} ", "bold"), what))
+
+
+def _welcome(supervisor: Supervisor) -> None:
+    state = supervisor.state
+    err.print(f"[bold green]The chain is up.[/]  Console and WebSocket: [bold]{state.edge}[/]")
+    err.print('  ask:    factorychain run --user alice "What does the with statement do?"')
+    err.print("  token:  factorychain token --user alice")
+    err.print("  stop:   ^C")
