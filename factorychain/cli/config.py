@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 from pydantic import ValidationError
-from rich.table import Table
+from rich.text import Text
 
 from factorychain._core.settings import (
     PREFIX,
@@ -23,6 +23,7 @@ from factorychain.cli.output import fail, out
 
 # Read by the command itself.
 _OTHERS = {f"{PREFIX}TOKEN"}
+_ALL = 4
 
 
 def config(
@@ -38,7 +39,8 @@ def config(
             fail("\n".join(problems), "factorychain config   lists every variable")
         out.print("The configuration is good.")
         return
-    out.print(_table(documented))
+    for doc in documented:
+        out.print(_entry(doc))
     for problem in problems:
         out.print(f"[bold red]wrong now:[/] {problem}")
 
@@ -58,20 +60,16 @@ def _problems(documented: list[SettingDoc]) -> list[str]:
     return found
 
 
-def _table(documented: list[SettingDoc]) -> Table:
-    table = Table(title="Variables of the chain", show_lines=False, pad_edge=False)
-    table.add_column("variable", no_wrap=True, style="bold")
-    for column in ("meaning", "unit", "bounds", "default", "read by"):
-        table.add_column(column, overflow="fold")
-    for doc in documented:
-        meaning = doc.meaning if doc.type in ("text", "path") else f"{doc.meaning} ({doc.type})"
-        everywhere = len(doc.services) == 4
-        table.add_row(
-            doc.variable,
-            meaning,
-            doc.unit,
-            doc.bounds,
-            doc.default or "—",
-            "all" if everywhere else ", ".join(doc.services),
-        )
-    return table
+def _entry(doc: SettingDoc) -> Text:
+    """One variable in two lines."""
+    facts = [
+        f"default {doc.default}" if doc.default else "no default",
+        f"{doc.type}{f' in {doc.unit}' if doc.unit else ''}",
+        doc.bounds,
+        "read by all" if len(doc.services) == _ALL else f"read by {', '.join(doc.services)}",
+    ]
+    return Text.assemble(
+        (doc.variable, "bold"),
+        f"\n    {doc.meaning}\n    ",
+        ("  ·  ".join(fact for fact in facts if fact), "dim"),
+    )
