@@ -7,9 +7,9 @@ queued, so that the reply to a start comes before the run's events.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
 
 from factorychain._core.event_json import message_object
 from factorychain._core.ids import Principal, new_request_id, run_id_for, thread_id_for
@@ -28,6 +28,10 @@ class Answer:
     then: Callable[[], None] = lambda: None
 
 
+# Not a coroutine: a task may be cancelled before it has begun one.
+Later = Callable[[], Awaitable[Answer]]
+
+
 class Operations:
     """Shared by all sockets; knows nothing of any of them between two calls."""
 
@@ -36,34 +40,34 @@ class Operations:
 
     def begin(
         self, operation: Operation, feeds: Feeds, principal: Principal, token: str
-    ) -> Answer | Coroutine[Any, Any, Answer]:
-        """The answer, or what has to be awaited for it.
+    ) -> Answer | Later:
+        """The answer, or what gives it later.
 
         Raises:
-            FactoryChainError: The operation is refused; the same may come out of the coroutine.
+            FactoryChainError: The operation is refused; the same may come out later.
         """
         if isinstance(operation, Start):
             return self._begin_start(operation.request, feeds, principal, token)
         if isinstance(operation, Subscribe):
             feed = feeds.open(operation.thread)
-            return _located(feeds, feed, operation.after, operation.epoch)
+            return partial(_located, feeds, feed, operation.after, operation.epoch)
         if isinstance(operation, Unsubscribe):
             feeds.unsubscribe(operation.thread)
             return Answer({})
-        return self._call(operation, token)
+        return partial(self._call, operation, token)
 
     # --- start ---------------------------------------------------------------------------------
 
     def _begin_start(
         self, request: pb.StartRunRequest, feeds: Feeds, principal: Principal, token: str
-    ) -> Coroutine[Any, Any, Answer]:
+    ) -> Later:
         if not request.request_id:
             request.request_id = new_request_id()
         run = run_id_for(principal, request.request_id)
         if not request.thread:
             request.thread = thread_id_for(run)
         starting = feeds.start(request.thread, run)
-        return self._start(request, run, feeds, starting, token)
+        return partial(self._start, request, run, feeds, starting, token)
 
     async def _start(
         self, request: pb.StartRunRequest, run: str, feeds: Feeds, starting: Starting, token: str

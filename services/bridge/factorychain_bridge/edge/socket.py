@@ -23,7 +23,7 @@ from factorychain.errors import FactoryChainError
 from factorychain_bridge.edge.feeds import Feeds, Hub
 from factorychain_bridge.edge.frames import Auth, Operation, Start
 from factorychain_bridge.edge.limits import ConnectionCounts, Place
-from factorychain_bridge.edge.operations import Answer, Operations
+from factorychain_bridge.edge.operations import Answer, Later, Operations
 from factorychain_bridge.edge.outbox import Outbox, Pong
 from factorychain_bridge.edge.outputs import Close, Do, Output, Send, Verify
 from factorychain_bridge.edge.session import Session
@@ -165,9 +165,9 @@ class EdgeSocket:
         else:
             _ = self._spawn(self._finish(operation, begun), "operation")
 
-    async def _finish(self, operation: Operation, begun: Coroutine[Any, Any, Answer]) -> None:
+    async def _finish(self, operation: Operation, later: Later) -> None:
         try:
-            answer = await begun
+            answer = await later()
         except Exception as error:  # noqa: BLE001 - `as_error` tells ours from the unexpected, which it logs
             self._fail(operation, as_error(error, where="edge"))
         else:
