@@ -23,6 +23,7 @@ from pydantic import ValidationError
 from factorychain._core import logging, telemetry
 from factorychain._core.component import Component, ComponentGroup
 from factorychain._core.settings import CommonSettings, settings_problem
+from factorychain._core.statistics import StatisticsOnSignal
 from factorychain._core.watchdog import HealthWatch, LoopWatchdog
 
 log = logging.get_logger(__name__)
@@ -106,6 +107,7 @@ async def _compose(
     components: list[Component] = [
         telemetry.setup(name, version()),
         LoopWatchdog(),
+        StatisticsOnSignal(),
         inner,
         HealthWatch(inner),
     ]

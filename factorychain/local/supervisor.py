@@ -24,7 +24,7 @@ _START_S = 60.0
 _STOP_GRACE_S = 15.0
 _POLL_S = 0.05
 # A process that dies this often before the chain first served will not come up by itself.
-_HOPELESS_RESTARTS = 3
+_HOPELESS_EXITS = 3
 
 
 class ChainDidNotStart(Exception):
@@ -98,12 +98,12 @@ class Supervisor:
         self._report(name, what)
         if self._ready:
             self._write_state()
-        elif (
-            child.restarts.count >= _HOPELESS_RESTARTS
-            and self._hopeless
-            and not self._hopeless.done()
-        ):
-            self._hopeless.set_result(f"{name} does not start: it {what}")
+        elif what != "started" and child.restarts.count + 1 >= _HOPELESS_EXITS:
+            self._give_up(f"{name} does not start: it {what}")
+
+    def _give_up(self, problem: str) -> None:
+        if self._hopeless is not None and not self._hopeless.done():
+            self._hopeless.set_result(problem)
 
     def _write_state(self) -> None:
         self.state.write(self._data.state_file)
