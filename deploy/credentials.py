@@ -21,6 +21,7 @@ from pathlib import Path
 import jwt
 
 from factorychain._core.keys import TxnKey, jwks_document, new_secret, write_private
+from factorychain._core.settings import UserTokenSettings
 
 DEFAULT_DIR = Path(__file__).parent / "secrets"
 
@@ -35,6 +36,7 @@ CONFIG_MAPS: Mapping[str, Sequence[str]] = {
     "factorychain-txn-jwks": ["txn-jwks.json"],
     "factorychain-user-jwks": ["user-jwks.json"],
 }
+AUDIENCE: str = UserTokenSettings.model_fields["user_audience"].default
 # In DIR only: it signs the tokens of `token`, where an identity provider is not at hand.
 USER_KEY = "user-key.pem"
 
@@ -134,7 +136,7 @@ def _arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("dir", nargs="?", type=Path, default=DEFAULT_DIR, metavar="DIR")
     parser.add_argument("--user", default="ada", help="of the token (default: ada)")
     parser.add_argument("--tenant", default="default", help="of the token (default: default)")
-    parser.add_argument("--audience", default="factorychain", help="of the token")
+    parser.add_argument("--audience", default=AUDIENCE, help="of the token")
     parser.add_argument("--ttl-s", type=int, default=3600, help="life of the token in seconds")
     return parser.parse_args(arguments)
 
