@@ -22,6 +22,7 @@ from factorychain.input import Json
 if TYPE_CHECKING:
     from typing import Self
 
+_MADE = "__factorychain_tool__"
 _F = TypeVar("_F", bound=Callable[..., object])
 
 
@@ -194,7 +195,12 @@ def as_tool(function: Callable[..., object]) -> BoundTool:
         return function
     if isinstance(function, Tool):
         return BoundTool(function, None)
-    return BoundTool(Tool(function), None)
+    made: object = getattr(function, _MADE, None)
+    if not isinstance(made, Tool):
+        made = Tool(function)
+        if inspect.isfunction(function):  # kept with it, since reading a signature takes 0.7 ms
+            setattr(function, _MADE, made)
+    return BoundTool(made, None)
 
 
 def _methods(cls: type) -> list[Tool]:

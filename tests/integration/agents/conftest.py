@@ -70,9 +70,7 @@ class FakeEngine:
         ctx = current_run()
         self.tokens.append(ctx)
         runs = [
-            Run(
-                run="r", state=RunState.RUN_STATE_COMPLETED, input_json=orjson.dumps({"text": text})
-            )
+            Run(run="r", state=RunState.RUN_STATE_COMPLETED, input_json=f'{{"text": "{text}"}}')
             for text in self.history.get(ctx.thread, [])
         ]
         return engine_pb2.GetHistoryResponse(runs=runs[-request.limit :])
