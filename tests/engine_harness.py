@@ -3,10 +3,12 @@
 Both write to the thread's real log, as emitter and bridge would; what a test checks is there.
 """
 
+# ruff: noqa: N802 - the methods have the names that gRPC gives them
+
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,7 +34,13 @@ from factorychain.bridge.v1.log_pb2 import LogBatch
 from factorychain.emitter.v1 import emitter_pb2, emitter_pb2_grpc
 from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.engine.v1 import engine_pb2_grpc
-from factorychain.errors import FactoryChainError, RunExists, RunNotFound
+from factorychain.errors import (
+    ChainDegraded,
+    FactoryChainError,
+    NotImplementedYet,
+    RunExists,
+    RunNotFound,
+)
 from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.link_pb2 import RunOpen
 from factorychain.types.v1.run_pb2 import AgentInfo, Run, RunState
@@ -145,10 +153,10 @@ class Agents(agents_pb2_grpc.AgentsServiceServicer):
         self.running_of: dict[str, int] = {}
         self.most_running_of: dict[str, int] = {}
         self.refuse_with: FactoryChainError | None = None
-        self.before_accepting: Callable[[], Any] = _nothing
+        self.before_accepting: Callable[[], Awaitable[None]] = _nothing
         self.stubborn = False
-        self.attached = 0
-        self._streams: set[asyncio.Task[Any]] = set()
+        self.followed = 0
+        self._broken = 0
         self._verifier = verifier
         self._server: GrpcServer | None = None
 
@@ -173,8 +181,7 @@ class Agents(agents_pb2_grpc.AgentsServiceServicer):
 
     def break_streams(self) -> None:
         """Every Execute and Attach ends without a word; the runs go on."""
-        for task in list(self._streams):
-            task.cancel()
+        self._broken += 1
 
     async def end(self, run: str, event: Event | None = None) -> None:
         """The agent ends by itself."""
@@ -205,7 +212,7 @@ class Agents(agents_pb2_grpc.AgentsServiceServicer):
         ctx = current_run()
         if self.refuse_with is not None:
             raise self.refuse_with
-        await self.before_accepting() if self.before_accepting is not _nothing else None
+        await self.before_accepting()
         if ctx.run in self.runs:
             raise RunExists
         run = self.runs[ctx.run] = AgentRun(ctx, request)
@@ -229,7 +236,6 @@ class Agents(agents_pb2_grpc.AgentsServiceServicer):
         self, request: agents_pb2.AttachRequest, context: Any
     ) -> AsyncIterator[agents_pb2.AttachResponse]:
         run = self._find()
-        self.attached += 1
         accepted = agents_pb2.RunAccepted(address=self.address, boot_id=self.boot_id)
         yield agents_pb2.AttachResponse(accepted=accepted)
         async for life in self._life(run):
@@ -244,6 +250,11 @@ class Agents(agents_pb2_grpc.AgentsServiceServicer):
             await self.end(run.ctx.run, cancelled(request.reason))
         return agents_pb2.CancelResponse()
 
+    async def Respond(
+        self, request: agents_pb2.RespondRequest, context: Any
+    ) -> agents_pb2.RespondResponse:
+        raise NotImplementedYet("Respond")
+
     async def ListAgents(
         self, request: agents_pb2.ListAgentsRequest, context: Any
     ) -> agents_pb2.ListAgentsResponse:
@@ -256,23 +267,21 @@ class Agents(agents_pb2_grpc.AgentsServiceServicer):
         return run
 
     async def _life(self, run: AgentRun) -> AsyncIterator[dict[str, Any]]:
-        task = asyncio.current_task()
-        assert task is not None
-        self._streams.add(task)
-        try:
-            while not run.finished.is_set():
-                yield {"alive": agents_pb2.RunAlive(idle_ms=run.idle_ms)}
-                try:
-                    async with asyncio.timeout(ALIVE_S):
-                        await run.finished.wait()
-                except TimeoutError:
-                    continue
-            yield {"finished": agents_pb2.RunFinished(state=RunState.RUN_STATE_COMPLETED)}
-        finally:
-            self._streams.discard(task)
+        whole = self._broken
+        self.followed += 1
+        while not run.finished.is_set():
+            if self._broken != whole:
+                raise ChainDegraded("agents")
+            yield {"alive": agents_pb2.RunAlive(idle_ms=run.idle_ms)}
+            try:
+                async with asyncio.timeout(ALIVE_S):
+                    await run.finished.wait()
+            except TimeoutError:
+                continue
+        yield {"finished": agents_pb2.RunFinished(state=RunState.RUN_STATE_COMPLETED)}
 
 
-def _nothing() -> None:
+async def _nothing() -> None:
     return None
 
 

@@ -63,6 +63,8 @@ class CleanUp:
         self._tasks = TaskSet(self.name)
         self._passed_at_s = time.monotonic()
         self._swept_at_s = float("-inf")
+        self.passes = 0
+        """How many passes have succeeded."""
 
     @property
     def healthy(self) -> bool:
@@ -90,6 +92,7 @@ class CleanUp:
                 self._roll.blind()
                 _log.warning("clean_up_cannot_see", cause=error.what)
             else:
+                self.passes += 1
                 self._passed_at_s = time.monotonic()
             await asyncio.sleep(self._interval_s)
 

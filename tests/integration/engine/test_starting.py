@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
+from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.errors import (
     AgentDependencyMissing,
     AgentNotFound,
@@ -17,7 +19,6 @@ from factorychain.errors import (
     ThreadBusy,
     UserEngineLimit,
 )
-from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.types.v1.run_pb2 import RunState
 from tests.engine_harness import ADA, BOB, Chain, Engine, completed
 from tests.waiting import until, until_not
@@ -118,7 +119,7 @@ async def test_the_same_request_finds_the_same_run(chain: Chain, engine: Engine)
     "body", [{"input_json": '{"text":"Else?"}'}, {"thread": "another"}, {"agent": "quick"}]
 )
 async def test_the_same_request_id_with_another_body_is_refused(
-    chain: Chain, engine: Engine, body: dict[str, str], is_over: bool
+    chain: Chain, engine: Engine, body: dict[str, Any], is_over: bool
 ) -> None:
     started = await engine.start_run(request_id="once", thread="t1")
     if is_over:
@@ -175,7 +176,7 @@ async def until_active(engine: Engine, runs: list[str]) -> None:
     ],
 )
 async def test_what_cannot_start_takes_no_place(
-    engine: Engine, fields: dict[str, str], error: type[FactoryChainError]
+    engine: Engine, fields: dict[str, Any], error: type[FactoryChainError]
 ) -> None:
     with pytest.raises(error):
         await engine.start_run(**fields)
