@@ -43,6 +43,7 @@ class Recovery:
         self._active = asyncio.Event()
         self._ask = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
+        self._stopping = False
         integration.on_change(self._changed)
 
     @property
@@ -66,6 +67,7 @@ class Recovery:
         self._loop = self._tasks.spawn(self._recover_forever(), "recovery")
 
     async def stop(self) -> None:
+        self._stopping = True  # what closes from now on is no outage
         await self._tasks.close()
 
     async def active(self) -> None:
@@ -81,7 +83,7 @@ class Recovery:
     def _on_state(self, state: NatsState) -> None:
         if state is NatsState.CONNECTED:
             self._ask.set()  # don't wait for the next attempt's time
-        else:
+        elif not self._stopping:
             self.integration.lost(f"NATS is {state.value}")
 
     async def _recover_forever(self) -> None:

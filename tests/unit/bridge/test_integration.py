@@ -28,7 +28,6 @@ def test_it_begins_uninitialized_and_becomes_active_when_everything_answers() ->
     found.begin()
     states.append(found.state)
     assert states == [UNINITIALIZED, INITIALIZING]
-    assert not found.active
     found.works("everything answers")
     assert found.active
     assert found.next_delay_s is None
