@@ -406,8 +406,13 @@ class AgentError(FactoryChainError):
         retryable: bool = False,
         retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(message, reason=reason, retry_after_s=retry_after_s)
-        self.retryable = retryable
+        told = {"retryable": "true"} if retryable else None
+        super().__init__(message, reason=reason, retry_after_s=retry_after_s, metadata=told)
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.metadata.get("retryable") == "true"
 
 
 class ToolError(FactoryChainError):

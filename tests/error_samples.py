@@ -29,7 +29,7 @@ from factorychain.errors import (
 
 SAMPLES: tuple[FactoryChainError, ...] = (
     AgentDependencyMissing(["dict[str, int]", "Library"]),
-    AgentError("no documents", reason="NO_DOCUMENTS", retry_after_s=2.5),
+    AgentError("no documents", reason="NO_DOCUMENTS", retryable=True, retry_after_s=2.5),
     AgentNotFound("painter", known=["researcher", "writer"]),
     AttemptSuperseded(),
     Capacity(retry_after_s=0.25),

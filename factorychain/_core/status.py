@@ -77,6 +77,9 @@ def _packed(detail: Message) -> any_pb2.Any:
 
 def _details(error: FactoryChainError) -> list[Message]:
     metadata = dict(error.metadata)
+    if error.reason != error.default_reason:
+        # An agent's or an event's own reason: the class is known by its default one.
+        metadata["kind"] = error.default_reason
     if error.names:
         metadata["names"] = orjson.dumps(error.names[:LISTED_MAX]).decode()
     details: list[Message] = [
@@ -159,7 +162,7 @@ def from_status(status: status_pb2.Status) -> FactoryChainError | None:
         return None
     metadata = dict(info.metadata)
     names = orjson.loads(metadata.pop("names", "[]"))
-    return error_class(info.reason).restored(
+    return error_class(metadata.pop("kind", info.reason)).restored(
         status.message,
         reason=info.reason,
         code=ErrorCode(code_pb2.Code.Name(status.code)),

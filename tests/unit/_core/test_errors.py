@@ -7,7 +7,13 @@ import pickle
 import pytest
 
 from factorychain import errors
-from factorychain.errors import AgentDependencyMissing, FactoryChainError, InvalidField, ThreadBusy
+from factorychain.errors import (
+    AgentDependencyMissing,
+    AgentError,
+    FactoryChainError,
+    InvalidField,
+    ThreadBusy,
+)
 from tests.error_samples import SAMPLES
 
 CLASSES = FactoryChainError.__subclasses__()
@@ -40,3 +46,5 @@ def test_an_error_says_which_field_run_or_dependency_it_is_about() -> None:
     assert ThreadBusy("r1").run == "r1"
     missing = AgentDependencyMissing(["dict[str, int]", "Library"])
     assert missing.names == ("dict[str, int]", "Library")
+    assert AgentError("later", retryable=True).retryable
+    assert not AgentError("never").retryable
