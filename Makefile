@@ -63,6 +63,7 @@ lint: $(STAMP) ## Check style, types, layers, protos and that generated code is 
 	$(BIN)/buf lint protos
 	$(BIN)/buf breaking protos --against protos/baseline.binpb
 	$(BIN)/python protos/generate.py --check
+	$(BIN)/python docs/generate.py --check
 
 .PHONY: format
 format: $(STAMP) ## Format the code and fix what can be fixed safely
@@ -72,6 +73,10 @@ format: $(STAMP) ## Format the code and fix what can be fixed safely
 .PHONY: proto
 proto: $(STAMP) ## Write the code generated from protos/
 	$(BIN)/python protos/generate.py
+
+.PHONY: docs
+docs: $(STAMP) ## Write the tables in docs/ that come from the protos and the settings
+	$(BIN)/python docs/generate.py
 
 .PHONY: proto-baseline
 proto-baseline: $(STAMP) ## Renew what breaking changes are measured against (see protos/README.md)
