@@ -165,4 +165,6 @@ class Sink(Protocol):
         """Wait until at least half of the queue is free. Replay waits here before each batch."""
 
     def breach(self, what: str) -> None:
-        """An item of somebody else was about to be written: close at once, write nothing more."""
+        """Close at once, write nothing more: an item of somebody else was about to be written
+        (PRINCIPAL_MISMATCH), or the history cannot be read (REPLAY_FAILED).
+        """

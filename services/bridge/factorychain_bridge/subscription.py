@@ -7,14 +7,18 @@ Invariant: nothing is delivered before `go` or `attach` (the reply comes first) 
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING
 
+from factorychain._core.logging import get_logger
+from factorychain._core.stored import NatsUnavailable
 from factorychain_bridge.items import FeedItem, Sink, Stored, SubscribedAt
 from factorychain_bridge.join import Join, LogEnd, Stage
 
 if TYPE_CHECKING:
     from factorychain_bridge.feed import ThreadFeed
+
+log = get_logger(__name__)
 
 _FIRST_EVENT_S = 0.1
 
@@ -129,10 +133,22 @@ class Subscription:
     async def _ask_soon(self, after: int) -> None:
         await asyncio.sleep(_FIRST_EVENT_S)
         if self._feed is not None and self._join.seq == after:
-            await self._feed.poll()
+            with suppress(NatsUnavailable):  # the next poll asks again
+                await self._feed.poll()
         await self._read_until_live()
 
     async def _read_until_live(self) -> None:
+        try:
+            await self._read_all()
+        except Exception:
+            # Without its history the sink would stand still for ever: its client starts over.
+            log.exception("a replay failed; its sink is closed")
+            sink = self._sink
+            self.close()
+            if sink is not None:
+                sink.breach("REPLAY_FAILED")
+
+    async def _read_all(self) -> None:
         while (read := self._join.read) is not None:
             feed, sink = self._feed, self._sink
             if feed is None or sink is None:
