@@ -65,6 +65,11 @@ class LinkRun:
         """Everything up to here is durable or was rejected."""
         return self.core.durable_run_seq
 
+    @property
+    def all_durable(self) -> bool:
+        """Whether nothing that was sent waits to become durable."""
+        return self.core.empty
+
     def offer(
         self, run_seq: int, events: Sequence[bytes], *, opens_call: str = "", closes_call: str = ""
     ) -> None:

@@ -104,9 +104,7 @@ class LinkServer(Generic[ResponseT]):
         for stream in self._streams:
             stream.end()
 
-    async def serve(
-        self, requests: AsyncIterator[FrameMessage]
-    ) -> AsyncGenerator[ResponseT, None]:
+    async def serve(self, requests: AsyncIterator[FrameMessage]) -> AsyncGenerator[ResponseT, None]:
         """The body of the RPC: an empty response at once, so that the client knows that it is
         connected, then receipts until the client is done.
         """

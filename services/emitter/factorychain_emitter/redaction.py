@@ -47,9 +47,7 @@ class Scanner:
 
     def __init__(self, credentials: Iterable[str] = ()) -> None:
         exact = [Exact(each) for each in credentials if len(each) >= 16]
-        # Nearly every text is clean, so what decides the cost is how few searches say so: one for
-        # the mark that several prefixes have in common.
-        self._marks = _by_mark([*exact, *PATTERNS])
+        self._marks = [*_by_mark(exact), *_MARKS]
 
     def suspicious(self, text: str) -> bool:
         """Whether a text may hold the prefix of a secret; also for UTF-8 read as Latin-1."""
@@ -128,6 +126,11 @@ def _masked(text: str, start: int, end: int, hits: Iterable[Hit]) -> str:
         start = hit.end
     pieces.append(text[start:end])
     return "".join(pieces)
+
+
+# Nearly every text is clean, so what decides the cost is how few searches say so: one for the mark
+# that several prefixes have in common.
+_MARKS = _by_mark(PATTERNS)
 
 
 class TextStream:
