@@ -1,0 +1,89 @@
+"""When a run is cancelled or given up, by a clock that the test moves."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from factorychain_engine.lifeline import (
+    MAX_STEP_S,
+    WAIT,
+    Cancel,
+    EndReason,
+    LifeLimits,
+    Lifeline,
+    Settle,
+)
+
+LIMITS = LifeLimits(idle_s=60, lost_s=30, cancel_grace_s=20)
+DEADLINE_S = 300.0
+
+
+def begun() -> Lifeline:
+    return Lifeline(DEADLINE_S, LIMITS, now_s=0)
+
+
+def watched(lifeline: Lifeline, from_s: int, until_s: int) -> list[object]:
+    """What it decides at every second, hearing of the agents each time."""
+    steps: list[object] = []
+    for now_s in range(from_s, until_s + 1):
+        lifeline.heard()
+        steps.append(lifeline.look(now_s))
+    return steps
+
+
+def test_a_lively_run_is_left_alone_until_its_deadline() -> None:
+    steps = watched(begun(), 1, 300)
+    assert set(steps[:-1]) == {WAIT}
+    assert steps[-1] == Cancel(EndReason.DEADLINE)
+
+
+def test_a_run_that_ignores_its_cancel_is_settled_after_the_grace() -> None:
+    steps = watched(begun(), 1, 321)
+    assert steps[-2] == Settle(EndReason.DEADLINE)
+    assert steps[-3] == Cancel(EndReason.DEADLINE)
+
+
+def test_silence_of_the_replica_loses_the_run() -> None:
+    lifeline = begun()
+    assert [lifeline.look(now_s) for now_s in (10, 20, 29)] == [WAIT] * 3
+    assert lifeline.look(30) == Settle(EndReason.AGENT_LOST)
+
+
+def test_an_agent_without_a_sign_of_life_is_cancelled() -> None:
+    lifeline = begun()
+    lifeline.heard(idle_s=58)
+    assert lifeline.look(1) == WAIT
+    assert lifeline.look(2) == Cancel(EndReason.UNRESPONSIVE)
+
+
+def test_the_first_reason_stays() -> None:
+    lifeline = begun()
+    lifeline.cancel(EndReason.USER)
+    lifeline.cancel(EndReason.INTERRUPTED)
+    assert lifeline.look(301) == Cancel(EndReason.USER)
+
+
+def test_a_cancelled_run_whose_replica_is_silent_ends_as_cancelled() -> None:
+    lifeline = begun()
+    lifeline.cancel(EndReason.USER)
+    for now_s in (10, 20):
+        step = lifeline.look(now_s)
+    assert step == Cancel(EndReason.USER)
+    assert lifeline.look(30) == Settle(EndReason.USER)
+
+
+@given(st.floats(min_value=31, max_value=280))
+def test_time_in_which_this_process_stood_still_is_not_held_against_the_run(pause_s: float) -> None:
+    lifeline = begun()
+    lifeline.heard()
+    assert lifeline.look(pause_s) == WAIT
+    assert lifeline.look(pause_s + MAX_STEP_S) == WAIT
+    lifeline.heard()
+    assert lifeline.look(pause_s + 2 * MAX_STEP_S - 1) == WAIT
+
+
+def test_a_clock_that_steps_back_ends_nothing() -> None:
+    lifeline = begun()
+    lifeline.heard()
+    assert lifeline.look(-1000) == WAIT
