@@ -56,7 +56,11 @@ class GrpcServer:
         credentials: grpc.ServerCredentials | None = None,
         serving: bool = True,
     ) -> None:
-        """`serving=False` starts as NOT_SERVING until `set_serving(True)`."""
+        """`serving=False` starts as NOT_SERVING until `set_serving(True)`.
+
+        `drain_timeout_s` is what running calls get to finish before they are cancelled: less than
+        the whole service has for its drain.
+        """
         self.name = name
         self.address = ""
         self.health_address = ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import cast
 
@@ -91,6 +92,10 @@ class CountingProcessor(BatchSpanProcessor):
         self._accepted += 1
         super().on_end(span)
 
+    def give_up(self) -> None:
+        """Ends an export that is being retried."""
+        self._relay.shutdown()
+
     def shutdown(self) -> None:
         super().shutdown()  # type: ignore[no-untyped-call]  # the SDK's has no types
 
@@ -100,6 +105,7 @@ class _CountingExporter(SpanExporter):
 
     def __init__(self, inner: SpanExporter) -> None:
         self._inner = inner
+        self._shut = False
         self.taken = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -109,7 +115,9 @@ class _CountingExporter(SpanExporter):
             self.taken += len(spans)
 
     def shutdown(self) -> None:
-        self._inner.shutdown()
+        if not self._shut:
+            self._shut = True
+            self._inner.shutdown()
 
 
 class TracePipeline:
@@ -137,10 +145,17 @@ class TracePipeline:
 
     def close(self, timeout_s: float) -> None:
         tracing.set_sink(None)
-        if self._provider is not None:
-            self._provider.force_flush(int(timeout_s * 1000))
-            self._provider.shutdown()
-            self._provider = self._processor = None
+        provider, processor = self._provider, self._processor
+        self._provider = self._processor = None
+        if provider is None or processor is None:
+            return
+        # A shutdown exports what is left and retries for half a minute; one of the exporter itself
+        # ends its retries.
+        give_up = threading.Timer(timeout_s, processor.give_up)
+        give_up.daemon = True
+        give_up.start()
+        provider.shutdown()
+        give_up.cancel()
 
 
 def _span_exporter(environ: Mapping[str, str]) -> SpanExporter:

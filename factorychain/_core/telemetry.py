@@ -8,8 +8,11 @@ instruments in `metrics`, exporters in `otlp`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Protocol
 
 from opentelemetry.trace import SpanKind
@@ -104,10 +107,38 @@ class Telemetry:
         while self._open:
             each = self._open.pop()
             try:
-                async with asyncio.timeout(self._flush_timeout_s + 1):
-                    await asyncio.to_thread(each.close, self._flush_timeout_s)
+                async with asyncio.timeout(self._flush_timeout_s + 0.5):
+                    await _in_daemon(partial(each.close, self._flush_timeout_s))
             except TimeoutError:
                 log.warning("the last telemetry was not exported in time")
+
+
+async def _in_daemon(work: Callable[[], None]) -> None:
+    """Runs blocking work in a thread that the process does not wait for when it ends: a collector
+    that accepts and never answers must not hold that up.
+    """
+    loop = asyncio.get_running_loop()
+    done = loop.create_future()
+
+    def settle(error: Exception | None) -> None:
+        if done.done():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        failure: Exception | None = None
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001 - handed to who waits
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is gone: nobody waits any more
+            loop.call_soon_threadsafe(settle, failure)
+
+    threading.Thread(target=run, name="telemetry-close", daemon=True).start()
+    await done
 
 
 def setup(service: str, version: str, environ: Mapping[str, str] | None = None) -> Telemetry:

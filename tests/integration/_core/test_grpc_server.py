@@ -136,8 +136,8 @@ async def test_probes_have_a_port_of_their_own_with_health_alone() -> None:
     server.set_serving(True)
     assert await health_of(server.health_address, ENGINE) == SERVING
     async with grpc.aio.insecure_channel(server.health_address) as channel:
+        get_keys: Any = channel.unary_unary(f"/{ENGINE}/GetKeys")
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            get_keys: Any = channel.unary_unary(f"/{ENGINE}/GetKeys")
             await get_keys(b"")
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     await server.stop()

@@ -1,0 +1,44 @@
+"""A service for the tests of the runtime: says on stdout what happens to its component."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from factorychain._core.component import ComponentGroup
+from factorychain._core.runtime import run_service
+from factorychain._core.settings import EmitterSettings
+from factorychain._core.telemetry import span
+
+
+class Said:
+    """Starts, fails to start, or takes for ever to, as the first argument says."""
+
+    name = "said"
+    healthy = True
+
+    def __init__(self, how: str) -> None:
+        self._how = how
+
+    async def start(self) -> None:
+        print("starting", flush=True)
+        if self._how == "fails":
+            raise RuntimeError("port 7103 is in use; choose another")
+        if self._how == "hangs":
+            await asyncio.Event().wait()
+        with span("work of the sample"):
+            print("started", flush=True)
+
+    async def stop(self) -> None:
+        print("stopping", flush=True)
+        if self._how == "never-stops":
+            await asyncio.Event().wait()
+        print("stopped", flush=True)
+
+
+async def build(settings: EmitterSettings) -> ComponentGroup:
+    return ComponentGroup([Said(sys.argv[1])], drain_timeout_s=settings.drain_timeout_s)
+
+
+if __name__ == "__main__":
+    run_service("emitter", EmitterSettings, build)
