@@ -36,19 +36,18 @@ class Position:
     epoch: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Entry:
-    """What came in one piece. No events: it was rejected and waits for those before it."""
+    """What came in one piece; never changed. No events: it was rejected and waits for those before it."""
 
     run_seq: int
     events: tuple[Event, ...] = ()
+    kinds: tuple[str, ...] = ()
+    """The kind of each event."""
     parts: tuple[bytes, ...] = ()
-    """The events, serialized."""
+    """Each event, serialized."""
     size: int = 0
-
-    @property
-    def ends(self) -> bool:
-        return bool(self.events) and self.events[-1].WhichOneof("event") in ENDINGS
+    ends: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,26 +89,27 @@ def read_entry(
         Unfit: It cannot be read, is too large, or is not for this token to say.
     """
     try:
-        events = tuple(Event.FromString(part) for part in parts)
+        events = tuple([Event.FromString(part) for part in parts])
     except DecodeError:
         raise Unfit("EVENT_UNREADABLE", "the bytes are no factorychain.types.v1.Event") from None
-    _check_kinds(context, run_seq, [event.WhichOneof("event") for event in events])
-    kept = tuple(_bare(event, part) for event, part in zip(events, parts, strict=True))
-    size = sum(len(part) + _FRAME_BYTES for part in kept)
+    kinds = tuple([event.WhichOneof("event") or "" for event in events])
+    _check_kinds(context, run_seq, kinds)
+    kept = tuple([_bare(event, part) for event, part in zip(events, parts, strict=True)])
+    size = sum(map(len, kept)) + _FRAME_BYTES * len(kept)
     if size > max_bytes - HEADER_BYTES:
         raise Unfit("EVENT_TOO_LARGE", f"{size} bytes; the log takes {max_bytes - HEADER_BYTES}")
-    return Entry(run_seq, events, kept, size)
+    return Entry(run_seq, events, kinds, kept, size, kinds[-1] in ENDINGS)
 
 
-def _check_kinds(context: UserExecutionContext, run_seq: int, kinds: Sequence[str | None]) -> None:
-    if None in kinds:
+def _check_kinds(context: UserExecutionContext, run_seq: int, kinds: Sequence[str]) -> None:
+    if "" in kinds:
         raise Unfit("EVENT_UNREADABLE", "the event says nothing that this version knows")
     if context.scope is Scope.LIFECYCLE:
         if run_seq or not ENGINE_LIFECYCLE.issuperset(kinds):
             raise Unfit("NOT_ALLOWED", "a lifecycle token queues or settles a run, with run_seq 0")
     elif not run_seq or "run_queued" in kinds:
         raise Unfit("NOT_ALLOWED", "a run's own events carry a run_seq and never queue it")
-    if not ENDINGS.isdisjoint(kinds[:-1]):
+    if len(kinds) > 1 and not ENDINGS.isdisjoint(kinds[:-1]):
         raise Unfit("AFTER_ENDING", "nothing can follow the run's ending")
 
 
@@ -159,7 +159,7 @@ def build(context: UserExecutionContext, position: Position, entries: Sequence[E
         entries=len(entries),
         events=len(events),
         last_run_seq=last.run_seq,
-        begins=entries[0].events[0].WhichOneof("event") == "agent_started",
+        begins=entries[0].kinds[0] == "agent_started",
         ends=last.ends,
         trace=last.events[-1].trace,
     )
@@ -183,38 +183,39 @@ def _framed(part: bytes) -> bytes:
 
 def _merged(entries: Iterable[Entry]) -> list[bytes]:
     found: list[bytes] = []
-    same: list[tuple[Event, bytes]] = []  # neighbouring deltas of one message
+    same: list[Event] = []  # neighbouring deltas of one message, of which the first is found[-1]
     size = 0
     for entry in entries:
-        for event, part in zip(entry.events, entry.parts, strict=True):
+        for event, kind, part in zip(entry.events, entry.kinds, entry.parts, strict=True):
             size += len(part)
-            if not same or size > MERGED_MAX_BYTES or not _continues(same[-1][0], event):
-                _flush(same, found)
-                same, size = [], len(part)
-            same.append((event, part))
-    _flush(same, found)
+            if (
+                kind in DELTAS
+                and same
+                and size <= MERGED_MAX_BYTES
+                and _continues(same[-1], event, kind)
+            ):
+                same.append(event)
+                continue
+            _join(same, found)
+            same = [event] if kind in DELTAS else []
+            size = len(part)
+            found.append(part)
+    _join(same, found)
     return found
 
 
-def _flush(same: Sequence[tuple[Event, bytes]], into: list[bytes]) -> None:
-    if len(same) < 2:
-        into += [part for _, part in same]
-        return
-    # The first one's time and trace stay; the entry itself is not touched, it may be batched again.
-    merged = Event.FromString(same[0][1])
-    delta = getattr(merged, merged.WhichOneof("event") or "")
-    delta.text = "".join(_text(event) for event, _ in same)
-    into.append(merged.SerializeToString())
-
-
-def _continues(before: Event, event: Event) -> bool:
-    kind = event.WhichOneof("event")
-    if kind not in DELTAS or kind != before.WhichOneof("event") or before.path != event.path:
+def _continues(before: Event, event: Event, kind: str) -> bool:
+    if before.WhichOneof("event") != kind or before.path != event.path:
         return False
     same: bool = getattr(before, kind).message == getattr(event, kind).message
     return same
 
 
-def _text(event: Event) -> str:
-    kind = event.WhichOneof("event")
-    return str(getattr(event, kind).text) if kind in DELTAS else ""
+def _join(same: Sequence[Event], into: list[bytes]) -> None:
+    """Put the text of all of them into the last of `into`, whose time and trace stay."""
+    if len(same) < 2:
+        return
+    merged = Event.FromString(into[-1])  # not the entry's own: that may be batched again
+    kind = merged.WhichOneof("event") or ""
+    getattr(merged, kind).text = "".join([getattr(event, kind).text for event in same])
+    into[-1] = merged.SerializeToString()
