@@ -16,13 +16,22 @@ import grpc
 from factorychain._core.credentials import TXN_HEADER
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.grpc_client import GrpcChannel
+from factorychain._core.logging import get_logger
 from factorychain._core.status import DETAILS_KEY
 from factorychain._core.telemetry import span
 from factorychain.agents.v1 import agents_pb2, agents_pb2_grpc
 from factorychain.agents.v1.agents_pb2 import RunAccepted
-from factorychain.errors import ChainDegraded, FactoryChainError, RunExists
+from factorychain.errors import (
+    ChainDegraded,
+    FactoryChainError,
+    RunExists,
+    TokenExpired,
+    TokenInvalid,
+)
 from factorychain.types.v1.run_pb2 import AgentInfo
 from factorychain_engine.runs import Life, NotAccepted
+
+_log = get_logger(__name__)
 
 LAYER: Final = "agents"
 READY_WITHIN_S: Final = 1.0
@@ -141,7 +150,7 @@ class AgentsPeers:
                 raise ChainDegraded(LAYER) from error
             except FactoryChainError as error:
                 if _was_answered(error):
-                    raise NotAccepted(error) from error
+                    raise NotAccepted(_for_the_user(error)) from error
                 raise
 
     async def attach(self, context: UserExecutionContext, address: str, trace: str) -> Life:
@@ -227,6 +236,14 @@ def _was_answered(error: FactoryChainError) -> bool:
     if not isinstance(cause, grpc.aio.AioRpcError):
         return False
     return any(key == DETAILS_KEY for key, _ in cause.trailing_metadata() or ())
+
+
+def _for_the_user(error: FactoryChainError) -> FactoryChainError:
+    """Agents that do not accept this engine's tokens are a fault of the chain, not of the caller."""
+    if isinstance(error, TokenInvalid | TokenExpired):
+        _log.error("agents_refuse_tokens", reason=error.reason, message=error.message)
+        return ChainDegraded(LAYER)
+    return error
 
 
 def _metadata(context: UserExecutionContext) -> tuple[tuple[str, str], ...]:

@@ -85,12 +85,14 @@ class CleanUp:
 
     async def _pass_for_ever(self) -> None:
         while True:
-            self._runs.tick()
             try:
+                self._runs.tick()
                 await self._look_for_orphans()
             except NatsUnavailable as error:
                 self._roll.blind()
                 _log.warning("clean_up_cannot_see", cause=error.what)
+            except Exception:  # noqa: BLE001 - one odd record must not end the loop for all
+                _log.exception("clean_up_failed")
             else:
                 self.passes += 1
                 self._passed_at_s = time.monotonic()

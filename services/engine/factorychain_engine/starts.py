@@ -45,6 +45,10 @@ _starts = counter("factorychain.engine.starts", "Starts by outcome")
 IN_DOUBT_S: Final = 10.0
 """How long a start waits to learn whether its compare-and-set was stored."""
 
+ACCEPT_LOOKS: Final = 40
+ACCEPT_LOOK_S: Final = 0.05
+"""A repeated start looks so often, in this interval, whether agents have accepted the first."""
+
 Resolve = Callable[[str], Awaitable[AgentInfo]]
 Interrupt = Callable[[Principal, ActiveRun, float], Awaitable[bool]]
 
@@ -215,6 +219,8 @@ class Starts:
         if isinstance(decision, AlreadyActive):
             if decision.entry in admission.tried:
                 return decision.entry  # stored, although its answer was lost
+            if not decision.entry.agents_address and await admission.may_wait():
+                return None  # agents may still refuse it, and then it was never there
             raise AlreadyStarted(Started.of_entry(decision.entry, existing=True))
         holders = (decision.holder,) if isinstance(decision, Busy) else _holders(decision)
         if await self._note_ended(start.principal, holders, admission):
@@ -258,6 +264,15 @@ class _Admission:
         self.until_s = until_s
         self.tried: list[ActiveRun] = []
         self.ended: dict[str, Totals] = {}
+        self._waits = 0
+
+    async def may_wait(self) -> bool:
+        """Pause a little, a few times; False when that was enough."""
+        self._waits += 1
+        if self._waits > ACCEPT_LOOKS:
+            return False
+        await asyncio.sleep(ACCEPT_LOOK_S)
+        return True
 
 
 def _already(stored: StoredRun, start: StartRequest) -> AlreadyStarted:

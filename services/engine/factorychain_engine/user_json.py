@@ -6,7 +6,7 @@ fields are ignored, and an entry that cannot be understood is an error, never a 
 
 from __future__ import annotations
 
-from dataclasses import asdict, fields
+from dataclasses import fields
 from typing import Any, Final
 
 import orjson
@@ -31,8 +31,8 @@ def encode(record: UserRecord) -> bytes:
             "version": VERSION,
             "tenant": record.tenant,
             "user": record.user,
-            "active": [asdict(each) for each in record.active],
-            "totals": asdict(record.totals),
+            "active": record.active,
+            "totals": record.totals,
             "fence": record.fence,
         }
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from factorychain._core.stored import NatsUnavailable
 from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.errors import (
     AgentDependencyMissing,
@@ -17,6 +18,7 @@ from factorychain.errors import (
     NotImplementedYet,
     RunNotFound,
     ThreadBusy,
+    TokenInvalid,
     UserEngineLimit,
 )
 from factorychain.types.v1.run_pb2 import RunState
@@ -221,6 +223,61 @@ async def test_a_start_whose_caller_has_gone_is_looked_after(chain: Chain, engin
     await chain.agents.end(run)
     await until_not(engine.active)
     assert (await engine.run(run)).state == RunState.RUN_STATE_COMPLETED
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+async def test_a_start_whose_answer_from_storage_is_lost_is_admitted_once(
+    engine: Engine, chain: Chain, monkeypatch: pytest.MonkeyPatch, is_stored: bool
+) -> None:
+    users = engine.server.users
+    replace = users.replace
+    losses = 0
+
+    async def losing(*arguments: Any) -> Any:
+        nonlocal losses
+        losses += 1
+        if losses > 1:
+            return await replace(*arguments)
+        if is_stored:
+            await replace(*arguments)
+        raise NatsUnavailable("the answer was lost", sent=True)
+
+    monkeypatch.setattr(users, "replace", losing)
+    started = await engine.start_run(request_id="once")
+    assert not started.existing
+    assert await engine.active() == [started.run]
+    assert chain.agents.executed == [started.run]
+
+
+async def test_a_repeated_start_waits_for_what_agents_say_to_the_first(
+    engine: Engine, chain: Chain
+) -> None:
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        reached.set()
+        await go_on.wait()
+        raise AgentDependencyMissing(["Library"])
+
+    chain.agents.before_accepting = hold
+    first = asyncio.ensure_future(engine.start_run(request_id="once"))
+    await reached.wait()
+    second = asyncio.ensure_future(engine.start_run(request_id="once"))
+    await asyncio.wait([second], timeout=0.2)
+    go_on.set()
+    for start in (first, second):
+        with pytest.raises(AgentDependencyMissing):
+            await start
+    assert await engine.active() == []
+
+
+async def test_agents_that_refuse_our_tokens_are_not_the_callers_fault(
+    engine: Engine, chain: Chain
+) -> None:
+    chain.agents.refuse_with = TokenInvalid()
+    with pytest.raises(ChainDegraded):
+        await engine.start_run()
+    assert await engine.active() == []
 
 
 async def test_a_hundred_starts_over_two_engines_never_admit_a_third_run(
