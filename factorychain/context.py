@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import NoReturn, ParamSpec, TypeVar, cast, overload
+from typing import Concatenate, NoReturn, ParamSpec, TypeVar, cast, overload
 
 import orjson
 
@@ -38,7 +38,8 @@ class RunContext:
         self._input = parse_input(run.spec.input_json)
         metadata = orjson.loads(run.spec.metadata_json or "{}")
         self._metadata: Mapping[str, Json] = MappingProxyType(metadata)
-        self._tools = ToolSet(run, {})
+        self._agent: object = None
+        self._tools: ToolSet | None = None
 
     # --- who and what ---
 
@@ -135,6 +136,14 @@ class RunContext:
         self, tool: Callable[P, Awaitable[R]], /, *args: P.args, **kwargs: P.kwargs
     ) -> R: ...
     @overload
+    async def call(
+        self,
+        tool: Callable[Concatenate[RunContext, P], Awaitable[R]],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> R: ...
+    @overload
     async def call(self, tool: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...
     async def call(self, tool: Callable[..., object], /, *args: object, **kwargs: object) -> object:
         """Call a tool, or a plain function as a tool; synchronous ones run in a thread."""
@@ -143,6 +152,8 @@ class RunContext:
     @property
     def tools(self) -> ToolSet:
         """The agent's tools by name: their schemas, and calls with a model's arguments."""
+        if self._tools is None:
+            self._tools = ToolSet(self._run, bound_tools(self._agent))
         return self._tools
 
     # --- the conversation ---
@@ -200,9 +211,10 @@ def context_of(run: ActiveRun) -> RunContext:
     return cast("RunContext", run.context)
 
 
-def bind_tools(context: RunContext, agent: object) -> None:
-    """Give the context the tools of the instance that runs in it."""
-    context._tools = ToolSet(context._run, bound_tools(agent))
+def bind_agent(context: RunContext, agent: object) -> None:
+    """Tell the context which instance runs in it: whose tools `ctx.tools` has."""
+    context._agent = agent
+    context._tools = None
 
 
 def _json(value: object, where: str) -> str:

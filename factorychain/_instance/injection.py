@@ -7,23 +7,21 @@ however many steps, can be made; else the names of what is missing are known bef
 
 from __future__ import annotations
 
-import inspect
 import sys
 import traceback
 import types
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import get_type_hints
 
 from dishka import AsyncContainer, Provider, Scope, make_async_container
 from dishka.exception_base import DishkaError
 from dishka.exceptions import GraphMissingFactoryError
 
+from factorychain._instance.declared import agent_provider, module_providers, overriding
 from factorychain._instance.definition import AgentDefinition
 from factorychain.agent import Agent
 from factorychain.context import RunContext
 from factorychain.errors import FactoryChainError
-from factorychain.providers import is_shared
 
 Overrides = Mapping[type, object]
 
@@ -43,27 +41,28 @@ class Injection:
         self.definitions = tuple(definitions)
         self.missing: dict[str, tuple[str, ...]] = {}
         """Names of what each agent misses, by the agent's name; empty for one that can start."""
+        self._module = module
         self._overrides = overrides or {}
-        self._problem = ""
-        try:
-            self._providers = [*_providers(module), _overriding(self._overrides)]
-        except (TypeError, NameError, ValueError, DishkaError) as error:
-            self._problem = f"providers: {error}"
-            self._providers = []
         self._container: AsyncContainer | None = None
 
     async def start(self) -> None:
         """Check every agent, make what is shared. Never fails: what cannot start is in `missing`."""
-        for each in self.definitions:
-            self.missing[each.name] = self._missing_of(each)
-        ready = [each for each in self.definitions if not self.missing[each.name]]
-        self._container = self._make([_agent_provider(each, self._provided()) for each in ready])
+        try:
+            providers = [*module_providers(self._module), overriding(self._overrides)]
+            agents = self._agents(_provided(providers))
+            self._container, absent = _complete([*providers, *agents.values()])
+        except (TypeError, NameError, ValueError, DishkaError) as error:
+            problem = (f"providers: {error}",)
+            self.missing = {each.name: problem for each in self.definitions}
+            return
+        graph = _Graph([*providers, *agents.values()])
         failed: dict[object, str] = {}
-        for each in ready:
-            needed = self._shared_for(each)
-            for hint in needed:
-                await self._make_shared(hint, failed)
-            self.missing[each.name] = tuple(failed[hint] for hint in needed if failed[hint])
+        for definition in self.definitions:
+            if definition.name in agents:
+                needed = graph.needed(definition.cls)
+                missing = [_named(hint) for hint in absent if hint in needed]
+                missing += await self._make_shared(graph.shared(needed), failed, set(absent))
+                self.missing[definition.name] = tuple(missing)
 
     async def close(self) -> None:
         """Close what is shared."""
@@ -79,173 +78,117 @@ class Injection:
         async with self._container({RunContext: ctx}) as scope:
             yield await scope.get(definition.cls)
 
-    def _missing_of(self, definition: AgentDefinition) -> tuple[str, ...]:
-        if self._problem:
-            return (self._problem,)
-        try:
-            agent = _agent_provider(definition, self._provided())
-        except (TypeError, NameError, DishkaError) as error:
-            return (str(error),)
-        missing: list[str] = []
-        stand_ins = Provider(scope=Scope.APP)
-        while len(missing) < _MOST_MISSING:
+    def _agents(self, provided: set[object]) -> dict[str, Provider]:
+        """A provider of each agent whose constructor can be understood."""
+        found = {}
+        for each in self.definitions:
             try:
-                self._make([agent, stand_ins])
-            except GraphMissingFactoryError as error:
-                hint = error.requested.type_hint
-                missing.append(_named(hint))
-                stand_ins.provide(lambda: None, provides=hint)
-            except DishkaError as error:
-                return (*missing, str(error))
-            else:
-                break
-        return tuple(missing)
-
-    def _make(self, more: list[Provider]) -> AsyncContainer:
-        context = Provider(scope=Scope.REQUEST)
-        context.from_context(RunContext)
-        return make_async_container(context, *self._providers, *more)
-
-    def _provided(self) -> set[object]:
-        found: set[object] = {RunContext}
-        for provider in self._providers:
-            found.update(each.provides.type_hint for each in provider.factories)
-            found.update(each.provides.type_hint for each in provider.aliases)
+                found[each.name] = agent_provider(each, provided)
+            except (TypeError, NameError, DishkaError) as error:
+                self.missing[each.name] = (str(error),)
         return found
 
-    def _shared_for(self, definition: AgentDefinition) -> list[object]:
-        """What this agent needs, directly or not, that is made once."""
-        agent = _agent_provider(definition, self._provided())
-        factories = {
-            each.provides.type_hint: each
-            for provider in [*self._providers, agent]
-            for each in provider.factories
-        }
-        found: dict[object, None] = {}
-        seen: set[object] = set()
-        wanted: list[object] = [definition.cls]
-        while wanted:
-            hint = wanted.pop()
-            factory = factories.get(hint)
-            if factory is None or hint in seen:
-                continue
-            seen.add(hint)
-            if factory.scope is Scope.APP:
-                found[hint] = None
-            keys = [*factory.dependencies, *factory.kw_dependencies.values()]
-            wanted.extend(each.type_hint for each in keys)
-        return list(found)
+    async def _make_shared(
+        self, hints: Iterable[object], failed: dict[object, str], absent: set[object]
+    ) -> list[str]:
+        """Make what an agent needs of what is shared; what is in the way, in words."""
+        found = []
+        for hint in hints:
+            if hint not in absent and hint not in failed:
+                failed[hint] = await self._make_one(hint)
+            if failed.get(hint):
+                found.append(failed[hint])
+        return found
 
-    async def _make_shared(self, hint: object, failed: dict[object, str]) -> None:
-        if hint in failed or self._container is None:
-            return
-        failed[hint] = ""
+    async def _make_one(self, hint: object) -> str:
+        assert self._container is not None, "start has made it"
         try:
             await self._container.get(hint)
+        except _Absent:
+            return ""  # it is listed by its own name
         except FactoryChainError as error:
-            failed[hint] = f"{_named(hint)}: {error.message}"
+            return f"{_named(hint)}: {error.message}"
         except Exception as error:  # noqa: BLE001 - an author's code: its text is for the log only
-            traceback.print_exception(error, file=sys.stderr)
-            failed[hint] = f"{_named(hint)}: making it failed ({type(error).__name__}); see the log"
+            sys.stderr.write("".join(traceback.format_exception(error)))
+            return f"{_named(hint)}: making it failed ({type(error).__name__}); see the log"
+        return ""
 
 
-def _providers(module: types.ModuleType | None) -> list[Provider]:
-    listed: object = getattr(module, "providers", ())
-    if not isinstance(listed, list | tuple):
-        raise TypeError("`providers` must be a list of functions or dishka providers")
-    functions = Provider(scope=Scope.REQUEST)
-    found = [functions]
-    plain = []
-    for each in listed:
-        if isinstance(each, Provider):
-            found.append(each)
-        elif inspect.isfunction(each):
-            plain.append(each)
-        else:
-            raise TypeError(f"{each!r} is neither a function nor a dishka provider")
-    provided = {hint for each in plain for hint in [get_type_hints(each).get("return")]}
-    provided |= {each.provides.type_hint for one in found for each in one.factories} | {RunContext}
-    for each in plain:
-        scope = Scope.APP if is_shared(each) else Scope.REQUEST
-        functions.provide(_with_defaults(each, provided), scope=scope)
-    return found
+class _Absent(Exception):
+    """Something was asked for that nothing provides."""
 
 
-def _overriding(overrides: Overrides) -> Provider:
-    provider = Provider(scope=Scope.APP)
-    for hint, value in overrides.items():
-        provider.provide(_constant(value), provides=hint)
-    return provider
+class _Graph:
+    """What needs what."""
+
+    def __init__(self, providers: Iterable[Provider]) -> None:
+        self._needs: dict[object, list[object]] = {}
+        self._shared: set[object] = set()
+        for provider in providers:
+            for factory in provider.factories:
+                hint = factory.provides.type_hint
+                keys = [*factory.dependencies, *factory.kw_dependencies.values()]
+                self._needs[hint] = [each.type_hint for each in keys]
+                if factory.scope is Scope.APP:
+                    self._shared.add(hint)
+            for alias in provider.aliases:
+                self._needs[alias.provides.type_hint] = [alias.source.type_hint]
+
+    def needed(self, hint: object) -> list[object]:
+        """Everything that has to be made for something, itself included, what is needed first last."""
+        found: dict[object, None] = {}
+        wanted = [hint]
+        while wanted:
+            each = wanted.pop()
+            if each not in found:
+                found[each] = None
+                wanted += self._needs.get(each, [])
+        return list(found)
+
+    def shared(self, hints: Iterable[object]) -> list[object]:
+        return [hint for hint in hints if hint in self._shared]
 
 
-def _constant(value: object) -> types.FunctionType:
+def _complete(providers: list[Provider]) -> tuple[AsyncContainer, list[object]]:
+    """A container in which stand-ins fill what is absent, and what that is.
+
+    dishka refuses a whole graph for one gap; here an agent that has all it needs can start beside one
+    that has not.
+    """
+    absent: list[object] = []
+    stand_ins = Provider(scope=Scope.APP)
+    context = Provider(scope=Scope.REQUEST)
+    context.from_context(RunContext)
+    there = _provided(providers)
+    while True:
+        try:
+            return make_async_container(context, *providers, stand_ins), absent
+        except GraphMissingFactoryError as error:
+            hint = error.requested.type_hint
+            if hint in there or hint in absent or len(absent) >= _MOST_MISSING:
+                raise TypeError(
+                    f"something shared needs {_named(hint)}, which is made for each run"
+                    if hint in there
+                    else str(error)
+                ) from error
+            absent.append(hint)
+            stand_ins.provide(_absent(hint), provides=hint)
+
+
+def _absent(hint: object) -> types.FunctionType:
     def make() -> object:
-        return value
+        raise _Absent(_named(hint))
 
     assert isinstance(make, types.FunctionType)
     return make
 
 
-def _agent_provider(definition: AgentDefinition, provided: set[object]) -> Provider:
-    """A provider of the agent itself: its constructor's annotations are what it needs."""
-    cls = definition.cls
-
-    def make(**needed: object) -> Agent:
-        return cls(**needed)
-
-    init = cls.__init__
-    parameters: list[inspect.Parameter] = []
-    hints: dict[str, object] = {}
-    if init is not object.__init__:
-        hints = get_type_hints(init)
-        parameters = list(inspect.signature(init).parameters.values())[1:]
-    _give_signature(make, parameters, hints, provided, f"{cls.__qualname__}.__init__")
-    provider = Provider(scope=Scope.REQUEST)
-    provider.provide(make, provides=cls)
-    return provider
-
-
-def _with_defaults(function: types.FunctionType, provided: set[object]) -> types.FunctionType:
-    """The function, without the parameters that have a default and no provider."""
-    hints = get_type_hints(function)
-    parameters = list(inspect.signature(function).parameters.values())
-    if "return" not in hints:
-        raise TypeError(f"provider {function.__name__} needs a return annotation: what it makes")
-    copy = types.FunctionType(
-        function.__code__,
-        function.__globals__,
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
-    copy.__qualname__ = function.__qualname__
-    copy.__module__ = function.__module__
-    _give_signature(copy, parameters, hints, provided, function.__qualname__)
-    copy.__annotations__["return"] = hints["return"]
-    return copy
-
-
-def _give_signature(
-    function: object,
-    parameters: list[inspect.Parameter],
-    hints: Mapping[str, object],
-    provided: set[object],
-    where: str,
-) -> None:
-    """Tell dishka what to fill in, by name: it knows no defaults and no variable arguments."""
-    assert isinstance(function, types.FunctionType)
-    kept = []
-    for each in parameters:
-        hint = hints.get(each.name)
-        variable = each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
-        if variable or (each.default is not each.empty and hint not in provided):
-            continue
-        if hint is None:
-            raise TypeError(f"{where}: annotate its parameter {each.name!r}")
-        kept.append(each.replace(kind=each.KEYWORD_ONLY, annotation=hint, default=each.empty))
-    function.__signature__ = inspect.Signature(kept)  # type: ignore[attr-defined]
-    function.__annotations__ = {each.name: each.annotation for each in kept}
+def _provided(providers: Iterable[Provider]) -> set[object]:
+    found: set[object] = {RunContext}
+    for provider in providers:
+        found.update(each.provides.type_hint for each in provider.factories)
+        found.update(each.provides.type_hint for each in provider.aliases)
+    return found
 
 
 def _named(hint: object) -> str:

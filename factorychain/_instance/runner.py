@@ -17,7 +17,7 @@ from factorychain._instance.spec import Outcome, OutcomeKind
 from factorychain._instance.threads import in_thread
 from factorychain._instance.values import NotJson, dumps
 from factorychain.agent import Agent
-from factorychain.context import RunContext, bind_tools, context_of
+from factorychain.context import RunContext, bind_agent, context_of
 from factorychain.errors import AgentError, NotImplementedYet
 
 
@@ -44,7 +44,7 @@ async def _instance_run(
     ctx = context_of(run)
     argument = definition.argument(run.spec.input_json)
     async with injection.instance(definition, ctx) as agent:
-        bind_tools(ctx, agent)
+        bind_agent(ctx, agent)
         run.host.created()
         return await _call(definition, agent, ctx, argument)
 

@@ -7,7 +7,7 @@ what is in the way. Dataclasses, pydantic models, dates, enums, sets and bytes a
 from __future__ import annotations
 
 import orjson
-from pydantic_core import PydanticSerializationError, to_json, to_jsonable_python
+from pydantic_core import PydanticSerializationError, to_json
 
 from factorychain.input import Json
 
@@ -73,11 +73,9 @@ def cut_json(text: str, limit_bytes: int) -> tuple[str, bool]:
 
 
 def _without_surrogates(value: object, error: Exception) -> str:
-    if isinstance(value, str):
-        return orjson.dumps(clean_text(value)).decode()
     try:
-        return orjson.dumps(_cleaned(to_jsonable_python(value, inf_nan_mode="null"))).decode()
-    except (PydanticSerializationError, TypeError, ValueError, RecursionError):
+        return to_json(_cleaned(value), inf_nan_mode="null", bytes_mode="base64").decode()
+    except (PydanticSerializationError, ValueError, RecursionError):
         raise NotJson(clean_text(str(error))) from error
 
 
@@ -85,7 +83,7 @@ def _cleaned(value: object) -> object:
     if isinstance(value, str):
         return clean_text(value)
     if isinstance(value, dict):
-        return {clean_text(str(key)): _cleaned(each) for key, each in value.items()}
-    if isinstance(value, list):
+        return {_cleaned(key): _cleaned(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
         return [_cleaned(each) for each in value]
     return value
