@@ -1,0 +1,1 @@
+../../services/bridge/factorychain_bridge/edge/console/factorychain.js
