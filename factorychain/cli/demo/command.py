@@ -80,6 +80,8 @@ class _Chain:
         command += ["--docs", str(docs)] if docs is not None else []
         env = os.environ | {
             "OTEL_EXPORTER_OTLP_ENDPOINT": otlp_endpoint,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            "OTEL_METRICS_EXPORTER": "none",
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }
         search = [path for path in sys.path if path and Path(path).is_dir()]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from rich.columns import Columns
 from rich.panel import Panel
 from rich.rule import Rule
+from rich.table import Table
 from rich.text import Text
 
 from factorychain._core.ids import Principal
@@ -26,7 +26,7 @@ QUESTIONS = {
     "chen": "How does a for loop work, and what does its else clause mean?",
 }
 _RUN_S = 60.0
-_PANEL_WIDTH = 60
+_PANEL_MIN_WIDTH = 44
 _ANSWER_LINES = 14
 
 
@@ -74,11 +74,18 @@ async def play(stage: Stage) -> tuple[bool, Event]:
 
 async def _three_at_once(stage: Stage, verdict: Verdict) -> Event:
     out.print(Rule("Three users ask at the same moment, in threads of the same name"))
+    everyone_is_connected = asyncio.Barrier(len(QUESTIONS))
     streams = await asyncio.gather(
-        *(_ask(stage, user, question) for user, question in QUESTIONS.items())
+        *(
+            _ask(stage, user, question, everyone_is_connected)
+            for user, question in QUESTIONS.items()
+        )
     )
-    panels = [_panel(user, events) for user, events in zip(QUESTIONS, streams, strict=True)]
-    out.print(Columns(panels, equal=True, expand=False))
+    side_by_side = Table.grid(padding=(0, 1))
+    side_by_side.add_row(
+        *(_panel(user, each) for user, each in zip(QUESTIONS, streams, strict=True))
+    )
+    out.print(side_by_side)
     for user, events in zip(QUESTIONS, streams, strict=True):
         firsts = list(dict.fromkeys(each.type for each in events if each.type in FIVE))
         verdict.check(firsts == list(FIVE), f"{user} saw the five events in order")
@@ -95,8 +102,11 @@ async def _three_at_once(stage: Stage, verdict: Verdict) -> Event:
     return streams[0][-1]
 
 
-async def _ask(stage: Stage, user: str, question: str) -> list[Event]:
+async def _ask(
+    stage: Stage, user: str, question: str, everyone_is_connected: asyncio.Barrier
+) -> list[Event]:
     async with stage.client(user) as client, asyncio.timeout(_RUN_S):
+        await everyone_is_connected.wait()
         run = await client.start(question, agent="researcher", thread="t1")
         return [event async for event in run]
 
@@ -109,12 +119,16 @@ def _panel(user: str, events: list[Event]) -> Panel:
         if event.type == "message_delta":
             answer += event.text
         elif line is not None:
-            line.truncate(_PANEL_WIDTH - 4, overflow="ellipsis")
+            line.truncate(_panel_width() - 4, overflow="ellipsis")
             lines.append(line)
-    shown = answer.strip().splitlines()[:_ANSWER_LINES]
+    shown = [each[: _panel_width() - 4] for each in answer.strip().splitlines()][:_ANSWER_LINES]
     return Panel(
-        Text("\n").join([*lines, Text(), *map(Text, shown)]), title=user, width=_PANEL_WIDTH
+        Text("\n").join([*lines, Text(), *map(Text, shown)]), title=user, width=_panel_width()
     )
+
+
+def _panel_width() -> int:
+    return max(_PANEL_MIN_WIDTH, out.width // len(QUESTIONS) - 1)
 
 
 async def _follow_up(stage: Stage, verdict: Verdict) -> None:

@@ -1,0 +1,74 @@
+"""What it takes to make a run's parts: times as the layers recorded them, sizes as Python counts them."""
+
+from __future__ import annotations
+
+import gc
+import time
+import tracemalloc
+from dataclasses import dataclass
+
+from factorychain._core.execution_context import Scope, UserExecutionContext
+from factorychain._core.ids import Principal
+from tests.e2e.chain import Chain
+from tests.e2e.held import held
+
+LAYERS = {
+    "execution_engine": "engine",
+    "agent_instance": "agents",
+    "websocket_emitter": "emitter",
+    "bridge_integration": "bridge",
+}
+_INSTRUMENT = "factorychain.creation.duration{{layer={layer}}}"
+_CONTEXTS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Creation:
+    """Time to make one layer's part of a run, over all runs so far, in milliseconds."""
+
+    layer: str
+    mean_ms: float
+    p50_ms: float
+    p99_ms: float
+    count: int
+
+
+async def creation_times(chain: Chain) -> list[Creation]:
+    """What each layer has recorded; percentiles are bucket bounds."""
+    found = []
+    for layer, service in LAYERS.items():
+        summary = (await held(chain, service))["instruments"].get(_INSTRUMENT.format(layer=layer))
+        assert summary, f"{service} has recorded no creation"
+        ms = {key: summary[key] * 1e3 for key in ("mean", "p50", "p99")}
+        found.append(Creation(layer, ms["mean"], ms["p50"], ms["p99"], int(summary["count"])))
+    return found
+
+
+def context_bytes() -> float:
+    """Bytes of one `UserExecutionContext` with everything only it refers to, averaged over many."""
+    gc.collect()
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    kept = [_context(index) for index in range(_CONTEXTS)]
+    size = tracemalloc.get_traced_memory()[0] - before
+    tracemalloc.stop()
+    return size / len(kept)
+
+
+def _context(index: int) -> UserExecutionContext:
+    now = time.time()
+    return UserExecutionContext(
+        principal=Principal("tenant", f"user-{index}"),
+        thread=f"thread-{index}",
+        run=f"r{index:024d}",
+        agent="researcher",
+        attempt=1,
+        scope=Scope.RUN,
+        base=index,
+        base_seq=index,
+        base_epoch=int(now * 1000),
+        deadline_s=now + 300,
+        expires_at_s=now + 360,
+        limits={"max_runs": 2},
+        token="",
+    )

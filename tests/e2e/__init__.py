@@ -1,0 +1,1 @@
+"""End to end: the real five processes, real sockets."""

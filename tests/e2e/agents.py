@@ -1,0 +1,121 @@
+"""Agents that the end-to-end tests start."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from factorychain import Agent, AgentError, RunContext, ToolError, tool
+
+
+class Echo(Agent):
+    """Uses one tool and answers with what it was asked."""
+
+    name = "echo"
+
+    @tool
+    async def repeat(self, text: str) -> str:
+        """Repeats a text."""
+        return text
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        await ctx.think(f"about {text}")
+        repeated: str = await self.repeat(text=text)
+        await ctx.say(repeated)
+        return repeated
+
+
+class Canary(Agent):
+    """Says its input in every place where an agent can say something."""
+
+    name = "canary"
+
+    @tool
+    async def carry(self, text: str) -> dict[str, str]:
+        """Carries a text from the arguments to the result."""
+        return {"carried": text}
+
+    @tool
+    async def drop(self, text: str) -> None:
+        """Fails and says why."""
+        raise ToolError(f"dropped {text}")
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        await ctx.think(text)
+        print(f"printed {text}")
+        await asyncio.gather(self.carry(text=text), self.carry(text=f"again {text}"))
+        try:
+            await self.drop(text=text)
+        except ToolError as error:
+            await ctx.emit("seen", {"error": str(error)})
+        async with ctx.message() as message:
+            for part in (text[: len(text) // 2], text[len(text) // 2 :]):
+                await message.write(part)
+                await asyncio.sleep(0)
+        if text.endswith("!"):
+            raise AgentError(f"refused {text}")
+        return text
+
+
+class Steps(Agent):
+    """Thinks as often as it is told, `count` or `count:pause_ms`."""
+
+    name = "steps"
+
+    async def run(self, ctx: RunContext, text: str) -> int:
+        count, _, pause_ms = text.partition(":")
+        for index in range(int(count)):
+            await ctx.think(f"step {index}")
+            if pause_ms:
+                await asyncio.sleep(int(pause_ms) / 1000)
+        return int(count)
+
+
+class Waits(Agent):
+    """Waits until it is cancelled, saying so at the start."""
+
+    name = "waits"
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        await ctx.think("waiting")
+        await asyncio.sleep(float(text or "600"))
+        return "done"
+
+
+class Breaks(Agent):
+    """Fails as an agent with a bug does."""
+
+    name = "breaks"
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        raise RuntimeError(f"a secret of the code: {text}")
+
+
+class Stamps(Agent):
+    """Thinks `count` times, each thought the monotonic clock in nanoseconds."""
+
+    name = "stamps"
+
+    async def run(self, ctx: RunContext, text: str) -> int:
+        count, _, pause_ms = text.partition(":")
+        for _ in range(int(count)):
+            await ctx.think(str(time.monotonic_ns()))
+            if pause_ms:
+                await asyncio.sleep(int(pause_ms) / 1000)
+        return int(count)
+
+
+class Missing:
+    """A dependency that nothing provides."""
+
+
+class NeedsMissing(Agent):
+    """Cannot be started."""
+
+    name = "needs-missing"
+
+    def __init__(self, missing: Missing) -> None:
+        self.missing = missing
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        return text

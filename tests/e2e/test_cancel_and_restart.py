@@ -1,0 +1,125 @@
+"""Cancelling, and services that die under a run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.chain import Chain, running_chain
+from tests.e2e.sockets import ENDINGS, Closed, Frame, connected
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def own_chain(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chain]:
+    """A chain whose processes this module kills."""
+    async with running_chain(tmp_path_factory.mktemp("killed")) as running:
+        yield running
+
+
+async def test_cancel_stops_the_agent_and_answers_when_the_run_has_ended(chain: Chain) -> None:
+    async with connected(chain.state.edge, chain.token("carl")) as socket:
+        started = await socket.start("waits", "600", thread="cancelled")
+        await socket.event(started["run"], "agent_thinking")
+        await socket.result("cancel", run=started["run"])
+        ending = await socket.ending(started["run"])
+        again = await socket.call("cancel", run=started["run"])
+    assert ending["type"] == "agent_cancelled"
+    assert ending["data"]["reason"] == "USER"
+    assert "result" in again
+
+
+async def test_losing_the_socket_cancels_nothing_and_the_next_one_resumes(chain: Chain) -> None:
+    token = chain.token("lost")
+    async with connected(chain.state.edge, token) as socket:
+        started = await socket.start("steps", "40:20", thread="resumed")
+        await socket.event(started["run"], "agent_thinking")
+        seen = socket.run_events(started["run"])
+    async with connected(chain.state.edge, token) as socket:
+        last = seen[-1]["seq"]
+        await socket.result("subscribe", thread="resumed", after=last, epoch=started["epoch"])
+        await socket.ending(started["run"])
+        rest = socket.run_events(started["run"])
+    seqs = [event["seq"] for event in seen + rest]
+    assert seqs == list(range(1, len(seqs) + 1))
+    assert [e["data"]["text"] for e in seen + rest if e["type"] == "agent_thinking"] == [
+        f"step {index}" for index in range(40)
+    ]
+
+
+@pytest.mark.parametrize("layer", ["emitter", "bridge", "engine", "nats"])
+async def test_a_run_goes_on_when_a_service_is_killed(own_chain: Chain, layer: str) -> None:
+    chain, token, thread = own_chain, own_chain.token(f"survivor-{layer}"), f"killed-{layer}"
+    async with connected(chain.state.edge, token) as socket:
+        started = await socket.start("steps", "150:20", thread=thread)
+        await socket.event(started["run"], "agent_thinking")
+        old = chain.pid(layer)
+        os.kill(old, signal.SIGKILL)
+        await chain.restarted(layer, old)
+    events = await _everything(chain, token, thread, started["run"])
+    thoughts = [e["data"]["text"] for e in events if e["type"] == "agent_thinking"]
+    assert thoughts == [f"step {index}" for index in range(150)]
+    assert [e["type"] for e in events if e["type"] in ENDINGS] == ["agent_completed"]
+    assert [e["seq"] for e in events] == list(range(1, len(events) + 1))
+    await _next_run_starts(chain, token, thread)
+
+
+async def test_a_run_whose_agents_are_killed_ends_as_lost(own_chain: Chain) -> None:
+    chain, token = own_chain, own_chain.token("bereft")
+    async with connected(chain.state.edge, token) as socket:
+        started = await socket.start("waits", "600", thread="killed-agents")
+        await socket.event(started["run"], "agent_thinking")
+        old = chain.pid("agents")
+        os.kill(old, signal.SIGKILL)
+        await chain.restarted("agents", old)
+        ending = await socket.ending(started["run"], timeout_s=60)
+        endings = [e for e in socket.run_events(started["run"]) if e["type"] in ENDINGS]
+    assert (ending["type"], ending["data"]["reason"]) == ("agent_failed", "AGENT_LOST")
+    assert len(endings) == 1
+    await _next_run_starts(chain, token, "killed-agents")
+
+
+async def test_up_stops_everything_and_leaves_no_process(tmp_path: Path) -> None:
+    async with running_chain(tmp_path / "stopped") as chain:
+        pids = [pid for pids in chain.state.pids.values() for pid in pids]
+        assert len(pids) == 5
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+    assert not chain.ready_file.exists()
+
+
+async def _everything(chain: Chain, token: str, thread: str, run: str) -> list[Frame]:
+    """All of a thread's events, from a socket that joins again whenever the edge goes away."""
+    async with asyncio.timeout(90):
+        while True:
+            try:
+                async with connected(chain.state.edge, token) as socket:
+                    await socket.result("subscribe", thread=thread, after=0)
+                    await socket.ending(run, timeout_s=60)
+                    return socket.run_events(run)
+            except (OSError, Closed, AssertionError):
+                await asyncio.sleep(0.2)
+
+
+async def _next_run_starts(chain: Chain, token: str, thread: str) -> None:
+    """The user's place is free again: the next message in the thread is answered."""
+    async with asyncio.timeout(60):
+        while True:
+            async with connected(chain.state.edge, token) as socket:
+                reply = await socket.call(
+                    "start", agent="echo", input={"text": "and now?"}, thread=thread
+                )
+                if "result" in reply:
+                    ending = await socket.ending(reply["result"]["run"])
+                    assert ending["type"] == "agent_completed"
+                    return
+                assert reply["error"]["code"] in ("UNAVAILABLE", "RESOURCE_EXHAUSTED"), reply
+                await asyncio.sleep(0.3)

@@ -1,0 +1,129 @@
+"""What is someone else's is not found, on every call that takes an id.
+
+The calls are read from the descriptors: a new one that takes a run or a thread is tested by being there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+import pytest_asyncio
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.message import Message
+
+from factorychain.agents.v1 import agents_pb2
+from factorychain.bridge.v1 import bridge_pb2
+from factorychain.emitter.v1 import emitter_pb2
+from factorychain.engine.v1 import engine_pb2
+from factorychain.types.v1 import contract_pb2
+from tests.e2e.chain import Chain
+from tests.e2e.sockets import connected
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+_FILES = (agents_pb2, bridge_pb2, emitter_pb2, engine_pb2)
+_IDS = ("run", "thread", "replaces")
+_CALL_S = 10.0
+THREAD = "only-amys"
+
+
+def _methods_that_take_an_id() -> list[MethodDescriptor]:
+    return [
+        method
+        for module in _FILES
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+        if any(name in method.input_type.fields_by_name for name in _IDS)
+    ]
+
+
+METHODS = _methods_that_take_an_id()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def amys_run(chain: Chain) -> AsyncIterator[str]:
+    """A finished run of Amy's, and one that runs on."""
+    async with connected(chain.state.edge, chain.token("amy")) as socket:
+        finished = await socket.start("echo", "mine", thread=THREAD)
+        await socket.ending(finished["run"])
+        yield finished["run"]
+
+
+def test_the_calls_that_take_ids_are_found() -> None:
+    names = {method.name for method in METHODS}
+    assert {"CancelRun", "GetRun", "GetThread", "WatchRun", "Subscribe", "ResolveRun"} <= names
+    for method in METHODS:
+        contract = method.GetOptions().Extensions[contract_pb2.contract]
+        assert contract.credential == contract_pb2.CREDENTIAL_USER, (
+            f"{method.full_name} takes an id from the request, so it must take the user's token"
+        )
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+async def test_another_users_id_is_not_found(
+    chain: Chain, amys_run: str, method: MethodDescriptor
+) -> None:
+    code = await _call(chain, method, _request(method, amys_run), chain.token("bob"))
+    assert code is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+async def test_another_tenants_id_is_not_found(
+    chain: Chain, amys_run: str, method: MethodDescriptor
+) -> None:
+    token = chain.token("amy", tenant="other")
+    code = await _call(chain, method, _request(method, amys_run), token)
+    assert code is grpc.StatusCode.NOT_FOUND
+
+
+@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
+async def test_ones_own_id_is_found(chain: Chain, amys_run: str, method: MethodDescriptor) -> None:
+    code = await _call(chain, method, _request(method, amys_run), chain.token("amy"))
+    assert code is not grpc.StatusCode.NOT_FOUND
+
+
+def _request(method: MethodDescriptor, run: str) -> Message:
+    values = {
+        "run": run,
+        "thread": THREAD,
+        "replaces": run,
+        "agent": "echo",
+        "input_json": '{"text":"x"}',
+        "request": "q1",
+        "value_json": "1",
+        "title": "t",
+        "comment": "c",
+    }
+    known = {name: values[name] for name in method.input_type.fields_by_name if name in values}
+    request: Message = message_factory.GetMessageClass(method.input_type)(**known)
+    return request
+
+
+async def _call(
+    chain: Chain, method: MethodDescriptor, request: Message, token: str
+) -> grpc.StatusCode:
+    """The status of the call; OK as soon as a stream has said something."""
+    package = method.containing_service.file.package
+    layer = package.split(".")[1]
+    metadata = (("authorization", f"Bearer {token}"),)
+    path = f"/{method.containing_service.full_name}/{method.name}"
+    answer_type = message_factory.GetMessageClass(method.output_type)
+    async with grpc.aio.insecure_channel(getattr(chain.state, layer)) as channel:
+        encode, decode = type(request).SerializeToString, answer_type.FromString
+        try:
+            if method.server_streaming:
+                stream = channel.unary_stream(path, encode, decode)(
+                    request, metadata=metadata, timeout=_CALL_S
+                )
+                await stream.read()
+                stream.cancel()
+            else:
+                await channel.unary_unary(path, encode, decode)(
+                    request, metadata=metadata, timeout=_CALL_S
+                )
+        except grpc.aio.AioRpcError as error:
+            return error.code()
+    return grpc.StatusCode.OK

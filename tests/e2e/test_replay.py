@@ -1,0 +1,123 @@
+"""A client that comes back gets what it missed, from any position, once and in order."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.e2e.chain import Chain, running_chain
+from tests.e2e.sockets import Frame, Socket, connected
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_replay_from_every_seq_gives_the_rest_exactly(chain: Chain) -> None:
+    token = chain.token("rewind")
+    async with connected(chain.state.edge, token) as socket:
+        for text in ("30", "20"):
+            started = await socket.start("steps", text, thread="replayed")
+            await socket.ending(started["run"])
+        whole, epoch = socket.events("replayed"), started["epoch"]
+    assert [e["seq"] for e in whole] == list(range(1, len(whole) + 1))
+    for after in range(len(whole) + 1):
+        async with connected(chain.state.edge, token) as socket:
+            reply, frames = await _joined(socket, "replayed", after=after, epoch=epoch)
+            assert (reply["first"], reply["last"]) == (1, len(whole))
+            assert _events(frames) == whole[after:]
+            assert not [f for f in frames if f["op"] == "reset"]
+
+
+async def test_a_wrong_epoch_is_reset_and_gets_everything(chain: Chain) -> None:
+    token = chain.token("rewind2")
+    async with connected(chain.state.edge, token) as socket:
+        started = await socket.start("steps", "5", thread="epochs")
+        await socket.ending(started["run"])
+        whole = socket.events("epochs")
+    for after, epoch in ((3, started["epoch"] - 1), (len(whole) + 7, started["epoch"])):
+        async with connected(chain.state.edge, token) as socket:
+            _, frames = await _joined(socket, "epochs", after=after, epoch=epoch)
+        assert [f["op"] for f in frames if f["op"] in ("reset", "caught_up")] == [
+            "reset",
+            "caught_up",
+        ]
+        assert _events(frames) == whole
+
+
+async def test_a_thread_with_nothing_in_it_is_caught_up_at_0(chain: Chain) -> None:
+    async with connected(chain.state.edge, chain.token("rewind3")) as socket:
+        _, frames = await _joined(socket, "never-used", after=0)
+    assert frames[-1] == {"op": "caught_up", "thread": "never-used", "seq": 0}
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def forgetful(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chain]:
+    """A chain whose log keeps little: old events are discarded by size."""
+    env = {"FACTORYCHAIN_LOG_MAX_BYTES": "60000"}
+    async with running_chain(tmp_path_factory.mktemp("forgetful"), env=env) as running:
+        yield running
+
+
+async def test_a_position_that_has_left_the_log_is_reset(forgetful: Chain) -> None:
+    chain, token = forgetful, forgetful.token("old")
+    async with connected(chain.state.edge, token) as socket:
+        first = await socket.start("steps", "30", thread="aged")
+        await socket.ending(first["run"])
+        for _ in range(6):
+            started = await socket.start("canary", "x" * 6000, thread="aged")
+            await socket.ending(started["run"])
+        whole = socket.events("aged")
+    async with connected(chain.state.edge, token) as socket:
+        reply, frames = await _joined(socket, "aged", after=2, epoch=first["epoch"])
+    assert reply["first"] > 3
+    assert [f for f in frames if f["op"] == "reset"]
+    assert _events(frames) == [e for e in whole if e["seq"] >= reply["first"]]
+
+
+async def test_a_live_subscriber_misses_nothing_when_the_bridge_restarts(
+    tmp_path: Path,
+) -> None:
+    async with running_chain(tmp_path / "chain") as chain:
+        token = chain.token("moved")
+        async with connected(chain.state.edge, token) as socket:
+            started = await socket.start("steps", "120:10", thread="moved")
+            await socket.event(started["run"], "agent_thinking")
+            old = chain.pid("bridge")
+            os.kill(old, signal.SIGTERM)
+            closing = await socket.wait_for(lambda f: f["op"] == "closing")
+            assert closing["reconnect_after_ms"] >= 0
+            assert await socket.closed() == 1012
+            seen = socket.events("moved")
+        await chain.restarted("bridge", old)
+        async with asyncio.timeout(60):
+            rest = await _rest(chain, token, "moved", seen[-1]["seq"], started)
+    assert [e["seq"] for e in seen + rest] == list(range(1, len(seen + rest) + 1))
+    assert rest[-1]["type"] == "agent_completed"
+
+
+async def _rest(chain: Chain, token: str, thread: str, after: int, started: Frame) -> list[Frame]:
+    while True:
+        try:
+            async with connected(chain.state.edge, token) as socket:
+                await socket.result("subscribe", thread=thread, after=after, epoch=started["epoch"])
+                await socket.ending(started["run"])
+                return socket.events(thread)
+        except (OSError, AssertionError):
+            await asyncio.sleep(0.2)
+
+
+async def _joined(socket: Socket, thread: str, **position: int) -> tuple[Frame, list[Frame]]:
+    """Subscribes; the reply and every frame until the thread is caught up."""
+    since = len(socket.frames)
+    reply = await socket.result("subscribe", thread=thread, **position)
+    await socket.wait_for(lambda f: f["op"] == "caught_up", since=since)
+    return reply, [f for f in socket.frames[since:] if f["op"] != "reply"]
+
+
+def _events(frames: list[Frame]) -> list[Frame]:
+    return [event for frame in frames if frame["op"] == "events" for event in frame["events"]]
