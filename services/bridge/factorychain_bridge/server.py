@@ -79,6 +79,7 @@ class BridgeServer:
         self.bridge = AgentWebSocketBridge(access, self.hub, self.integration)
         self.engine_channel = GrpcChannel(settings.engine_address, "engine", settings)
         self.engine = EngineClient(self.engine_channel.channel, settings.rpc_timeout_s)
+        self.service = self._service()
         self.server = self._grpc_server()
         self.edge = self._edge()
 
@@ -100,7 +101,7 @@ class BridgeServer:
 
     # --- parts ---------------------------------------------------------------------------------
 
-    def _grpc_server(self) -> GrpcServer:
+    def _service(self) -> BridgeService:
         link = LinkServer(
             "bridge",
             self.bridge,
@@ -108,17 +109,19 @@ class BridgeServer:
             lambda receipts: pb.PublishResponse(receipts=receipts),
             window_bytes=self.settings.run_window_bytes,
         )
-        service = BridgeService(
+        return BridgeService(
             self.bridge, link, self._thread_of_run, queue_bytes=self.settings.socket_queue_bytes
         )
+
+    def _grpc_server(self) -> GrpcServer:
         server = GrpcServer(
             self.settings,
-            [Service(_SERVICE, add_BridgeServiceServicer_to_server, service)],
+            [Service(_SERVICE, add_BridgeServiceServicer_to_server, self.service)],
             Authenticator(users=self.users, txns=self.txns),
             drain_timeout_s=self.settings.drain_timeout_s / 2,
             serving=False,
         )
-        server.on_drain(service.drain)
+        server.on_drain(self.service.drain)
         self.integration.on_change(lambda _: server.set_serving(self.integration.active))
         return server
 
