@@ -225,6 +225,21 @@ async def test_a_start_whose_caller_has_gone_is_looked_after(chain: Chain, engin
     assert (await engine.run(run)).state == RunState.RUN_STATE_COMPLETED
 
 
+async def test_a_start_that_is_cancelled_at_any_moment_leaks_no_place(
+    chain: Chain, engine: Engine
+) -> None:
+    for step in range(40):
+        calling = asyncio.ensure_future(engine.start_run(thread="t1", request_id=f"{step}"))
+        await asyncio.wait([calling], timeout=step * 0.0002)
+        calling.cancel()
+        await asyncio.gather(calling, return_exceptions=True)
+        again = await engine.start_run(thread="t1", request_id=f"{step}")
+        assert chain.agents.executed.count(again.run) == 1
+        await chain.agents.end(again.run)
+        await until_not(engine.active)
+    assert len(chain.agents.executed) == 40
+
+
 @pytest.mark.parametrize("is_stored", [True, False])
 async def test_a_start_whose_answer_from_storage_is_lost_is_admitted_once(
     engine: Engine, chain: Chain, monkeypatch: pytest.MonkeyPatch, is_stored: bool
