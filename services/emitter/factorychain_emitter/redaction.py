@@ -21,6 +21,8 @@ HELD_MAX_CHARS = 16_384
 _TAIL_CHARS = 96  # as long as any prefix with what may stand between it and the body
 
 
+_OVERLAP_CHARS = max(len(prefix) for pattern in PATTERNS for prefix in pattern.prefixes) - 1
+
 _Place = tuple[int, int, SecretPattern]  # where a prefix stands, its length, and whose it is
 
 
@@ -78,8 +80,10 @@ class Scanner:
             if found.open and not last:
                 return Scan(hits, at, pattern, found)
             if found.complete:
-                hits.append(Hit(found.start, found.end, pattern.name))
-                places = _advanced(text, places, found.end)
+                if not hits or found.end > hits[-1].end:
+                    hits.append(Hit(found.start, found.end, pattern.name))
+                # The end of a body may be the beginning of the next secret's prefix.
+                places = _advanced(text, places, max(at + 1, found.end - _OVERLAP_CHARS))
             else:
                 # A miss is this pattern's own: others may begin in what it has looked at.
                 own = _advanced(text, [places[index]], max(found.end, at + 1))
@@ -231,8 +235,8 @@ class TextStream:
         left = _masked(text, emitted, len(text), hits)
         self.redacted += [hit.name for hit in hits if hit.end > emitted]
         # The search goes on behind what was taken out, as it would in one piece.
-        behind = hits[-1].end if hits else 0
-        self._tail = text[max(behind, len(text) - _TAIL_CHARS) :]
+        behind = hits[-1].end - _OVERLAP_CHARS if hits else 0
+        self._tail = text[max(behind, len(text) - _TAIL_CHARS, 0) :]
         self._held.clear()
         self._held_chars = 0
         self._candidate = None

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from factorychain._core import genai
 from factorychain._core.event_kinds import DELTAS, ENDINGS
 from factorychain._core.execution_context import Scope, UserExecutionContext
-from factorychain._core.link import LinkRun, Receipts, Refusal
+from factorychain._core.link import Receipts, Refusal
 from factorychain._core.telemetry import span
 from factorychain.errors import InvalidField
 from factorychain.types.v1.event_pb2 import Event, ToolCompleted, ToolFailure
@@ -27,6 +29,17 @@ from factorychain_emitter.rejection import Rejected
 from factorychain_emitter.reporting import UNREADABLE, RunReport
 from factorychain_emitter.sanitising import Sanitiser, readable
 from factorychain_emitter.validation import Limits, Validator, check_scope
+
+
+class Upstream(Protocol):
+    """Where a run's events go: a `LinkRun` to the bridge."""
+
+    @property
+    def all_durable(self) -> bool: ...
+
+    def offer(self, run_seq: int, events: Sequence[bytes]) -> None: ...
+
+    def discard(self) -> None: ...
 
 
 class UserWebSocketEmitter:
@@ -52,14 +65,14 @@ class UserWebSocketEmitter:
             open_calls=opening.open_calls,
         )
         self._report = RunReport(ctx)
-        self._upstream: LinkRun | None = None
+        self._upstream: Upstream | None = None
         self._opened: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._forwarded: deque[tuple[int, int]] = deque()  # first and last number of each event
         self._last = self._acknowledged = opening.durable_run_seq
         self._closed = False
         self.durable_run_seq = opening.durable_run_seq
 
-    def connect(self, upstream: LinkRun) -> None:
+    def connect(self, upstream: Upstream) -> None:
         """Says where events go; before the first one comes."""
         self._upstream = upstream
 

@@ -138,6 +138,14 @@ def test_a_private_key_larger_than_what_may_be_held_does_not_leave() -> None:
     assert left.endswith(" done")
 
 
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: f"{sample.kind}-{sample.text[:12]}")
+def test_secrets_without_anything_between_them_are_all_taken_out(sample: Sample) -> None:
+    text = sample.text * 4
+    whole = SCANNER.redact(text)[0]
+    assert sample.body not in whole
+    assert "".join(streamed(list(text))).count(sample.body[-8:]) == whole.count(sample.body[-8:])
+
+
 def test_a_port_is_no_password() -> None:
     stream = TextStream(SCANNER)
     left = (stream.feed("see redis://cache:6379") or "") + stream.interrupt()
