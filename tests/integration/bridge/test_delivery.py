@@ -8,7 +8,7 @@ from factorychain._core.ids import log_subject, thread_key
 from factorychain._core.nats_connection import NatsState
 from factorychain._core.stored import StoredMessage
 from factorychain.bridge.v1.log_pb2 import LogBatch
-from factorychain_bridge.hub import HubStatistics, _lost, _mismatches
+from factorychain_bridge.hub import HubStatistics, lost_live, mismatches
 from factorychain_bridge.items import Events
 from tests.integration.bridge.replica import Collected, Replica, run_context
 from tests.nats_fixture import NatsServer
@@ -190,14 +190,14 @@ async def test_a_lost_last_message_is_found_by_a_poll(replica: Replica) -> None:
     await replica.subscribe(sink)
     await filled(replica, 2)
     await sink.has(2)
-    lost_before = _lost.value()
+    lost_before = lost_live.value()
     user = replica.hub._users[ANA.ukey]
-    assert user.live is not None
-    user.live.closed = True  # what is live is lost from here on
+    assert user._live is not None
+    user._live.closed = True  # what is live is lost from here on
     await append(replica, batch(3, "e3", "e4", ends=True))
     await sink.has(4)
     assert sink.texts == ["e1", "e2", "e3", ""]
-    assert _lost.value() == lost_before + 1
+    assert lost_live.value() == lost_before + 1
     held.close()
 
 
@@ -208,11 +208,11 @@ async def test_a_gap_in_what_is_live_is_read_from_the_log(replica: Replica) -> N
     await filled(replica, 1)
     await sink.has(1)
     user = replica.hub._users[ANA.ukey]
-    assert user.live is not None
-    user.live.closed = True
+    assert user._live is not None
+    user._live.closed = True
     await append(replica, batch(2, "e2"))
     await replica.live.flush()
-    user.live.closed = False
+    user._live.closed = False
     await append(replica, batch(3, "e3", ends=True))
     await sink.has(3)
     held.close()
@@ -227,7 +227,7 @@ async def test_what_was_written_while_the_live_connection_was_away_is_delivered(
     await replica.subscribe(sink)
     await sink.has(1)
     replica.live._on_disconnected(replica.live.nc)
-    replica.hub._users[ANA.ukey].live.closed = True  # type: ignore[union-attr]  # it is listening
+    replica.hub._users[ANA.ukey]._live.closed = True  # type: ignore[union-attr]  # it is listening
     await append(other_replica, batch(2, "e2", ends=True))
     replica.live._enter(NatsState.CONNECTED)
     await sink.has(2)
@@ -281,7 +281,7 @@ async def test_an_event_of_somebody_else_closes_the_sink_and_is_counted(replica:
     held = await replica.hub.connect(ANA)
     sink = Collected()
     await replica.subscribe(sink)
-    before = _mismatches.value()
+    before = mismatches.value()
     await append(replica, batch(1, "for ben only", principal=BEN))
 
     async def breached() -> bool:
@@ -290,7 +290,7 @@ async def test_an_event_of_somebody_else_closes_the_sink_and_is_counted(replica:
     await until(breached)
     assert sink.breaches == ["PRINCIPAL_MISMATCH"]
     assert sink.texts == []
-    assert _mismatches.value() == before + 1
+    assert mismatches.value() == before + 1
     assert replica.hub.statistics().subscriptions == 0
     replayed = Collected()
     await replica.subscribe(replayed)
