@@ -17,7 +17,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from factorychain._core import genai
 from factorychain._core.event_kinds import DELTAS, ENDINGS
 from factorychain._core.execution_context import Scope, UserExecutionContext
-from factorychain._core.link import Receipts, Refusal
+from factorychain._core.link.refusal import Refusal
+from factorychain._core.link.server import Receipts
 from factorychain._core.telemetry import span
 from factorychain.errors import InvalidField
 from factorychain.types.v1.event_pb2 import Event, ToolCompleted, ToolFailure
