@@ -50,7 +50,7 @@ async def url(tmp_path: Path) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture
 async def engine(url: str, tmp_path: Path) -> AsyncIterator[JetStream]:
-    connection = NatsConnection(endpoint(url, tmp_path, "engine"), "engine", timeout_s=5)
+    connection = NatsConnection(endpoint(url, tmp_path, "engine"), "engine", timeout_s=10)
     await connection.start()
     yield JetStream(connection)
     await connection.stop()
@@ -58,7 +58,7 @@ async def engine(url: str, tmp_path: Path) -> AsyncIterator[JetStream]:
 
 @pytest_asyncio.fixture
 async def bridge(url: str, tmp_path: Path) -> AsyncIterator[JetStream]:
-    connection = NatsConnection(endpoint(url, tmp_path, "bridge"), "bridge", timeout_s=1)
+    connection = NatsConnection(endpoint(url, tmp_path, "bridge"), "bridge", timeout_s=10)
     await connection.start()
     yield JetStream(connection)
     await connection.stop()
