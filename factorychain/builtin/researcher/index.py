@@ -6,6 +6,8 @@ SQLite FTS5 with BM25, in a file that is complete before anybody reads it and ne
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -16,6 +18,8 @@ from pathlib import Path
 
 from factorychain.builtin.researcher.documents import Document, parse
 
+_PREFIX = "factorychain-researcher-"
+_LOCK = "lock"
 _SCHEMA = """
 CREATE TABLE documents (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE sections (
@@ -41,6 +45,8 @@ class DocumentIndex:
     passages: int
     about: str
     """What the documents are, for people."""
+    lock: int
+    """Descriptor that says that the folder is in use."""
 
     @classmethod
     async def build(cls, documents: Iterable[Document], about: str) -> DocumentIndex:
@@ -49,7 +55,7 @@ class DocumentIndex:
 
     @classmethod
     def _build(cls, documents: list[Document], about: str) -> DocumentIndex:
-        folder = Path(tempfile.mkdtemp(prefix="factorychain-researcher-"))
+        folder, lock = private_folder()
         path = folder / "index.sqlite"
         try:
             with closing(sqlite3.connect(path)) as database:
@@ -59,8 +65,9 @@ class DocumentIndex:
                 database.commit()
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
             raise
-        return cls(path, len(documents), passages, about)
+        return cls(path, len(documents), passages, about, lock)
 
     def connect(self) -> sqlite3.Connection:
         """A connection that can only read. It may be used in any thread, by one at a time."""
@@ -70,6 +77,38 @@ class DocumentIndex:
     def remove(self) -> None:
         """Delete the file; connections that are open keep reading it."""
         shutil.rmtree(self.path.parent, ignore_errors=True)
+        os.close(self.lock)
+
+
+def private_folder() -> tuple[Path, int]:
+    """A new folder for an index, and a descriptor to keep open for as long as it is used.
+
+    Folders of processes that were killed are removed on this occasion: whose lock can be taken.
+    """
+    parent = Path(tempfile.gettempdir())
+    for left in parent.glob(f"{_PREFIX}*/{_LOCK}"):
+        _remove_if_left(left)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    unlocked = folder / f"{_LOCK}.new"
+    lock = os.open(unlocked, os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    unlocked.rename(folder / _LOCK)  # only now, or another process could take it for left behind
+    return folder, lock
+
+
+def _remove_if_left(path: Path) -> None:
+    try:
+        lock = os.open(path, os.O_RDWR)
+    except OSError:  # gone meanwhile, or somebody else's
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    else:
+        shutil.rmtree(path.parent, ignore_errors=True)
+    finally:
+        os.close(lock)
 
 
 def _fill(database: sqlite3.Connection, documents: list[Document]) -> int:

@@ -16,7 +16,7 @@ def _set_of(words: str) -> frozenset[str]:
 
 
 # Words of asking and pointing. Words like "with", "for", "in" are here too: by themselves they say
-# nothing, next to another word ("with statement", "for loop") they do, see `phrases`.
+# nothing, before what kind of thing they name ("with statement", "for loop") they do.
 _ASKING = _set_of(
     """a about again all also am an and another any anything are aren't as at be because been being but by
     can can't cannot could couldn't describe did didn't do does doesn't doing don't each either else
@@ -112,16 +112,9 @@ def _is_kind(word: str) -> bool:
 
 
 def _phrases(words: list[str], terms: tuple[str, ...]) -> tuple[str, ...]:
-    """Neighbours of which at least one is a term: `with statement`, `for loop`."""
+    """Terms that are neighbours: `with statement`, `context manager`."""
     pairs = pairwise(words)
-    skipped = _POINTING | {"a", "an", "the", "i", "you", "do", "does", "is", "are", "of", "to"}
-    return tuple(
-        dict.fromkeys(
-            f"{one} {two}"
-            for one, two in pairs
-            if (one in terms or two in terms) and one not in skipped and two not in skipped
-        )
-    )
+    return tuple(dict.fromkeys(f"{one} {two}" for one, two in pairs if {one, two} <= {*terms}))
 
 
 def _is_follow_up(words: list[str], terms: tuple[str, ...]) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from factorychain.builtin.researcher import Researcher
 from factorychain.builtin.researcher.documents import language_reference
+from factorychain.builtin.researcher.index import private_folder
 from factorychain.errors import AgentDependencyMissing
 from factorychain.history import PastRun
 from factorychain.input import Input, TextPart
@@ -172,3 +174,17 @@ def test_the_index_is_gone_after_the_process_is_done_with_it(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     ask("What is a lambda?")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_indexes_of_processes_that_were_killed_are_removed_and_others_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    used, lock = private_folder()
+    left, abandoned = private_folder()
+    os.close(abandoned)
+    again, other = private_folder()
+    assert sorted(tmp_path.iterdir()) == sorted([used, again])
+    assert not left.exists()
+    os.close(lock)
+    os.close(other)
