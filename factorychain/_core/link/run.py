@@ -104,10 +104,12 @@ class LinkRun:
     async def wait_ended(self) -> None:
         """Returns when an ending of the run is durable, whoever wrote it."""
         while not self.core.ended:
-            try:
-                self._check()
-            except RunEnded:
+            if (
+                self.core.refusal is not None
+                and self.core.refusal.reason == RunEnded.default_reason
+            ):
                 return
+            self._check()
             await self._change()
 
     async def close(self) -> None:

@@ -181,6 +181,18 @@ async def test_a_run_that_has_ended_counts_as_ended_for_whoever_waits(host: Brid
             await run.send(thinking("late"), 1)
 
 
+async def test_a_run_that_its_owner_gave_up_never_counts_as_ended(host: BridgeHost) -> None:
+    async with link_to(host) as link:
+        run = await link.open(host.tokens.context("given"))
+        await run.send(thinking("1"), 1)
+        waiting = asyncio.ensure_future(run.wait_ended())
+        await run.flushed()
+        await run.close()
+        with pytest.raises(RunEnded, match="this end"):
+            await waiting
+        assert not run.ended
+
+
 async def test_a_bridge_that_cannot_take_a_run_now_is_asked_again(host: BridgeHost) -> None:
     ctx = host.tokens.context("later")
     host.log.refuse_openings_with = ChainDegraded("nats")
