@@ -89,6 +89,8 @@ class LinkRun:
         receiver closed the run with (`RunEnded`, `AttemptSuperseded`, `TokenExpired`, …).
         """
         self._check()
+        if self.core.ended:
+            raise RunEnded
         self.offer(run_seq, (event,), opens_call=opens_call, closes_call=closes_call)
         while not self.core.has_room:
             await self._change()

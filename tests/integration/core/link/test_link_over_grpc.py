@@ -44,6 +44,8 @@ async def test_what_is_sent_becomes_durable_and_the_ending_is_waited_for(host: B
         await run.send(ENDING, 101)
         await run.wait_ended()
         assert run.ended
+        with pytest.raises(RunEnded):
+            await run.send(thinking("late"), 102)
 
 
 async def test_a_server_that_is_killed_again_and_again_loses_and_doubles_nothing(
