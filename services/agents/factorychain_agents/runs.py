@@ -41,6 +41,8 @@ _STATES = {
 }
 LOST = "AGENT_LOST"
 _SUPERSEDED = "SUPERSEDED"
+# What a stopping process gives an agent that it cancels.
+_LAST_GRACE_S = 1.0
 
 
 class Rejections(Protocol):
@@ -97,6 +99,11 @@ class LiveRun:
             self._stop.set()
             if self._handle is not None:
                 self._handle.cancel()
+
+    def lose(self) -> None:
+        """Stop it because this process stops: its ending must be out before that."""
+        self._grace_s = min(self._grace_s, _LAST_GRACE_S)
+        self.cancel(LOST)
 
     def rejected(self, run_seq: int, reason: str, message: str) -> None:
         """An event was rejected: the agent hears of it."""
@@ -229,7 +236,7 @@ class Runs:
         """End what is left: its agents are stopped, its ending says that they are lost."""
         self.drain()
         for run in list(self._live.values()):
-            run.cancel(LOST)
+            run.lose()
         left = [run.finished.wait() for run in self._live.values()]
         try:
             await asyncio.gather(*left)

@@ -348,6 +348,18 @@ async def test_stopping_ends_every_run_as_lost_and_accepts_no_more() -> None:
         await world.runs.accept(token("r2"), START, "")
 
 
+async def test_a_stopping_process_does_not_wait_the_whole_grace_for_an_agent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("factorychain_agents.runs._LAST_GRACE_S", 0.01)
+    world = World(grace_s=3600)
+    _, handle, link = await world.begun(token())
+    async with asyncio.timeout(5):
+        await world.runs.stop()
+    assert handle.abandoned
+    assert link.events[-1].agent_failed.reason == "AGENT_LOST"
+
+
 async def test_the_spec_of_an_instance_holds_no_credential(world: World) -> None:
     run, _, _ = await world.begun(token())
     assert "secret" not in repr(run.spec)
