@@ -16,10 +16,11 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Literal, Self, cast
 
+from factorychain.client.connecting import TokenSource
 from factorychain.client.events import CaughtUp, Event, Item, Json, JsonObject, Ready, Reset
 from factorychain.client.listening import Listener, Listening
-from factorychain.client.wire import TokenSource, Wire
-from factorychain.errors import AgentError, ErrorCode, FactoryChainError
+from factorychain.client.runs import Run, Subscription
+from factorychain.client.wire import Wire
 
 __all__ = [
     "CaughtUp",
@@ -139,7 +140,7 @@ class Client:
         return run
 
     def _started(self, found: JsonObject) -> Run:
-        run = Run(self, self._listening, found)
+        run = Run(self._listening, found, self.cancel)
         run._was_followed = self._listening.followed(run.thread)
         self._listening.add(run._listener)
         self._listening.delivers(run.thread, [run._listener], run.after)
@@ -174,7 +175,7 @@ class Client:
         except BaseException:
             self._listening.remove(listener)
             raise
-        return Subscription(self, self._listening, listener)
+        return Subscription(self._listening, listener)
 
     async def _follow(self, thread: str) -> None:
         frame, on_result = self._wire.subscription(thread)
@@ -207,100 +208,3 @@ class Client:
     async def ping(self) -> None:
         """Returns when the server has answered."""
         await self._wire.request({"op": "ping"})
-
-
-class Subscription:
-    """The events of a thread. `async for` over it, or over `items()` for the marks between, too."""
-
-    def __init__(self, client: Client, listening: Listening, listener: Listener) -> None:
-        self.client = client
-        self.thread = listener.thread
-        self._listening = listening
-        self._listener = listener
-
-    @property
-    def position(self) -> tuple[int, int]:
-        """Seq and epoch to resume from."""
-        return self._listener.seq, self._listener.epoch
-
-    def close(self) -> None:
-        """Want no more. May be called twice."""
-        self._listening.remove(self._listener)
-        self._listener.end(None)
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        while True:
-            item = await self.next_item()
-            if isinstance(item, Event):
-                return item
-
-    async def next_item(self) -> Item:
-        """The next event or mark; raises StopAsyncIteration at the end."""
-        try:
-            return await self._listener.next()
-        except BaseException:
-            if self._listener.done:
-                self._listening.remove(self._listener)
-            raise
-
-
-class Run(Subscription):
-    """A run that was started: `async for` gives its events, the ending last."""
-
-    def __init__(self, client: Client, listening: Listening, found: JsonObject) -> None:
-        self.id = str(found.get("run", ""))
-        self.epoch = cast("int", found.get("epoch", 0))
-        self.after = cast("int", found.get("after", 0))
-        """Seq of the thread's last event before the run."""
-        self.existing = bool(found.get("existing", False))
-        """Whether the same request had started it before."""
-        self.ending: Event | None = None
-        self._was_followed = False
-        thread = str(found.get("thread", ""))
-        listener = Listener(thread, run=self.id, seq=self.after, epoch=self.epoch)
-        super().__init__(client, listening, listener)
-
-    async def __anext__(self) -> Event:
-        event = await super().__anext__()
-        if event.is_ending:
-            self.ending = event
-            self._listening.remove(self._listener)
-        return event
-
-    async def cancel(self) -> JsonObject:
-        """Cancel it; answers its record when it has ended."""
-        return await self.client.cancel(self.id)
-
-    async def result(self) -> Json:
-        """What the agent returned. Takes the events that nobody has taken yet.
-
-        Raises:
-            AgentError: The run failed.
-            FactoryChainError: The run was cancelled (reason RUN_CANCELLED), or the connection is lost.
-        """
-        if self.ending is None:
-            async for _ in self:
-                pass
-        assert self.ending is not None, "the events of a run stop at its ending"
-        return _outcome(self.id, self.ending)
-
-
-def _outcome(run: str, ending: Event) -> Json:
-    data = ending.data
-    if ending.type == "agent_completed":
-        return data.get("output")
-    reason = str(data.get("reason", ""))
-    if ending.type == "agent_failed":
-        retry_after_s = data.get("retry_after_s")
-        raise AgentError(
-            str(data.get("message", "")),
-            reason=reason,
-            retryable=bool(data.get("retryable")),
-            retry_after_s=retry_after_s if isinstance(retry_after_s, int | float) else None,
-        )
-    raise FactoryChainError(
-        f"run {run} was cancelled ({reason})", reason="RUN_CANCELLED", code=ErrorCode.CANCELLED
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from factorychain.client.events import Json
 from factorychain.errors import (
@@ -21,6 +21,9 @@ HEALTHY_S = 10.0
 
 BAD_TOKEN, TOO_MANY_CONNECTIONS, TOO_MUCH = 4001, 4009, 4010
 _MALFORMED = (1002, 1003, 1007)
+
+TokenSource = str | Callable[[], str | Awaitable[str]]
+"""A token, or what gives one whenever a new one is needed."""
 
 
 class Backoff:
@@ -92,3 +95,34 @@ class Pace:
             if self._left < 1:
                 await asyncio.sleep((1 - self._left) / self._per_s)
             self._left -= 1
+
+
+class Tokens:
+    """The user's tokens, one after the other."""
+
+    def __init__(self, source: TokenSource) -> None:
+        self._source = source
+        self._refused = False
+
+    @property
+    def renewable(self) -> bool:
+        """Whether there may be another token than the one before."""
+        return callable(self._source)
+
+    async def get(self) -> str:
+        """The token to use now. What the source raises comes out."""
+        found = self._source() if callable(self._source) else self._source
+        token = found if isinstance(found, str) else await found
+        if not token:
+            raise TokenInvalid("there is no token")
+        return token
+
+    def accepted(self) -> None:
+        """The server has taken the last one."""
+        self._refused = False
+
+    def try_another(self) -> bool:
+        """The server has refused the last one: whether another is worth a try, which it is once."""
+        again = self.renewable and not self._refused
+        self._refused = True
+        return again

@@ -17,20 +17,23 @@ from dataclasses import dataclass
 import aiohttp
 import orjson
 
-from factorychain.client.connecting import BAD_TOKEN, Backoff, Pace, away, fatal
+from factorychain.client.connecting import (
+    BAD_TOKEN,
+    Backoff,
+    Pace,
+    Tokens,
+    TokenSource,
+    away,
+    fatal,
+)
+from factorychain.client.dialing import HEARTBEAT_S, Unreachable, dial
 from factorychain.client.events import JsonObject, Ready, error_from_json, integer
 from factorychain.client.listening import Listening
-from factorychain.errors import FactoryChainError, TokenInvalid
+from factorychain.errors import FactoryChainError
 
-SUBPROTOCOL = "factorychain.v1.json"
-FRAME_MAX_BYTES = 16 * 1024 * 1024
-HEARTBEAT_S = 25.0
 READY_TIMEOUT_S = 10.0
-CLOSE_TIMEOUT_S = 2.0
 
 log = logging.getLogger(__name__)
-
-TokenSource = str | Callable[[], str | Awaitable[str]]
 
 
 @dataclass(slots=True)
@@ -48,7 +51,7 @@ class Wire:
     ) -> None:
         self.url = url
         self.ready: Ready | None = None
-        self._token = token
+        self._tokens = Tokens(token)
         self._listening = listening
         self._give_up_after_s = give_up_after_s
         self._requests: dict[str, _Request] = {}
@@ -57,7 +60,6 @@ class Wire:
         self._pace = Pace()
         self._backoff = Backoff(random.random)
         self._asked_ms: int | None = None
-        self._token_refused = False
         self._first: asyncio.Future[None] | None = None
         self._running: asyncio.Task[None] | None = None
         self._helpers: set[asyncio.Task[None]] = set()
@@ -192,20 +194,9 @@ class Wire:
     async def _connect_once(self, http: aiohttp.ClientSession) -> str:
         """One connection from its beginning to its end; why it ended."""
         try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
-                ws = await http.ws_connect(
-                    self.url,
-                    protocols=(SUBPROTOCOL,),
-                    heartbeat=HEARTBEAT_S,
-                    max_msg_size=FRAME_MAX_BYTES,
-                    timeout=aiohttp.ClientWSTimeout(ws_close=CLOSE_TIMEOUT_S),
-                )
-        except aiohttp.WSServerHandshakeError as error:
-            if error.status < 500 and error.status != 429:
-                raise away(self.url, f"the server answers {error.status}") from error
-            return f"the server answers {error.status}"
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return str(error) or type(error).__name__
+            ws = await dial(http, self.url)
+        except Unreachable as error:
+            return str(error)
         self._ws = ws
         try:
             return await self._converse(ws)
@@ -236,17 +227,11 @@ class Wire:
         error = fatal(code, reason)
         if error is None:
             return
-        if code == BAD_TOKEN and callable(self._token) and not self._token_refused:
-            self._token_refused = True  # one more, with a new token
-            return
-        raise error
+        if code != BAD_TOKEN or not self._tokens.try_another():
+            raise error
 
     async def _authenticate(self) -> None:
-        found = self._token() if callable(self._token) else self._token
-        token = found if isinstance(found, str) else await found
-        if not token:
-            raise TokenInvalid("there is no token")
-        await self._send({"op": "auth", "token": token})
+        await self._send({"op": "auth", "token": await self._tokens.get()})
 
     async def _renew(self) -> None:
         try:
@@ -268,7 +253,7 @@ class Wire:
             self._listening.on_reset(frame)
         elif op == "ready":
             self._on_ready(frame)
-        elif op == "token_expiring" and callable(self._token):
+        elif op == "token_expiring" and self._tokens.renewable:
             self._help(self._renew())
         elif op == "closing":
             asked = frame.get("reconnect_after_ms")
@@ -296,7 +281,7 @@ class Wire:
             float(heartbeat_s) if isinstance(heartbeat_s, int | float) else HEARTBEAT_S,
             limits if isinstance(limits, dict) else {},
         )
-        self._token_refused = False
+        self._tokens.accepted()
         if again:
             return  # the token was renewed
         self.connections += 1

@@ -26,8 +26,9 @@ from factorychain_bridge.edge.limits import ConnectionCounts
 from factorychain_bridge.edge.operations import Operations
 from factorychain_bridge.edge.origins import Origins
 from factorychain_bridge.edge.outputs import SessionLimits
+from factorychain_bridge.edge.parts import Connection, Shared, Verifier
 from factorychain_bridge.edge.session import Session
-from factorychain_bridge.edge.socket import Connection, EdgeSocket, Shared, Verifier
+from factorychain_bridge.edge.socket import EdgeSocket
 from factorychain_bridge.edge.transport import Transport
 
 log = get_logger(__name__)

@@ -8,24 +8,23 @@ the user's sockets and its tasks end with it. Losing a socket cancels no run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Coroutine, Iterable
+from typing import Any
 
 from aiohttp import WSMsgType
 
-from factorychain._core.component import TaskSet
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.status import as_error
 from factorychain._core.telemetry import counter
 from factorychain.errors import FactoryChainError
-from factorychain_bridge.edge.feeds import Feeds, Hub
+from factorychain_bridge.edge.feeds import Feeds
 from factorychain_bridge.edge.frames import Auth, Operation, Start
-from factorychain_bridge.edge.limits import ConnectionCounts, Place
-from factorychain_bridge.edge.operations import Answer, Later, Operations
+from factorychain_bridge.edge.limits import Place
+from factorychain_bridge.edge.operations import Answer, Later
 from factorychain_bridge.edge.outbox import Outbox, Pong
 from factorychain_bridge.edge.outputs import Close, Do, Output, Send, Verify
+from factorychain_bridge.edge.parts import Connection, Shared
 from factorychain_bridge.edge.session import Session
 from factorychain_bridge.edge.transport import Transport
 
@@ -37,45 +36,6 @@ LINGER_S = 1.0
 
 _closes = counter("factorychain.edge.closes", "Sockets that the edge closed, by close code")
 _operations = counter("factorychain.edge.operations", "Operations of clients, by op and outcome")
-
-
-class VerifiedUser(Protocol):
-    """Whose a token is, and until when."""
-
-    @property
-    def principal(self) -> Principal: ...
-
-    @property
-    def expires_at_s(self) -> float: ...
-
-
-class Verifier(Protocol):
-    """Verifies tokens of users."""
-
-    async def verify(self, token: str) -> VerifiedUser:
-        """Whose the token is.
-
-        Raises:
-            FactoryChainError: It is not valid, or that cannot be found out now.
-        """
-
-
-class Connection(Protocol):
-    """A user's live traffic on this replica."""
-
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What all sockets of an edge have in common."""
-
-    verifier: Verifier
-    hub: Hub
-    connect: Callable[[Principal], Awaitable[Connection]]
-    operations: Operations
-    counts: ConnectionCounts
-    tasks: TaskSet
 
 
 class EdgeSocket:
