@@ -10,9 +10,8 @@ what does not match is never written, closes the sink and is counted.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from factorychain._core.component import TaskSet
@@ -21,12 +20,12 @@ from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain_bridge.items import Events, FeedItem, Sink, Stored
 from factorychain_bridge.join import Join, LogEnd, Read
+from factorychain_bridge.positions import RecentPositions
 from factorychain_bridge.subscription import Subscription
 
 log = get_logger(__name__)
 
 _PAGES_KEPT = 4
-_POSITIONS_KEPT = 256
 _SLOWEST_POLL_TICKS = 4
 _RETRY_S = 0.5
 
@@ -71,6 +70,7 @@ class Deliveries:
     history: History
     tasks: TaskSet
     buffer_max_bytes: int
+    recent: RecentPositions = field(default_factory=RecentPositions)
     on_breach: Callable[[], None] = lambda: None
     on_lost: Callable[[], None] = lambda: None
 
@@ -88,7 +88,7 @@ class ThreadFeed:
         self._subscriptions: list[Subscription] = []
         self._pages: dict[int, asyncio.Task[Page | NatsUnavailable]] = {}
         self._replays = 0
-        self._positions: deque[tuple[int, int, int]] = deque(maxlen=_POSITIONS_KEPT)
+        self._positions = shared.recent.take(principal.ukey, thread)
         self._stream_seq = 0
         self._active = False
         self._confirmed = False
@@ -110,6 +110,7 @@ class ThreadFeed:
     def remove(self, subscription: Subscription) -> None:
         self._subscriptions.remove(subscription)
         if not self._subscriptions:
+            self._shared.recent.keep(self.principal.ukey, self.thread, self._positions)
             self._on_empty()
 
     async def end(self) -> LogEnd | None:
@@ -129,7 +130,7 @@ class ThreadFeed:
         if stored.stream_seq > self._stream_seq:
             self._stream_seq = stored.stream_seq
             self._active = not stored.batch.ends
-            self._positions.append((stored.batch.epoch, stored.last_seq, stored.stream_seq))
+            self._positions.add(stored.batch.epoch, stored.last_seq, stored.stream_seq)
             self._confirmed = False
             self._quiet_ticks = 0
             self._poll_after_ticks = 1
@@ -182,7 +183,7 @@ class ThreadFeed:
 
     async def history(self, read: Read, position: tuple[int, int]) -> AsyncGenerator[Stored, None]:
         """The messages of a read, page by page; `position` = (epoch, seq) that the reader has."""
-        after = max(read.after, self._stream_seq_at(*position))
+        after = max(read.after, self._positions.before(*position))
         self._replays += 1
         try:
             while after < read.upto:
@@ -194,13 +195,6 @@ class ThreadFeed:
             self._replays -= 1
             if not self._replays:
                 self._pages.clear()
-
-    def _stream_seq_at(self, epoch: int, seq: int) -> int:
-        """The last stream sequence that a reader at `seq` is known to have; 0: not known."""
-        for known_epoch, known_seq, stream_seq in reversed(self._positions):
-            if known_epoch == epoch and known_seq <= seq:
-                return stream_seq
-        return 0
 
     async def _page(self, read: Read) -> Page:
         while True:

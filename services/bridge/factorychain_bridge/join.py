@@ -139,12 +139,20 @@ class Join:
 
     def on_end(self, end: LogEnd) -> None:
         """A poll of the leader: if a live message was lost, its batch has to be read."""
-        if self.stage is not Stage.LIVE or self.stream_seq >= end.stream_seq:
-            return
-        if self.epoch == end.epoch and self.seq >= end.seq:
-            self.stream_seq = end.stream_seq
-        else:
-            self._begin_read(end.stream_seq)
+        if self.stage is Stage.READING:
+            self._expect(end.stream_seq)
+        elif self.stage is Stage.LIVE and self.stream_seq < end.stream_seq:
+            if self.epoch == end.epoch and self.seq >= end.seq:
+                self.stream_seq = end.stream_seq
+            else:
+                self._begin_read(end.stream_seq)
+
+    def _expect(self, stream_seq: int) -> None:
+        """While history is read: what lies beyond it and was not heard live is read after it."""
+        heard = self._buffer[-1].stream_seq if self._buffer else 0
+        known = max(heard, self._dropped_upto, self._read.upto if self._read else 0)
+        if stream_seq > known:
+            self._dropped_upto = stream_seq
 
     # --- steps ---------------------------------------------------------------------------------
 

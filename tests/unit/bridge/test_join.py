@@ -183,6 +183,18 @@ def test_a_lost_last_message_is_read_when_a_poll_finds_it() -> None:
     assert client.texts == ["e1", "e2", "e3", "e4", "e5"]
 
 
+def test_a_poll_while_history_is_read_is_not_forgotten() -> None:
+    log = log_of(2, 3, 1)
+    join, client = Join(THREAD, BUFFER), Client()
+    client.take(join.start(0, 0, end_of(log[:1])))
+    end = end_of(log)
+    assert end is not None
+    join.on_end(end)
+    drive(join, client, log)
+    assert client.texts == ["e1", "e2", "e3", "e4", "e5", "e6"]
+    assert client.others == [CaughtUp(THREAD, 2)]
+
+
 def test_a_poll_that_finds_nothing_new_asks_for_no_read() -> None:
     log = log_of(2, 3)
     join, _ = joined(log, 0)
@@ -285,12 +297,14 @@ def test_whatever_is_lost_or_doubled_every_event_after_the_position_comes_once(
         after = began = log[aged_out].batch.first_seq - 1
         client.seq = after
         client.take(join.start_here(after, EPOCH))
+    end = end_of(kept)
+    assert end is not None
     for each in heard[before:]:
         if data.draw(st.booleans()):
             drive(join, client, kept)
         client.take(join.on_live(each))
-    end = end_of(kept)
-    assert end is not None
+        if data.draw(st.booleans()):
+            join.on_end(end)
     for _ in range(2):
         drive(join, client, kept)
         join.on_end(end)
