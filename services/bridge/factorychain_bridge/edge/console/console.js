@@ -148,7 +148,11 @@ async function follow(thread, position) {
   const unfollow = await page.client.subscribe(thread, {
     onEvent: (event) => { if (page.thread === thread) onEvent(event); },
     onReset: ({ reason }) => { if (page.thread === thread) logLine("mark-line", "", `reset: ${reason}`, ""); },
-    onCaughtUp: ({ seq }) => { if (page.thread === thread && seq) logLine("mark-line", seq, "caught up", ""); },
+    onCaughtUp: ({ seq }) => {
+      if (page.thread !== thread || !seq) return;
+      logLine("mark-line", seq, "caught up", "");
+      $("runs").scrollTo({ top: $("runs").scrollHeight, behavior: "instant" });
+    },
   }, position);
   if (page.thread === thread) page.unfollow = unfollow;
   else unfollow();

@@ -15,7 +15,7 @@ export function make(tag, className, ...children) {
 
 export class RunCard {
   #attempt = 0; #messages = new Map(); #calls = new Map(); #steps; #answer; #badge; #foot; #stop; #clock; #question; #agent;
-  #startedMs = 0; #endedMs = 0; #drawn = false; #timer = null;
+  #startedMs = 0; #endedMs = 0; #drawn = false; #timer = null; #trace = "";
 
   constructor(run, onCancel) {
     this.run = run;
@@ -55,6 +55,7 @@ export class RunCard {
 
   event(event) {
     const { type, data } = event;
+    this.#trace = (event.trace ?? "").split("-")[1] ?? "";
     if (type === "agent_started") this.#begin(event);
     else if (type === "run_queued") { this.ask(textOf(data.input)); this.#show("queued", `queued, place ${data.position}`); }
     else if (type === "agent_thinking") this.#steps.append(make("li", "step thinking", data.text));
@@ -130,7 +131,7 @@ export class RunCard {
     this.#stop.remove();
     for (const { step } of this.#calls.values()) step.classList.remove("open");
     const tokens = usage.requests ? [`${usage.input_tokens + usage.output_tokens} tokens in ${usage.requests} requests`] : [];
-    this.#foot.replaceChildren(...[...tokens, this.run].map((each) => make("span", "", each)));
+    this.#foot.replaceChildren(...[...tokens, this.run, ...(this.#trace ? [`trace ${this.#trace}`] : [])].map((each) => make("span", "", each)));
   }
 
   #show(state, text) {
@@ -175,9 +176,14 @@ function markdown(text) {
   }
   return found.map(({ kind, lines }) => {
     if (kind === "code") return make("pre", "", make("code", "", lines.join("\n")));
-    if (kind === "quote") return make("blockquote", "", ...spans(lines.map((each) => each.replace(/^> ?/, "")).join("\n")));
+    if (kind === "quote") return quote(lines.map((each) => each.replace(/^> ?/, "")).join("\n"));
     return make("p", "", ...spans(lines.join("\n").replace(/^#+ /, "")));
   });
+}
+
+/** Tables and code in a quoted passage keep their columns. */
+function quote(text) {
+  return /^( {3,}\S|[|+])/m.test(text) ? make("blockquote", "mono", text) : make("blockquote", "", ...spans(text));
 }
 
 function spans(text) {
