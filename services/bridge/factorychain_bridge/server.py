@@ -166,7 +166,7 @@ class BridgeServer:
             "recovery_attempts": integration.attempts,
             "engine_connected": self.engine_channel.connected,
         }
-        return Readiness(integration.active, details)
+        return Readiness(integration.active, details, alive=self.recovery.healthy)
 
     def _mint(self, principal: Principal, ttl_s: float) -> str:
         secret_file = self.settings.user_secret_file

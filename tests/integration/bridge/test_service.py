@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import grpc
 import grpc.aio
 import pytest
@@ -290,6 +291,26 @@ async def test_health_and_integration_tell_of_an_outage_and_sockets_stay(
             await run.wait_ended()
         assert len(await gather_events(stream, 1)) == 1
         stream.cancel()
+
+
+async def test_a_failed_integration_asks_to_be_replaced_and_comes_back_if_it_is_not(
+    bridge: Bridge, nats_server: NatsServer
+) -> None:
+    async with aiohttp.ClientSession(bridge.server.edge.address) as http:
+
+        async def statuses() -> tuple[int, int]:
+            async with http.get("/healthz") as health, http.get("/readyz") as ready:
+                return health.status, ready.status
+
+        async def are(wanted: tuple[int, int]) -> bool:
+            return await statuses() == wanted
+
+        assert await statuses() == (200, 200)
+        await nats_server.kill()
+        await until(lambda: are((200, 503)))
+        await until(lambda: are((503, 503)))
+        await nats_server.start()
+        await until(lambda: are((200, 200)))
 
 
 async def test_a_drain_ends_long_streams_at_once_and_says_so(bridge: Bridge) -> None:

@@ -57,10 +57,12 @@ _STATUS = {
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What `/readyz` says."""
+    """What `/readyz` and `/healthz` say."""
 
     ready: bool
     details: Mapping[str, object]
+    alive: bool = True
+    """False: the process will not get well by itself, and its supervisor should replace it."""
 
 
 class Routes:
@@ -98,7 +100,8 @@ class Routes:
     # --- health --------------------------------------------------------------------------------
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        return _json({"status": "alive"})
+        alive = (await self._readiness()).alive
+        return _json({"status": "alive" if alive else "failed"}, 200 if alive else 503)
 
     async def _readyz(self, _: web.Request) -> web.Response:
         found = await self._readiness()
