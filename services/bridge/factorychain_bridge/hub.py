@@ -191,6 +191,7 @@ class Hub:
     async def _poll_forever(self) -> None:
         while True:
             await asyncio.sleep(self._poll_s)
+            self._shared.recent.forget()
             await self.poll_due()
 
     async def poll_due(self) -> None:

@@ -1,15 +1,16 @@
 """Where in the log a thread's recent events are, so that who comes back does not read from its start.
 
 Stream sequences stay on the server: a client names a `seq`, and reading by it means searching the
-stream. What went by here is remembered sparsely, for threads whose last subscriber has just left too,
-since most of those who leave come back.
+stream. What went by here is remembered, and for a few seconds, sparsely, after the last subscriber of
+a thread has left: whose connection was cut comes back at once.
 
-Invariant: what is remembered is a hint that can only save reading, and is bounded in all.
+Invariant: what is remembered is a hint that can only save reading; it is bounded, and nothing of a run
+is left two rounds of `forget` after the last subscriber has gone.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass
 
 _KEPT_LIVE = 256
@@ -51,21 +52,26 @@ class ThreadPositions:
 
 
 class RecentPositions:
-    """Sparse positions of threads that nobody watches here any more; the oldest go first."""
+    """Sparse positions of threads that nobody watches here any more, for one to two rounds."""
 
     def __init__(self, max_threads: int = 1000) -> None:
         self._max_threads = max_threads
-        self._threads: OrderedDict[tuple[str, str], tuple[Known, ...]] = OrderedDict()
+        self._new: dict[tuple[str, str], tuple[Known, ...]] = {}
+        self._old: dict[tuple[str, str], tuple[Known, ...]] = {}
 
     def __len__(self) -> int:
-        return len(self._threads)
+        return len(self._new) + len(self._old)
 
     def keep(self, ukey: str, thread: str, positions: ThreadPositions) -> None:
         sparse = positions.sparse()
-        if sparse:
-            self._threads[ukey, thread] = sparse
-        while len(self._threads) > self._max_threads:
-            self._threads.popitem(last=False)
+        if sparse and len(self) < self._max_threads:
+            self._new[ukey, thread] = sparse
 
     def take(self, ukey: str, thread: str) -> ThreadPositions:
-        return ThreadPositions(self._threads.pop((ukey, thread), ()))
+        """What is known of the thread; it is not kept any more."""
+        old = self._old.pop((ukey, thread), ())
+        return ThreadPositions(self._new.pop((ukey, thread), old))
+
+    def forget(self) -> None:
+        """A round is over."""
+        self._old, self._new = self._new, {}

@@ -37,12 +37,29 @@ def test_a_sparse_hint_is_never_beyond_the_full_one(messages: int, seq: int) -> 
     assert sparse.before(EPOCH, messages) == full.before(EPOCH, messages)
 
 
-def test_threads_are_kept_apart_by_user_and_the_oldest_go_first() -> None:
-    recent = RecentPositions(max_threads=2)
+def test_threads_are_kept_apart_by_user_and_given_once() -> None:
+    recent = RecentPositions()
     recent.keep(ANA.ukey, "t1", positions(1))
-    recent.keep(BEN.ukey, "t1", positions(2))
-    recent.keep(ANA.ukey, "t2", positions(3))
-    assert len(recent) == 2
+    recent.keep(BEN.ukey, "t1", positions(2, 3))
+    assert recent.take(ANA.ukey, "t1").before(EPOCH, 9) == 100
     assert recent.take(ANA.ukey, "t1").before(EPOCH, 9) == 0
-    assert recent.take(BEN.ukey, "t1").before(EPOCH, 9) == 100
+    assert recent.take(BEN.ukey, "t1").before(EPOCH, 9) == 101
+
+
+def test_what_nobody_comes_back_for_is_forgotten_after_two_rounds() -> None:
+    recent = RecentPositions()
+    recent.keep(ANA.ukey, "t1", positions(1))
+    recent.forget()
+    recent.keep(ANA.ukey, "t2", positions(1))
+    assert len(recent) == 2
+    recent.forget()
     assert len(recent) == 1
+    recent.forget()
+    assert len(recent) == 0
+
+
+def test_no_more_threads_are_kept_than_the_limit() -> None:
+    recent = RecentPositions(max_threads=2)
+    for thread in ("t1", "t2", "t3"):
+        recent.keep(ANA.ukey, thread, positions(1))
+    assert len(recent) == 2
