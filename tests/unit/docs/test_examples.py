@@ -64,7 +64,7 @@ def test_an_agent_in_an_example_answers_what_the_document_says(block: Block) -> 
 
 def test_the_first_agent_shows_the_five_events_in_ten_lines() -> None:
     block = next(each for each in EXAMPLES if each.path.name == "README.md")
-    assert len(block.text.splitlines()) == 10
+    assert len([line for line in block.text.splitlines() if line]) <= 10
     with _imported(block) as module:
         result = factorychain.testing.run(_agents(module)[0], "one two")
     assert [each.type for each in result.events] == [
