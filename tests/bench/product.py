@@ -16,6 +16,9 @@ from tests.e2e.chain import Chain
 from tests.e2e.sockets import ENDINGS
 
 
+_THREADS = 32
+
+
 @dataclass(frozen=True, slots=True)
 class Throughput:
     """Events that reached their sockets, and how long that took."""
@@ -39,7 +42,14 @@ class BenchSocket:
     async def start(self, agent: str, text: str) -> None:
         """Sends a start; the answers are for `frames`."""
         self._next_id += 1
-        frame = {"op": "start", "id": str(self._next_id), "agent": agent, "input": {"text": text}}
+        frame = {
+            "op": "start",
+            "id": str(self._next_id),
+            "agent": agent,
+            "input": {"text": text},
+            # A socket may follow 64 threads: take turns among fewer.
+            "thread": f"bench-{self._next_id % _THREADS}",
+        }
         await self._ws.send_str(orjson.dumps(frame).decode())
 
     async def events(self) -> AsyncIterator[tuple[float, dict[str, object]]]:

@@ -22,10 +22,10 @@ from factorychain.types.v1 import contract_pb2
 from tests.e2e.chain import Chain
 from tests.e2e.sockets import connected
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+on_the_chains_loop = pytest.mark.asyncio(loop_scope="session")
 
 _FILES = (agents_pb2, bridge_pb2, emitter_pb2, engine_pb2)
-_IDS = ("run", "thread", "replaces")
+_IDS = ("run", "thread")
 _CALL_S = 10.0
 THREAD = "only-amys"
 
@@ -62,6 +62,7 @@ def test_the_calls_that_take_ids_are_found() -> None:
         )
 
 
+@on_the_chains_loop
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 async def test_another_users_id_is_not_found(
     chain: Chain, amys_run: str, method: MethodDescriptor
@@ -70,6 +71,7 @@ async def test_another_users_id_is_not_found(
     assert code is grpc.StatusCode.NOT_FOUND
 
 
+@on_the_chains_loop
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 async def test_another_tenants_id_is_not_found(
     chain: Chain, amys_run: str, method: MethodDescriptor
@@ -79,6 +81,7 @@ async def test_another_tenants_id_is_not_found(
     assert code is grpc.StatusCode.NOT_FOUND
 
 
+@on_the_chains_loop
 @pytest.mark.parametrize("method", METHODS, ids=lambda m: m.name)
 async def test_ones_own_id_is_found(chain: Chain, amys_run: str, method: MethodDescriptor) -> None:
     code = await _call(chain, method, _request(method, amys_run), chain.token("amy"))

@@ -298,7 +298,7 @@ class ListRunsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     ACTIVE_ONLY_FIELD_NUMBER: _builtins.int
     thread: _builtins.str
-    """Only those of this thread; empty for all."""
+    """Only those of this thread of the caller's; empty for all."""
     page_size: _builtins.int
     """At most this many, up to 1000; 0 for 50."""
     page_token: _builtins.str

@@ -110,7 +110,11 @@ class BridgeServer:
             window_bytes=self.settings.run_window_bytes,
         )
         return BridgeService(
-            self.bridge, link, self._thread_of_run, queue_bytes=self.settings.socket_queue_bytes
+            self.bridge,
+            link,
+            self._thread_of_run,
+            self._check_thread,
+            queue_bytes=self.settings.socket_queue_bytes,
         )
 
     def _grpc_server(self) -> GrpcServer:
@@ -156,6 +160,11 @@ class BridgeServer:
     async def _thread_of_run(self, run: str, token: str) -> str:
         found = await self.engine.call("GetRun", engine_pb2.GetRunRequest(run=run), token)
         return cast("engine_pb2.GetRunResponse", found).run.thread
+
+    async def _check_thread(self, thread: str, token: str) -> None:
+        await self.engine.call(
+            "GetThread", engine_pb2.GetThreadRequest(thread=thread, page_size=1), token
+        )
 
     async def _readiness(self) -> Readiness:
         integration = self.integration

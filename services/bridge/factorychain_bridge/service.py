@@ -24,6 +24,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 ThreadOfRun = Callable[[str, str], Awaitable[str]]
 """The thread of a run that is not open here, by run and user token; raises RunNotFound."""
 
+CheckThread = Callable[[str, str], Awaitable[None]]
+"""That a thread is the token's user's, by thread and user token; raises ThreadNotFound."""
+
 _MAX_SEQ = 2**53
 
 
@@ -35,12 +38,14 @@ class BridgeService(BridgeServiceServicer):
         bridge: AgentWebSocketBridge,
         link: LinkServer[pb.PublishResponse],
         thread_of_run: ThreadOfRun,
+        check_thread: CheckThread,
         *,
         queue_bytes: int,
     ) -> None:
         self._bridge = bridge
         self._link = link
         self._thread_of_run = thread_of_run
+        self._check_thread = check_thread
         self._queue_bytes = queue_bytes
         self._draining = asyncio.Event()
         self._readers: set[asyncio.Task[Any]] = set()
@@ -80,6 +85,9 @@ class BridgeService(BridgeServiceServicer):
                     principal, thread, request.after, request.epoch, sink
                 )
                 with closing(subscription):
+                    if subscription.at.last == 0:
+                        # Nothing in the log: the caller's, aged out or just begun, or nobody's.
+                        await self._check_thread(thread, current_user_token())
                     subscription.go()
                     while True:
                         yield await sink.next()

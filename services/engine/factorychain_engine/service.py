@@ -116,6 +116,8 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
         principal = _principal()
         thread = parse_thread_id(request.thread) if request.thread else ""
+        if thread:
+            await self._threads.thread(principal, thread)
         page = await self._runs.runs(
             principal,
             thread=thread,

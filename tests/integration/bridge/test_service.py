@@ -26,7 +26,7 @@ from factorychain._core.txn_tokens import TxnSigner
 from factorychain._core.user_tokens import mint_user_token
 from factorychain.bridge.v1 import bridge_pb2 as pb
 from factorychain.bridge.v1.bridge_pb2_grpc import BridgeServiceStub
-from factorychain.errors import ChainDegraded, RunEnded, TokenInvalid
+from factorychain.errors import ChainDegraded, RunEnded, ThreadNotFound, TokenInvalid
 from factorychain_bridge.server import BridgeServer
 from tests.nats_fixture import NatsServer
 from tests.unit.bridge.samples import ANA, BEN, EPOCH, THREAD, completed, failed, started, thinking
@@ -36,6 +36,14 @@ SECRET = b"a secret of a test, thirty-two bytes or more"
 RUN = run_id_for(ANA, "req-1")
 
 Subscribed = grpc.aio.UnaryStreamCall[pb.SubscribeRequest, pb.SubscribeResponse]
+
+
+class WithoutEngine(BridgeServer):
+    """A bridge whose engine knows one thread of everybody's, and is not there otherwise."""
+
+    async def _check_thread(self, thread: str, token: str) -> None:
+        if thread != THREAD:
+            raise ThreadNotFound
 
 
 class Bridge:
@@ -138,7 +146,7 @@ async def bridge(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Bridg
         drain_timeout_s=5,
         rpc_timeout_s=1,
     )
-    server = BridgeServer(settings)
+    server = WithoutEngine(settings)
     group = server.group()
     await group.start()
     try:
@@ -186,6 +194,15 @@ async def test_a_subscriber_sees_only_their_own_thread_of_that_name(bridge: Brid
             found = await gather_events(stream, 2)
             assert {run_id for _, run_id, _ in found} == {run_id_for(who, "req-1")}
             stream.cancel()
+
+
+async def test_a_thread_that_the_engine_does_not_know_is_not_found(bridge: Bridge) -> None:
+    async with bridge.stub() as stub:
+        request = pb.SubscribeRequest(thread="nobodys")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Subscribe(request, metadata=bridge.bearer()).read()
+    assert refused.value.code() is grpc.StatusCode.NOT_FOUND
+    assert isinstance(from_rpc_error(refused.value), ThreadNotFound)
 
 
 async def test_a_forged_token_opens_nothing(bridge: Bridge) -> None:

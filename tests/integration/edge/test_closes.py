@@ -31,9 +31,6 @@ from tests.integration.edge.conftest import AUDIENCE, A, B, Chain, Peer, batch, 
 async def test_a_token_that_does_not_verify_closes_4001(chain: Chain, bad: str) -> None:
     peer = await chain.connect()
     await peer.send(op="auth", token=bad)
-    if not bad:
-        assert (await peer.next())["error"]["reason"] == "INVALID_FIELD"
-        await peer.send(op="auth", token="x")
     code, reason, frames = await peer.closed()
     assert (code, frames) == (4001, [])
     assert reason.startswith("TOKEN_")

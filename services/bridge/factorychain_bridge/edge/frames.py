@@ -137,7 +137,9 @@ def _id(frame: Frame) -> str | None:
 def _operation(frame: Frame, id: str | None) -> Auth | Ping | Operation:
     op = frame.get("op")
     if op == "auth":
-        return Auth(id, required(frame, "token"))
+        token = frame.get("token")
+        # What is no token at all is a bad token: the socket closes as it does for any other.
+        return Auth(id, token if isinstance(token, str) else "")
     parser = _PARSERS.get(op) if isinstance(op, str) else None
     if parser is None:
         raise InvalidField("op", f"must be one of auth, {', '.join(_PARSERS)}")
