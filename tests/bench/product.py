@@ -15,7 +15,6 @@ from tests.bench.figures import Latency
 from tests.e2e.chain import Chain
 from tests.e2e.sockets import ENDINGS
 
-
 _THREADS = 32
 
 

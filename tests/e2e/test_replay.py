@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 
+from factorychain._core.ids import Principal
+from factorychain._core.jetstream import JetStream
+from factorychain._core.log_reader import ThreadLogReader
+from factorychain._core.nats_connection import NatsConnection
+from factorychain._core.nats_endpoint import NatsEndpoint
 from tests.e2e.chain import Chain, running_chain
 from tests.e2e.sockets import Frame, Socket, connected
 
@@ -55,28 +59,38 @@ async def test_a_thread_with_nothing_in_it_is_caught_up_at_0(chain: Chain) -> No
     assert frames[-1] == {"op": "caught_up", "thread": "never-used", "seq": 0}
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def forgetful(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chain]:
-    """A chain whose log keeps little: old events are discarded by size."""
-    env = {"FACTORYCHAIN_LOG_MAX_BYTES": "60000"}
-    async with running_chain(tmp_path_factory.mktemp("forgetful"), env=env) as running:
-        yield running
-
-
-async def test_a_position_that_has_left_the_log_is_reset(forgetful: Chain) -> None:
-    chain, token = forgetful, forgetful.token("old")
+async def test_a_position_that_has_left_the_log_is_reset(chain: Chain) -> None:
+    token = chain.token("old")
     async with connected(chain.state.edge, token) as socket:
-        first = await socket.start("steps", "30", thread="aged")
-        await socket.ending(first["run"])
-        for _ in range(6):
-            started = await socket.start("canary", "x" * 6000, thread="aged")
+        for _ in range(3):
+            started = await socket.start("steps", "30:1", thread="aged")
             await socket.ending(started["run"])
         whole = socket.events("aged")
+    first_run = whole[0]["run"]
+    await _age_out(chain, Principal("default", "old"), first_run)
     async with connected(chain.state.edge, token) as socket:
-        reply, frames = await _joined(socket, "aged", after=2, epoch=first["epoch"])
+        reply, frames = await _joined(socket, "aged", after=2, epoch=started["epoch"])
     assert reply["first"] > 3
-    assert [f for f in frames if f["op"] == "reset"]
+    resets = [f for f in frames if f["op"] == "reset"]
+    assert len(resets) == 1
     assert _events(frames) == [e for e in whole if e["seq"] >= reply["first"]]
+    assert first_run not in {e["run"] for e in _events(frames)}
+
+
+async def _age_out(chain: Chain, principal: Principal, run: str) -> None:
+    """Takes everything up to the end of the run out of the log, as its age would."""
+    password = chain.data.path / "keys" / "nats-bridge"
+    connection = NatsConnection(NatsEndpoint(chain.state.nats, "bridge", password), "bridge")
+    await connection.start()
+    try:
+        reader = ThreadLogReader(JetStream(connection), shards=1)
+        ending = await reader.find_ending(principal, "aged", run, 0)
+        assert ending is not None
+        request = json.dumps({"seq": ending.stream_seq + 1}).encode()
+        answer = await connection.nc.request("$JS.API.STREAM.PURGE.EVENTS-0", request)
+        assert json.loads(answer.data)["success"]
+    finally:
+        await connection.stop()
 
 
 async def test_a_live_subscriber_misses_nothing_when_the_bridge_restarts(

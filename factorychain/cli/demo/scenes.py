@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from rich.panel import Panel
+from rich.live import Live
 from rich.rule import Rule
-from rich.table import Table
 from rich.text import Text
 
 from factorychain._core.ids import Principal
 from factorychain._core.settings import UserTokenSettings
 from factorychain._core.user_tokens import mint_user_token
-from factorychain.cli.events_view import event_line, short
+from factorychain.cli.demo.streams import UserStream, side_by_side
 from factorychain.cli.output import out
 from factorychain.client import Client, Event, Run
 from factorychain.errors import UserEngineLimit
@@ -26,8 +25,9 @@ QUESTIONS = {
     "chen": "How does a for loop work, and what does its else clause mean?",
 }
 _RUN_S = 60.0
-_PANEL_MIN_WIDTH = 44
-_ANSWER_LINES = 14
+_ANSWER_LINES = 12
+# At reading pace, so that the three can be watched side by side.
+_PACE_MS = 8
 
 
 @dataclass(slots=True)
@@ -74,61 +74,38 @@ async def play(stage: Stage) -> tuple[bool, Event]:
 
 async def _three_at_once(stage: Stage, verdict: Verdict) -> Event:
     out.print(Rule("Three users ask at the same moment, in threads of the same name"))
-    everyone_is_connected = asyncio.Barrier(len(QUESTIONS))
-    streams = await asyncio.gather(
-        *(
-            _ask(stage, user, question, everyone_is_connected)
-            for user, question in QUESTIONS.items()
+    streams = {user: UserStream(user, question) for user, question in QUESTIONS.items()}
+    everyone_is_connected = asyncio.Barrier(len(streams))
+    with Live(get_renderable=lambda: side_by_side(streams.values(), out), console=out):
+        await asyncio.gather(
+            *(_ask(stage, each, everyone_is_connected) for each in streams.values())
         )
-    )
-    side_by_side = Table.grid(padding=(0, 1))
-    side_by_side.add_row(
-        *(_panel(user, each) for user, each in zip(QUESTIONS, streams, strict=True))
-    )
-    out.print(side_by_side)
-    for user, events in zip(QUESTIONS, streams, strict=True):
-        firsts = list(dict.fromkeys(each.type for each in events if each.type in FIVE))
+    if not out.is_terminal:
+        out.print()  # a live view ends its line on a terminal only
+    for user, stream in streams.items():
+        firsts = list(dict.fromkeys(each.type for each in stream.events if each.type in FIVE))
         verdict.check(firsts == list(FIVE), f"{user} saw the five events in order")
-        seqs = [each.seq for each in events]
+        seqs = [each.seq for each in stream.events]
         verdict.check(seqs == list(range(1, len(seqs) + 1)), f"{user}'s events are dense from 1")
-    runs = [{each.run for each in events} for events in streams]
+    runs = [{event.run for event in stream.events} for stream in streams.values()]
     verdict.check(
         all(len(own) == 1 for own in runs) and len(set.union(*runs)) == len(QUESTIONS),
         "each saw exactly one run, their own",
     )
-    started = [events[0].at for events in streams]
-    ended = [events[-1].at for events in streams]
+    started = [stream.events[0].at for stream in streams.values()]
+    ended = [stream.events[-1].at for stream in streams.values()]
     verdict.check(max(started) < min(ended), "the three runs overlapped in time")
-    return streams[0][-1]
+    return streams["alice"].events[-1]
 
 
-async def _ask(
-    stage: Stage, user: str, question: str, everyone_is_connected: asyncio.Barrier
-) -> list[Event]:
-    async with stage.client(user) as client, asyncio.timeout(_RUN_S):
+async def _ask(stage: Stage, stream: UserStream, everyone_is_connected: asyncio.Barrier) -> None:
+    async with stage.client(stream.user) as client, asyncio.timeout(_RUN_S):
         await everyone_is_connected.wait()
-        run = await client.start(question, agent="researcher", thread="t1")
-        return [event async for event in run]
-
-
-def _panel(user: str, events: list[Event]) -> Panel:
-    lines = [Text(QUESTIONS[user], style="bold")]
-    answer = ""
-    for event in events:
-        line = event_line(event)
-        if event.type == "message_delta":
-            answer += event.text
-        elif line is not None:
-            line.truncate(_panel_width() - 4, overflow="ellipsis")
-            lines.append(line)
-    shown = [each[: _panel_width() - 4] for each in answer.strip().splitlines()][:_ANSWER_LINES]
-    return Panel(
-        Text("\n").join([*lines, Text(), *map(Text, shown)]), title=user, width=_panel_width()
-    )
-
-
-def _panel_width() -> int:
-    return max(_PANEL_MIN_WIDTH, out.width // len(QUESTIONS) - 1)
+        run = await client.start(
+            stream.question, agent="researcher", thread="t1", metadata={"pace_ms": _PACE_MS}
+        )
+        async for event in run:
+            stream.events.append(event)
 
 
 async def _follow_up(stage: Stage, verdict: Verdict) -> None:
@@ -139,7 +116,8 @@ async def _follow_up(stage: Stage, verdict: Verdict) -> None:
         events = [event async for event in run]
         thread = await client.thread("t1")
     out.print(Text(question, style="bold"))
-    out.print(Text(short("".join(e.text for e in events if e.type == "message_delta"), 600)))
+    answer = "".join(event.text for event in events if event.type == "message_delta")
+    out.print(Text("\n".join(answer.splitlines()[:_ANSWER_LINES])))
     runs = thread.get("runs")
     verdict.check(events[-1].type == "agent_completed", "the follow-up was answered")
     verdict.check(isinstance(runs, list) and len(runs) == 2, "the thread remembers both runs")

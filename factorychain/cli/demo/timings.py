@@ -29,12 +29,35 @@ async def show_timings(sink: TraceSink, ending: Event) -> bool:
         for span in (each for each in spans if each.service == f"factorychain-{layer}"):
             since_ms = (span.start_ns - begin_ns) / 1e6
             table.add_row(layer, span.name, f"{since_ms:.2f} ms", f"{span.duration_ms:.2f} ms")
+    out.print(_by_layer(spans))
     out.print(table)
     out.print(f"trace id [bold]{trace_id}[/]   run {ending.run}")
     missing = [layer for layer in LAYERS if layer not in _layers(spans)]
     if missing:
         out.print(f" [bold red]✗[/] no span came from {', '.join(missing)}")
     return not missing
+
+
+def _by_layer(spans: list[ExportedSpan]) -> Table:
+    table = Table(pad_edge=False, title="own time: without what a layer waited for in another span")
+    for column in ("layer", "spans", "own time"):
+        table.add_column(column, justify="left" if column == "layer" else "right")
+    for layer in LAYERS:
+        own = [each for each in spans if each.service == f"factorychain-{layer}"]
+        own_ms = sum(_own_ms(each, spans) for each in own)
+        table.add_row(layer, str(len(own)), f"{own_ms:.2f} ms")
+    return table
+
+
+def _own_ms(span: ExportedSpan, spans: list[ExportedSpan]) -> float:
+    """The span's duration without the parts that its children cover."""
+    covered_ns, reached = 0, span.start_ns
+    for child in spans:  # by start time
+        if child.parent_span_id == span.span_id:
+            begin, end = max(child.start_ns, reached), min(child.end_ns, span.end_ns)
+            covered_ns += max(0, end - begin)
+            reached = max(reached, end)
+    return (span.end_ns - span.start_ns - covered_ns) / 1e6
 
 
 def _layers(spans: list[ExportedSpan]) -> set[str]:
