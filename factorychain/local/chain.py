@@ -16,6 +16,7 @@ from factorychain._core.nats_permissions import bridge_user, engine_user, render
 from factorychain._core.nats_server import server_binary
 from factorychain._core.settings import PREFIX, NatsSettings
 from factorychain.local.datadir import DataDir
+from factorychain.local.packages import with_this_code
 from factorychain.local.ports import free_ports
 from factorychain.local.process import ProcessSpec
 from factorychain.local.secrets import SecretFile
@@ -142,16 +143,12 @@ def _common_environment(options: ChainOptions, data: DataDir, state: ChainState)
     env.setdefault(f"{PREFIX}MODE", "production" if external_identity_provider() else "development")
     env.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     env |= {
-        f"{PREFIX}DATA_DIR": str(data.path),
         f"{PREFIX}NATS_URL": state.nats,
         f"{PREFIX}TXN_JWKS_FILE": str(data.txn_jwks_file),
     }
     for layer in LAYERS:
         env[f"{PREFIX}{layer.upper()}_ADDRESS"] = getattr(state, layer)
-    search = _uninstalled_paths()
-    if search:
-        env["PYTHONPATH"] = os.pathsep.join([*search, *filter(None, [env.get("PYTHONPATH")])])
-    return env
+    return with_this_code(env)
 
 
 def _agents_environment(options: ChainOptions) -> dict[str, str]:
@@ -161,21 +158,3 @@ def _agents_environment(options: ChainOptions) -> dict[str, str]:
     if options.docs is not None:
         env[f"{PREFIX}DOCS_DIR"] = str(options.docs.resolve())
     return env
-
-
-def _uninstalled_paths() -> list[str]:
-    """Where the packages are when they run from a checkout that is not installed."""
-    import importlib.util
-
-    if importlib.util.find_spec("factorychain_engine") is not None:
-        return [path for path in sys.path if _holds_a_layer(Path(path))]
-    root = Path(__file__).resolve().parents[2]
-    return [str(root), *(str(root / "services" / layer) for layer in sorted(LAYERS))]
-
-
-def _holds_a_layer(path: Path) -> bool:
-    return (
-        path.is_absolute()
-        and any((path / f"factorychain_{each}").is_dir() for each in LAYERS)
-        and (path.name in LAYERS)
-    )

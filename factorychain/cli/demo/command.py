@@ -18,6 +18,7 @@ from factorychain.cli.demo.scenes import Stage, play
 from factorychain.cli.demo.timings import show_timings
 from factorychain.cli.output import FAILED, err, fail, out
 from factorychain.local.datadir import DataDir
+from factorychain.local.packages import with_this_code
 from factorychain.local.state import ChainState
 from factorychain.local.trace_sink import TraceSink
 
@@ -84,10 +85,10 @@ class _Chain:
             "OTEL_METRICS_EXPORTER": "none",
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }
-        search = [path for path in sys.path if path and Path(path).is_dir()]
-        env["PYTHONPATH"] = os.pathsep.join(search)
         with self._log_file.open("wb") as log:
-            self._process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+            self._process = subprocess.Popen(
+                command, env=with_this_code(env), stdout=log, stderr=log
+            )
 
     async def ready(self) -> ChainState:
         """Waits until everything serves; ends the command if it does not come up."""
