@@ -156,13 +156,15 @@ def _configuration() -> str:
     groups: dict[tuple[str, ...], list[SettingDoc]] = {}
     for doc in all_settings():
         groups.setdefault(doc.services, []).append(doc)
-    ordered = sorted(groups.items(), key=lambda item: (-len(item[0]), LAYERS.index(item[0][0])))
+    order = (*LAYERS, "command")
+    ordered = sorted(groups.items(), key=lambda item: (-len(item[0]), order.index(item[0][0])))
     return "\n\n".join(_settings(services, docs) for services, docs in ordered)
 
 
 def _settings(services: Sequence[str], docs: Iterable[SettingDoc]) -> str:
     *others, last = services
     named = f"{', '.join(others)} and {last}" if others else last
+    named = "the `factorychain` command" if last == "command" else named
     who = "every service" if len(services) == len(LAYERS) else named
     rows = [
         (f"`{doc.variable}`", doc.meaning, _code(doc.default), doc.unit, _values(doc))

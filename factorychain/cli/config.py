@@ -21,8 +21,6 @@ from factorychain._core.settings import (
 )
 from factorychain.cli.output import fail, out
 
-# Read by the command itself.
-_OTHERS = {f"{PREFIX}TOKEN"}
 _ALL = 4
 
 
@@ -46,7 +44,7 @@ def config(
 
 
 def _problems(documented: list[SettingDoc]) -> list[str]:
-    known = {doc.variable for doc in documented} | _OTHERS
+    known = {doc.variable for doc in documented}
     found = [
         f"{name}: no such variable; the chain would ignore it"
         for name in sorted(os.environ)

@@ -6,16 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 from pydantic.fields import FieldInfo
 
 from factorychain._core.settings.services import (
     AgentsSettings,
     BridgeSettings,
+    CommandSettings,
     EmitterSettings,
     EngineSettings,
 )
-from factorychain._core.settings.shared import PREFIX, CommonSettings
+from factorychain._core.settings.shared import PREFIX, CommonSettings, Documented
 
 SERVICES: dict[str, type[CommonSettings]] = {
     "engine": EngineSettings,
@@ -23,15 +24,16 @@ SERVICES: dict[str, type[CommonSettings]] = {
     "emitter": EmitterSettings,
     "bridge": BridgeSettings,
 }
+_READERS: dict[str, type[Documented]] = {**SERVICES, "command": CommandSettings}
 
 _UNITS = {"_bytes": "bytes", "_per_s": "1/s", "_ms": "ms", "_s": "s"}
-_TYPES = {int: "integer", float: "number", str: "text", Path: "path"}
+_TYPES = {int: "integer", float: "number", str: "text", Path: "path", SecretStr: "text"}
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
 @dataclass(frozen=True, slots=True)
 class SettingDoc:
-    """One variable. `default` maps each service that reads it to its default, as written."""
+    """One variable. `defaults` maps each service that reads it to its default, as written."""
 
     variable: str
     type: str
@@ -53,9 +55,9 @@ class SettingDoc:
 
 
 def all_settings() -> list[SettingDoc]:
-    """Every variable that some service reads, by name."""
+    """Every variable that a service or the command reads, by name."""
     found: dict[str, SettingDoc] = {}
-    for service, settings in SERVICES.items():
+    for service, settings in _READERS.items():
         for name, info in settings.model_fields.items():
             variable = f"{PREFIX}{name.upper()}"
             doc = found.setdefault(variable, _doc(variable, name, info))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 
 from factorychain._core.settings.shared import (
     Address,
     CommonSettings,
+    Documented,
     Listed,
     NatsSettings,
+    OptionalAddress,
     TransportSettings,
     TxnTokenSettings,
     UserTokenSettings,
@@ -18,6 +21,7 @@ from factorychain._core.settings.shared import (
 
 _KIB = 1024
 _MIB = 1024 * _KIB
+_LOG_MIN_BYTES = 16 * _MIB
 
 
 class EngineSettings(
@@ -26,6 +30,10 @@ class EngineSettings(
     """The engine: who may run."""
 
     listen: Address = Field("127.0.0.1:7101", description="Address that the service listens on")
+    agents_address: Address = Field("127.0.0.1:7102", description="gRPC target of the agents layer")
+    emitter_address: Address = Field(
+        "127.0.0.1:7103", description="gRPC target of the emitter layer"
+    )
     txn_key_file: Path | None = Field(
         None, description="File with the private key (Ed25519) that signs transaction tokens"
     )
@@ -52,6 +60,9 @@ class EngineSettings(
     agents_lost_after_s: float = Field(
         30.0, ge=1, le=600, description="Time after which unreachable agents count as lost"
     )
+    records_max_age_s: float = Field(
+        90 * 86_400, ge=0, description="Age at which records of runs and threads go; 0 means never"
+    )
     input_max_bytes: int = Field(256 * _KIB, ge=_KIB, le=2 * _MIB, description="Largest input")
     metadata_max_bytes: int = Field(
         4 * _KIB, ge=0, le=64 * _KIB, description="Largest metadata of a run or thread"
@@ -62,6 +73,13 @@ class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings):
     """Agents: runs their code."""
 
     listen: Address = Field("127.0.0.1:7102", description="Address that the service listens on")
+    advertise_address: OptionalAddress = Field(
+        "", description="Address under which others reach this replica; empty means listen's"
+    )
+    engine_address: Address = Field("127.0.0.1:7101", description="gRPC target of the engine layer")
+    emitter_address: Address = Field(
+        "127.0.0.1:7103", description="gRPC target of the emitter layer"
+    )
     agent_modules: Listed = Field(
         (), description="Modules with agents, MODULE or MODULE:NAME, comma-separated"
     )
@@ -77,15 +95,13 @@ class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings):
         5.0, ge=0.1, le=60, description="Interval in which a run's life is reported to the engine"
     )
     output_max_bytes: int = Field(256 * _KIB, ge=_KIB, le=2 * _MIB, description="Largest output")
-    run_window_bytes: int = Field(
-        256 * _KIB, ge=64 * _KIB, le=16 * _MIB, description="Unacknowledged events of one run"
-    )
 
 
 class EmitterSettings(CommonSettings, TransportSettings, TxnTokenSettings):
     """The emitter: what may be said."""
 
     listen: Address = Field("127.0.0.1:7103", description="Address that the service listens on")
+    bridge_address: Address = Field("127.0.0.1:7104", description="gRPC target of the bridge layer")
     event_max_bytes: int = Field(64 * _KIB, ge=_KIB, le=_MIB, description="Largest event")
     output_max_bytes: int = Field(256 * _KIB, ge=_KIB, le=2 * _MIB, description="Largest output")
     run_window_bytes: int = Field(
@@ -99,12 +115,25 @@ class BridgeSettings(
     """The bridge: where it goes, and the edge that clients connect to."""
 
     listen: Address = Field("127.0.0.1:7104", description="Address that the service listens on")
+    engine_address: Address = Field("127.0.0.1:7101", description="gRPC target of the engine layer")
     edge_listen: Address = Field("127.0.0.1:8080", description="Address of HTTP and WebSockets")
+    mode: Literal["production", "development"] = Field(
+        "production",
+        description="development allows loopback origins and tokens from /v1/dev/token",
+    )
     allowed_origins: Listed = Field(
         (), description="Exact origins of browsers, comma-separated; others are refused"
     )
     run_window_bytes: int = Field(
         256 * _KIB, ge=64 * _KIB, le=16 * _MIB, description="Unacknowledged events of one run"
+    )
+    log_max_age_s: float = Field(
+        86_400, ge=60, le=31_536_000, description="Age at which events leave the log"
+    )
+    log_max_bytes: int = Field(
+        -1,
+        ge=-1,
+        description="Size at which a shard discards its oldest events, from 16 MiB; -1 means no limit",
     )
     batch_max_bytes: int = Field(
         512 * _KIB, ge=64 * _KIB, le=_MIB, description="Largest message of the log"
@@ -136,4 +165,25 @@ class BridgeSettings(
     )
     live_poll_s: float = Field(
         2.0, ge=0.1, le=60, description="Interval in which a subscribed thread's end is confirmed"
+    )
+
+    @field_validator("log_max_bytes")
+    @classmethod
+    def _holds_many_batches(cls, value: int) -> int:
+        # A log smaller than one message would take every event, and keep none.
+        if -1 < value < _LOG_MIN_BYTES:
+            raise ValueError(
+                f"{value} bytes hold next to nothing; use at least {_LOG_MIN_BYTES} (16 MiB), or -1 for no limit"
+            )
+        return value
+
+
+class CommandSettings(Documented):
+    """What the `factorychain` command reads itself; an option on the command line goes first."""
+
+    data_dir: Path = Field(
+        Path(".factorychain"), description="Data directory of the chain on this machine, for --data"
+    )
+    token: SecretStr = Field(
+        SecretStr(""), description="The user's token for run and agents, instead of one made here"
     )

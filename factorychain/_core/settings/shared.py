@@ -42,23 +42,18 @@ OptionalAddress = Annotated[str, AfterValidator(_optional_address)]
 # A list in a variable: comma-separated, or a JSON array.
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
-Mode = Literal["production", "development"]
 
+class Documented(BaseSettings):
+    """Read from the environment."""
 
-class _Base(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True, validate_default=True
     )
 
 
-class CommonSettings(_Base):
+class CommonSettings(Documented):
     """What every service has."""
 
-    mode: Mode = Field(
-        "production",
-        description="development allows loopback origins, a user secret that the chain made and tokens from /v1/dev/token",
-    )
-    data_dir: Path = Field(Path(".factorychain"), description="Folder for what this process keeps")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe level that is logged"
     )
@@ -70,23 +65,14 @@ class CommonSettings(_Base):
     )
 
 
-class TransportSettings(_Base):
-    """gRPC: where a service listens and where it finds the others."""
+class TransportSettings(Documented):
+    """gRPC: where a service listens, and its limits. Each service names the peers that it calls."""
 
     listen: Address = Field("127.0.0.1:0", description="Address that the service listens on")
-    advertise_address: OptionalAddress = Field(
-        "", description="Address under which others reach this replica; empty means listen's"
-    )
     health_listen: OptionalAddress = Field(
         "",
         description="Address for the health service alone, in plain text, for probes; empty means none",
     )
-    engine_address: Address = Field("127.0.0.1:7101", description="gRPC target of the engine layer")
-    agents_address: Address = Field("127.0.0.1:7102", description="gRPC target of the agents layer")
-    emitter_address: Address = Field(
-        "127.0.0.1:7103", description="gRPC target of the emitter layer"
-    )
-    bridge_address: Address = Field("127.0.0.1:7104", description="gRPC target of the bridge layer")
     max_message_bytes: int = Field(
         4 * 1024 * 1024, ge=1024 * 1024, le=64 * 1024 * 1024, description="Largest gRPC message"
     )
@@ -117,7 +103,7 @@ class TransportSettings(_Base):
         return self
 
 
-class NatsSettings(_Base):
+class NatsSettings(Documented):
     """NATS JetStream, for engine and bridge."""
 
     nats_url: str = Field(
@@ -132,15 +118,6 @@ class NatsSettings(_Base):
     log_shards: int = Field(
         1, ge=1, le=256, description="Streams that the log is spread over; fixed when they are made"
     )
-    log_max_age_s: float = Field(
-        86_400, ge=60, le=31_536_000, description="Age at which events leave the log"
-    )
-    log_max_bytes: int = Field(
-        -1, ge=-1, description="Size at which a shard discards its oldest events; -1 means no limit"
-    )
-    records_max_age_s: float = Field(
-        90 * 86_400, ge=0, description="Age at which records of runs and threads go; 0 means never"
-    )
 
     @field_validator("nats_replicas")
     @classmethod
@@ -152,7 +129,7 @@ class NatsSettings(_Base):
         return value
 
 
-class UserTokenSettings(_Base):
+class UserTokenSettings(Documented):
     """Tokens of users, from the operator's identity provider."""
 
     user_jwks_url: str = Field("", description="URL of the provider's JWKS document")
@@ -183,7 +160,7 @@ class UserTokenSettings(_Base):
         return self
 
 
-class TxnTokenSettings(_Base):
+class TxnTokenSettings(Documented):
     """Transaction tokens, which the engine signs and every layer verifies."""
 
     trust_domain: str = Field(

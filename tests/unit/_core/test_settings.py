@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -17,13 +18,10 @@ from factorychain._core.settings import (
     all_settings,
     settings_problem,
 )
+from factorychain._core.settings.reference import SERVICES
 
-SERVICES: list[type[CommonSettings]] = [
-    EngineSettings,
-    AgentsSettings,
-    EmitterSettings,
-    BridgeSettings,
-]
+ROOT = Path(__file__).parents[3]
+
 DOCS = {each.variable: each for each in all_settings()}
 
 
@@ -37,7 +35,7 @@ def problem(
     return settings_problem(caught.value)
 
 
-@pytest.mark.parametrize("settings", SERVICES)
+@pytest.mark.parametrize("settings", SERVICES.values())
 def test_every_service_starts_with_the_defaults(settings: type[CommonSettings]) -> None:
     settings()
 
@@ -71,6 +69,37 @@ def test_a_variable_is_listed_with_the_services_that_read_it() -> None:
     assert DOCS["FACTORYCHAIN_MODE"].type == "one of production, development"
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_has_no_setting_that_it_does_not_read(service: str) -> None:
+    folders = [ROOT / "services" / service, ROOT / "factorychain" / "_core"]
+    paths = [path for folder in folders for path in folder.rglob("*.py")]
+    code = "\n".join(path.read_text() for path in paths if path.parent.name != "settings")
+    # The researcher reads its folder itself, also where there are no settings.
+    unread = [
+        name
+        for name in SERVICES[service].model_fields
+        if not re.search(rf"\.{name}\b", code) and name != "docs_dir"
+    ]
+    assert unread == []
+
+
+@pytest.mark.parametrize("size", ["-2", "0", "524288", "16777215"])
+def test_a_log_that_could_keep_nothing_is_refused(
+    size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "FACTORYCHAIN_LOG_MAX_BYTES: " in problem(
+        BridgeSettings, {"LOG_MAX_BYTES": size}, monkeypatch
+    )
+
+
+@pytest.mark.parametrize("size", ["-1", "16777216"])
+def test_a_log_without_a_limit_or_with_room_is_taken(
+    size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACTORYCHAIN_LOG_MAX_BYTES", size)
+    assert BridgeSettings().log_max_bytes == int(size)
+
+
 def test_no_setting_takes_a_secret_itself() -> None:
     secret = re.compile("SECRET|PASSWORD|PRIVATE|TXN_KEY")
     assert all(name.endswith("_FILE") for name in DOCS if secret.search(name))
@@ -95,7 +124,7 @@ def test_addresses_and_grpc_targets_are_taken(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FACTORYCHAIN_ENGINE_ADDRESS", address)
-    assert EngineSettings().engine_address == address
+    assert AgentsSettings().engine_address == address
 
 
 def test_pings_that_a_server_would_punish_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
