@@ -7,13 +7,12 @@ is opened; SIGTERM and SIGINT drain, also in the middle of the start; a second o
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from importlib import metadata
 from typing import Any, NoReturn, TypeVar
 
@@ -32,9 +31,6 @@ S = TypeVar("S", bound=CommonSettings)
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
-DIE_WITH_PARENT = "FACTORYCHAIN_DIE_WITH_PARENT"
-
-_PR_SET_PDEATHSIG = 1
 
 
 def version() -> str:
@@ -55,7 +51,6 @@ def run_service(
     """
     settings = load(settings_type)
     logging.configure(name, level=settings.log_level, log_format=settings.log_format)
-    die_with_parent(os.environ)
     sys.exit(uvloop.run(_serve(name, settings, build)))
 
 
@@ -66,17 +61,6 @@ def load(settings_type: type[S]) -> S:
     except ValidationError as error:
         sys.stderr.write(f"The configuration is wrong:\n{settings_problem(error)}\n")
         sys.exit(EXIT_CONFIGURATION)
-
-
-def die_with_parent(environ: Mapping[str, str]) -> None:
-    """Asks the kernel for SIGTERM when the parent dies, if the variable says 1 (Linux only)."""
-    if environ.get(DIE_WITH_PARENT) != "1" or sys.platform != "linux":
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    # It may have died just before the request, which then never fires.
-    if os.getppid() != parent:
-        sys.exit(0)
 
 
 async def _serve(name: str, settings: S, build: Callable[[S], Awaitable[Component]]) -> int:

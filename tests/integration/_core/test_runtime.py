@@ -116,31 +116,6 @@ async def test_a_wrong_configuration_ends_with_status_two_before_anything_starts
     assert "Traceback" not in err
 
 
-async def test_a_service_ends_when_its_parent_dies_if_it_was_asked_to() -> None:
-    code = (
-        "import os, subprocess, sys\n"
-        f"child = subprocess.Popen([sys.executable, {str(SAMPLE)!r}, 'works'])\n"
-        "sys.stdin.read()\n"
-    )
-    environ = {
-        **os.environ,
-        "PYTHONPATH": str(ROOT),
-        "FACTORYCHAIN_LOG_FORMAT": "json",
-        "FACTORYCHAIN_DIE_WITH_PARENT": "1",
-    }
-    pipe = asyncio.subprocess.PIPE
-    parent = Process(
-        await asyncio.create_subprocess_exec(
-            sys.executable, "-c", code, stdin=pipe, stdout=pipe, stderr=pipe, env=environ
-        )
-    )
-    await parent.until_log("ready")
-    parent.tell(signal.SIGKILL)
-    # The child holds the pipes: they reach their end when it has ended too.
-    _, out, _ = await parent.ended()
-    assert out.split()[-1] == "stopped"
-
-
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
     """An OTLP collector that keeps what comes."""
 
