@@ -57,7 +57,7 @@ class BridgeServer:
         # Appends and reads must not wait behind what is live for a thousand users.
         self.log_connection = NatsConnection.from_settings(settings, "bridge-log")
         self.live_connection = NatsConnection.from_settings(settings, "bridge-live")
-        self.js = JetStream(self.log_connection)
+        self.js = JetStream(self.log_connection, replicas=settings.nats_replicas)
         self.reader = ThreadLogReader(self.js, settings.log_shards)
         self.integration = Integration(
             attempts=settings.recovery_attempts,

@@ -2,7 +2,8 @@
 
 Invariant: nothing that counts depends on these writes. The place and the request's hash stand in the
 user's record from the first moment; a record that was lost with its engine is made again from the
-log.
+log. That a known thread is active again is noted a moment later, or with the run's end if that comes
+first.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from factorychain_engine.validation import title_of_input
 _log = get_logger(__name__)
 
 GIVE_UP_AFTER_S = 60.0
+TOUCH_AFTER_S = 1.0
 
 
 class Bookkeeping:
@@ -46,6 +48,7 @@ class Bookkeeping:
         self._outcomes = outcomes
         self._clock = clock
         self._tasks = TaskSet(self.name)
+        self._touches: dict[SupervisedRun, asyncio.TimerHandle] = {}
 
     @property
     def healthy(self) -> bool:
@@ -55,12 +58,19 @@ class Bookkeeping:
         """Nothing to do."""
 
     async def stop(self) -> None:
+        for touch in self._touches.values():
+            touch.cancel()
+        self._touches.clear()
         await self._tasks.close()
 
     def started(self, run: SupervisedRun, known: StoredRun, title: str, is_accepted: bool) -> None:
         """Agents have the run."""
         self._write(run, lambda: self._records.create_run(run.principal, known))
-        self._write(run, lambda: self._touch(run, title, run.entry.admitted_at_s))
+        if self._records.has_touched(run.principal, run.entry.thread):
+            loop = asyncio.get_running_loop()
+            self._touches[run] = loop.call_later(TOUCH_AFTER_S, self._touch_begun, run, title)
+        else:
+            self._touch_begun(run, title)
         if is_accepted:
             self._write(run, lambda: self._note_agents(run))
 
@@ -70,8 +80,15 @@ class Bookkeeping:
 
     def ended(self, run: SupervisedRun, ended: Run) -> None:
         """The run has ended, and its record says so."""
+        touch = self._touches.pop(run, None)
+        if touch is not None:
+            touch.cancel()
         at_s = ended.ended_at.ToNanoseconds() / 1e9 or self._clock()
         self._write(run, lambda: self._touch(run, "", at_s))
+
+    def _touch_begun(self, run: SupervisedRun, title: str) -> None:
+        self._touches.pop(run, None)
+        self._write(run, lambda: self._touch(run, title, run.entry.admitted_at_s))
 
     def _write(self, run: SupervisedRun, write: Callable[[], Awaitable[None]]) -> None:
         self._task = self._tasks.spawn(self._written(run, write), run.entry.run)

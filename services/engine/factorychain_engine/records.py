@@ -2,12 +2,15 @@
 
 Invariant: every key begins with the caller's own key, so what is someone else's cannot be named. A
 run's record that shows an ending is never replaced. The records of threads change by
-compare-and-set, so that two changes at once are both kept.
+compare-and-set, so that two changes at once are both kept. What was written last is remembered with
+its revision, which saves the read before a change; a change of anything else fails and reads.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -18,9 +21,21 @@ from factorychain._core.stored import KvEntry, WrongLastSequence
 from factorychain.types.v1.run_pb2 import Run, Thread
 from factorychain_engine import stored_run
 from factorychain_engine.endings import has_ended, timestamp
+from factorychain_engine.remembered import Remembered
 from factorychain_engine.stored_run import StoredRun, UnreadableRecord
 
 _log = get_logger(__name__)
+
+REMEMBERED_RUNS: Final = 4096
+REMEMBERED_THREADS: Final = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class _StoredThread:
+    """A thread's record and the revision that replaces it must name; 0: nothing is stored."""
+
+    thread: Thread
+    revision: int
 
 
 class Records:
@@ -29,6 +44,9 @@ class Records:
     def __init__(self, runs: KvBucket, threads: KvBucket) -> None:
         self._runs = runs
         self._threads = threads
+        # Of runs that were begun here and have not ended: the revision of their first record.
+        self._begun: Remembered[int] = Remembered(REMEMBERED_RUNS)
+        self._touched: Remembered[_StoredThread] = Remembered(REMEMBERED_THREADS)
 
     async def find_run(self, principal: Principal, run: str) -> StoredRun | None:
         """The principal's run of this id, in whichever thread it is."""
@@ -52,10 +70,12 @@ class Records:
 
     async def create_run(self, principal: Principal, stored: StoredRun) -> None:
         """Write a run's first record; one that is there already (of an adopter) stays."""
+        key = _key_of(principal, stored.run)
         try:
-            await self._runs.create(_key_of(principal, stored.run), stored_run.encode(stored))
+            revision = await self._runs.create(key, stored_run.encode(stored))
         except WrongLastSequence:
             return
+        self._begun.put(key, revision)
 
     async def end_run(
         self, principal: Principal, known: StoredRun, project: Callable[[Run], Run]
@@ -64,6 +84,20 @@ class Records:
 
         `known` is what the record is made of when nothing is stored yet.
         """
+        key = _key_of(principal, known.run)
+        begun = self._begun.forget(key)
+        if begun is not None:
+            ended = known.with_run(project(known.run))
+            try:
+                await self._runs.update(key, stored_run.encode(ended), begun)
+            except WrongLastSequence:
+                return await self._end_stored(principal, known, project)
+            return ended.run
+        return await self._end_stored(principal, known, project)
+
+    async def _end_stored(
+        self, principal: Principal, known: StoredRun, project: Callable[[Run], Run]
+    ) -> Run:
         key = _key_of(principal, known.run)
         while True:
             entry = await self._runs.read(key)
@@ -93,29 +127,44 @@ class Records:
         """Note that something happened in a thread; the first time gives it its title."""
         key = _thread_key(principal, thread)
         at = timestamp(now_s)
+        known = self._touched.forget(key)
         while True:
-            entry = await self._threads.read(key)
-            record = Thread(thread=thread, title=title, created_at=at)
-            if entry.value is not None:
-                record = Thread.FromString(entry.value)
-            if not _touch(record, title, at):
+            known = known or await self._stored_thread(key, thread, at)
+            record = _touched(known.thread, title, at)
+            if known.revision and record == known.thread:
+                self._touched.put(key, known)
                 return
             try:
-                await self._threads.update(key, record.SerializeToString(), entry.revision)
+                revision = await self._threads.update(
+                    key, record.SerializeToString(), known.revision
+                )
             except WrongLastSequence:
+                known = None
                 continue
+            self._touched.put(key, _StoredThread(record, revision))
             return
 
+    def has_touched(self, principal: Principal, thread: str) -> bool:
+        """Whether this process has written the thread's record lately: it exists."""
+        return self._touched.get(_thread_key(principal, thread)) is not None
 
-def _touch(thread: Thread, title: str, at: Timestamp) -> bool:
-    """Whether that changed anything. What happened first may be written last."""
-    before = thread.SerializeToString(deterministic=True)
-    thread.title = thread.title or title
-    if at.ToNanoseconds() < thread.created_at.ToNanoseconds():
-        thread.created_at.CopyFrom(at)
-    if at.ToNanoseconds() > thread.updated_at.ToNanoseconds():
-        thread.updated_at.CopyFrom(at)
-    return thread.SerializeToString(deterministic=True) != before
+    async def _stored_thread(self, key: str, thread: str, at: Timestamp) -> _StoredThread:
+        entry = await self._threads.read(key)
+        if entry.value is None:
+            return _StoredThread(Thread(thread=thread, created_at=at), entry.revision)
+        return _StoredThread(Thread.FromString(entry.value), entry.revision)
+
+
+def _touched(thread: Thread, title: str, at: Timestamp) -> Thread:
+    """The record after it. What happened first may be written last."""
+    record = Thread()
+    record.CopyFrom(thread)
+    record.title = thread.title or title
+    if at.ToNanoseconds() < record.created_at.ToNanoseconds():
+        record.created_at.CopyFrom(at)
+    if at.ToNanoseconds() > record.updated_at.ToNanoseconds():
+        record.updated_at.CopyFrom(at)
+    return record
 
 
 def _key_of(principal: Principal, run: Run) -> str:

@@ -102,7 +102,7 @@ class EngineServer:
     def _reach_others(self) -> None:
         settings = self.settings
         self.nats = NatsConnection.from_settings(settings, "engine")
-        self.js = JetStream(self.nats)
+        self.js = JetStream(self.nats, replicas=settings.nats_replicas)
         self.peers = AgentsPeers(
             settings.agents_address,
             lambda address: GrpcChannel(address, "agents", settings),

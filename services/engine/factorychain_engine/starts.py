@@ -119,24 +119,27 @@ class Starts:
     async def take(self, start: StartRequest, trace: str) -> ActiveRun:
         """Take a place; the caller must have it freed. See `ExecutionEngineFactory.place`."""
         admission = _Admission(self._clock() + self._limits.wait_for_interrupt_s)
-        known = self._users.cached(start.principal)
-        fresh = known is None
+        cached = True
         while True:
-            # The user's record is read before the run's: a run that has left the one is in the other.
-            known = known or await self._users.read(start.principal)
-            wanted = await self._wanted(start, known.record, trace)
-            free = _without(known.record, admission.ended)
-            decision = admit(free, wanted, self._limits.user_max_runs)
-            if isinstance(decision, Admitted):
-                admission.tried.append(wanted)
-                if await self._store(start.principal, known, decision.record, admission):
-                    _starts.add(1, {"outcome": "admitted"})
-                    return wanted
-            elif fresh:
+            async with self._users.turn(start.principal):
+                known = self._users.cached(start.principal) if cached else None
+                fresh = known is None
+                # The user's record is read before the run's: a run that has left the one is in the
+                # other.
+                known = known or await self._users.read(start.principal)
+                wanted = await self._wanted(start, known.record, trace)
+                free = _without(known.record, admission.ended)
+                decision = admit(free, wanted, self._limits.user_max_runs)
+                if isinstance(decision, Admitted):
+                    admission.tried.append(wanted)
+                    if await self._store(start.principal, known, decision.record, admission):
+                        _starts.add(1, {"outcome": "admitted"})
+                        return wanted
+            if fresh and not isinstance(decision, Admitted):
                 mine = await self._refuse(start, decision, admission)
                 if mine is not None:
                     return mine
-            known, fresh = None, True
+            cached = False
 
     async def _wanted(self, start: StartRequest, record: UserRecord, trace: str) -> ActiveRun:
         """The entry of this start, with all that is read for it read at once."""

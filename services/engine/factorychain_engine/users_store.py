@@ -2,15 +2,17 @@
 
 Invariant: a record is only ever replaced by one that was made from exactly the revision which it
 replaces. The cache makes a start cheaper, never wrong: what is written from a cached record fails
-if anybody has written since, and a refusal is never given from the cache.
+if anybody has written since, and a refusal is never given from the cache. Within this process the
+changes of one user take turns, which keeps them from failing for one another.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
+from weakref import WeakValueDictionary
 
 from factorychain._core.ids import Principal
 from factorychain._core.kv import KvBucket
@@ -18,6 +20,7 @@ from factorychain._core.logging import get_logger
 from factorychain._core.stored import WrongLastSequence
 from factorychain_engine import user_json
 from factorychain_engine.admission import UserRecord
+from factorychain_engine.remembered import Remembered
 
 _log = get_logger(__name__)
 
@@ -37,7 +40,9 @@ class UsersStore:
 
     def __init__(self, bucket: KvBucket) -> None:
         self._bucket = bucket
-        self._cache: OrderedDict[str, Versioned] = OrderedDict()
+        self._cache: Remembered[Versioned] = Remembered(CACHED_USERS)
+        # A turn exists as long as somebody holds it or waits for it.
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def cached(self, principal: Principal) -> Versioned | None:
         """What this process has read or written last, if it still remembers."""
@@ -45,6 +50,13 @@ class UsersStore:
         if known is None or known.record.tenant != principal.tenant:
             return None
         return known if known.record.user == principal.user else None
+
+    def turn(self, principal: Principal) -> asyncio.Lock:
+        """Held while a change of the user's record is made up and stored. `change` takes it itself."""
+        turn = self._turns.get(principal.ukey)
+        if turn is None:
+            turn = self._turns[principal.ukey] = asyncio.Lock()
+        return turn
 
     async def read(self, principal: Principal) -> Versioned:
         """The record as the leader has it.
@@ -72,7 +84,7 @@ class UsersStore:
                 principal.ukey, user_json.encode(record), known.revision
             )
         except BaseException:
-            self._cache.pop(principal.ukey, None)
+            self._cache.forget(principal.ukey)
             raise
         stored = Versioned(record, revision)
         self._remember(principal, stored)
@@ -87,6 +99,12 @@ class UsersStore:
             NatsUnavailable: no answer; with `sent` the change may be stored. Repeat it if it is one
                 that does no harm twice.
         """
+        async with self.turn(principal):
+            return await self._change(principal, change)
+
+    async def _change(
+        self, principal: Principal, change: Callable[[UserRecord], UserRecord]
+    ) -> UserRecord:
         known = self.cached(principal) or await self.read(principal)
         while True:
             wanted = change(known.record)
@@ -119,7 +137,4 @@ class UsersStore:
         known = self._cache.get(principal.ukey)
         if known is not None and known.revision > found.revision:
             return  # a read that began before our own last write
-        self._cache[principal.ukey] = found
-        self._cache.move_to_end(principal.ukey)
-        while len(self._cache) > CACHED_USERS:
-            self._cache.popitem(last=False)
+        self._cache.put(principal.ukey, found)

@@ -21,10 +21,10 @@ from tests.waiting import until
 SUBJECT = "ev.0.u1.t1"
 
 
-@pytest.fixture
-async def log(bridge_js: JetStream) -> Stream:
+@pytest.fixture(params=[0, 1], ids=["replicas unknown", "one replica"])
+async def log(bridge_js: JetStream, request: pytest.FixtureRequest) -> Stream:
     await ensure_event_log(bridge_js, 1, max_age_s=3600)
-    return bridge_js.stream("EVENTS-0")
+    return JetStream(bridge_js.connection, replicas=request.param).stream("EVENTS-0")
 
 
 async def filled(log: Stream, count: int, subject: str = SUBJECT) -> list[int]:
