@@ -66,10 +66,11 @@ class LoopWatchdog:
             late_s = time.monotonic() - beat_s - self._interval_s
             if late_s > self._warn_s and beat_s != reported_s:
                 reported_s = beat_s
-                self.blocked += 1
                 log.warning(
                     "the event loop is held up", late_s=round(late_s, 2), stack=self._stack()
                 )
+                # After the line: who waits for the count finds it written.
+                self.blocked += 1
 
     def _stack(self) -> str:
         frame = sys._current_frames().get(self._loop_thread)

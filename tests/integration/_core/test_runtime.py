@@ -108,11 +108,11 @@ async def test_a_start_that_fails_ends_with_status_one_and_says_how_to_mend_it()
 
 
 async def test_a_wrong_configuration_ends_with_status_two_before_anything_starts() -> None:
-    process = await start("works", FACTORYCHAIN_EVENT_MAX_BYTES="1", FACTORYCHAIN_MODE="fast")
+    process = await start("works", FACTORYCHAIN_EVENT_MAX_BYTES="1", FACTORYCHAIN_LOG_LEVEL="loud")
     status, out, err = await process.ended()
     assert (status, out) == (2, "")
     assert "FACTORYCHAIN_EVENT_MAX_BYTES: " in err
-    assert "FACTORYCHAIN_MODE: " in err
+    assert "FACTORYCHAIN_LOG_LEVEL: " in err
     assert "Traceback" not in err
 
 
