@@ -13,7 +13,7 @@ from base64 import b32encode
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from factorychain.errors import InvalidField
+from factorychain.errors import InvalidField, RunNotFound
 
 DEFAULT_TENANT = "default"
 
@@ -102,11 +102,16 @@ def parse_thread_id(value: str, field: str = "thread") -> str:
 def parse_run_id(value: str, field: str = "run") -> str:
     """Return `value` if it has the form of a run id.
 
+    Clients are told nothing of that form: what has another one is a run that is not there.
+
     Raises:
-        InvalidField: it has not.
+        InvalidField: it is empty.
+        RunNotFound: it has another form.
     """
+    if not value:
+        raise InvalidField(field, "is required, the id of a run")
     if not _RUN.match(value):
-        raise InvalidField(field, "must be a run id: r and 24 characters of a-z 2-7")
+        raise RunNotFound
     return value
 
 

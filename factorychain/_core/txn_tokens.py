@@ -21,7 +21,7 @@ from factorychain._core.ids import Principal, parse_run_id, parse_thread_id
 from factorychain._core.jwks import JwksFile, KeySet, KeySource
 from factorychain._core.keys import KeyUnusable, TxnKey
 from factorychain._core.token_cache import TokenCache
-from factorychain.errors import InvalidField, TokenExpired, TokenInvalid
+from factorychain.errors import InvalidField, RunNotFound, TokenExpired, TokenInvalid
 
 if TYPE_CHECKING:
     from factorychain._core.settings import TxnTokenSettings
@@ -236,7 +236,7 @@ def _context(claims: dict[str, Any], expires_at_s: float, token: str) -> UserExe
             limits=_limits(about.get("limits")),
             token=token,
         )
-    except (InvalidField, ValueError):
+    except (InvalidField, RunNotFound, ValueError):
         raise TokenInvalid("the transaction token is not of this version") from None
 
 

@@ -95,8 +95,10 @@ async def test_ids_of_nothing_are_not_found(engine: Engine) -> None:
         await engine.run("r" + "a" * 24)
     with pytest.raises(ThreadNotFound):
         await engine.stub.GetThread(pb.GetThreadRequest(thread="x"), metadata=engine.as_user(ADA))
-    with pytest.raises(InvalidField):
+    with pytest.raises(RunNotFound):
         await engine.run("*")
+    with pytest.raises(InvalidField):
+        await engine.run("")
 
 
 async def test_a_thread_that_has_just_begun_is_there_at_once(engine: Engine) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from factorychain._core import ids
 from factorychain._core.ids import Principal
-from factorychain.errors import InvalidField
+from factorychain.errors import InvalidField, RunNotFound
 
 names = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=40)
 principals = st.builds(Principal, names, names)
@@ -82,7 +82,6 @@ def test_any_other_thread_id_is_refused_by_field_name(value: str) -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        "",
         "r",
         "r" + "a" * 23,
         "r" + "A" * 24,
@@ -91,9 +90,14 @@ def test_any_other_thread_id_is_refused_by_field_name(value: str) -> None:
         "r" + "a" * 24 + "\n",
     ],
 )
-def test_what_is_no_run_id_is_refused(value: str) -> None:
-    with pytest.raises(InvalidField):
+def test_what_has_not_the_form_of_a_run_id_is_a_run_that_is_not_there(value: str) -> None:
+    with pytest.raises(RunNotFound):
         ids.parse_run_id(value)
+
+
+def test_a_run_id_must_be_there() -> None:
+    with pytest.raises(InvalidField):
+        ids.parse_run_id("")
 
 
 def test_request_ids_are_not_repeated() -> None:

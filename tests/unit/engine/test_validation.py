@@ -14,7 +14,7 @@ from factorychain.engine.v1.engine_pb2 import (
     ON_BUSY_REJECT,
     StartRunRequest,
 )
-from factorychain.errors import InvalidField, NotImplementedYet
+from factorychain.errors import InvalidField, NotImplementedYet, RunNotFound
 from factorychain.types.v1.run_pb2 import ContextItem
 from factorychain_engine.validation import (
     InputLimits,
@@ -108,7 +108,6 @@ def test_inputs_that_are_refused(bad: str, field: str) -> None:
         ({"agent": "a\nb"}, "agent"),
         ({"request_id": "x" * 129}, "request_id"),
         ({"request_id": "a\x00"}, "request_id"),
-        ({"replaces": "*"}, "replaces"),
         ({"metadata_json": "[]"}, "metadata"),
         ({"metadata_json": '{"a":"' + "x" * 64 + '"}'}, "metadata"),
         ({"context": [ContextItem(description="d")] * 65}, "context"),
@@ -119,6 +118,11 @@ def test_other_fields_that_are_refused(fields: dict[str, Any], field: str) -> No
     with pytest.raises(InvalidField) as refused:
         parsed(**fields)
     assert refused.value.field == field
+
+
+def test_a_start_that_replaces_what_is_no_run_id_finds_no_run() -> None:
+    with pytest.raises(RunNotFound):
+        parsed(replaces="*")
 
 
 def test_the_hash_is_of_what_the_body_means() -> None:
