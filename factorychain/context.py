@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Concatenate, NoReturn, ParamSpec, TypeVar, cast, overload
+from typing import Concatenate, NoReturn, ParamSpec, TypeVar, overload
 
 import orjson
 
 from factorychain._instance import events
-from factorychain._instance.active import ActiveRun
+from factorychain._instance.active import ActiveRun, AgentContext
 from factorychain._instance.calls import execute
 from factorychain._instance.past import past_run
 from factorychain._instance.threads import wait_from_thread
@@ -30,7 +30,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class RunContext:
+class RunContext(AgentContext):
     """One run, for the agent's code in it. Whatever emits is awaited, and returns when there is room."""
 
     def __init__(self, run: ActiveRun) -> None:
@@ -202,13 +202,6 @@ class Interrupt(Exception):
     def __init__(self, *requests: object) -> None:
         super().__init__(*requests)
         raise NotImplementedYet("Interrupt (ending a run with open requests)")
-
-
-def context_of(run: ActiveRun) -> RunContext:
-    """The run's context: the same object for everything in the run."""
-    if run.context is None:
-        run.context = RunContext(run)
-    return cast("RunContext", run.context)
 
 
 def bind_agent(context: RunContext, agent: object) -> None:

@@ -99,11 +99,15 @@ class BoundTool:
     @property
     def input_schema(self) -> dict[str, Json]:
         """JSON Schema of the arguments."""
-        return self.tool.signature.schema
+        return self.signature.schema
 
     @property
-    def is_method(self) -> bool:
-        return self._instance is not None
+    def signature(self) -> ToolSignature:
+        return self.tool.signature
+
+    @property
+    def is_async(self) -> bool:
+        return self.tool.is_async
 
     def plain(self, *args: object, **kwargs: object) -> object:
         """Call the function itself: no events, no validation, no thread."""
@@ -116,7 +120,7 @@ class BoundTool:
         if run is None:
             return self.plain(*args, **kwargs)
         call = execute(run, self, args, kwargs)
-        if self.tool.is_async or on_event_loop():
+        if self.is_async or on_event_loop():
             return call
         return wait_from_thread(run.loop, call)
 

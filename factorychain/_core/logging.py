@@ -19,6 +19,8 @@ import orjson
 import structlog
 from structlog.typing import FilteringBoundLogger, Processor
 
+from factorychain._core.tracing import current_trace_id
+
 LogFormat = Literal["auto", "json", "console"]
 _Line = MutableMapping[str, Any]
 
@@ -98,8 +100,6 @@ def _rendering(console: bool) -> list[Processor]:
 
 def add_trace(_logger: object, _method: str, line: _Line) -> _Line:
     """Adds the id of the trace that the line belongs to, if there is one."""
-    from factorychain._core.telemetry import current_trace_id
-
     trace_id = current_trace_id()
     if trace_id:
         line["trace_id"] = trace_id

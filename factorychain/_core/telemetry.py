@@ -29,7 +29,6 @@ from factorychain._core.metrics import (
 from factorychain._core.tracing import (
     TRACEPARENT,
     ChainSpan,
-    current_trace_id,
     current_traceparent,
     extract,
     inject,
@@ -45,7 +44,6 @@ __all__ = [
     "SpanKind",
     "Telemetry",
     "counter",
-    "current_trace_id",
     "current_traceparent",
     "extract",
     "histogram",

@@ -42,6 +42,12 @@ def current_run() -> ActiveRun | None:
     return position.run if position is not None and not position.run.closed else None
 
 
+class AgentContext:
+    """What the agent's code sees of its run. `RunContext` is the only one; what tools and calls need
+    of it is that it can be recognised and handed on.
+    """
+
+
 class ActiveRun:
     """One run while its agent's code works."""
 
@@ -54,12 +60,31 @@ class ActiveRun:
         self.text_limit_bytes = max(spec.event_max_bytes - _OVERHEAD_BYTES, 256)
         self.printed: BaseException | None = None
         """The failure whose traceback is in the log already."""
-        self.context: object = None
-        """The run's `RunContext`, once somebody has asked for it."""
+        self._context: AgentContext | None = None
         self._ids: dict[str, int] = {}
         self._rejected: EventRejected | None = None
         self._said: dict[str, list[str]] = {}
         self._said_chars = 0
+
+    @property
+    def context(self) -> AgentContext:
+        """The same object for everything in the run.
+
+        Raises:
+            RunEnded: the run is over.
+        """
+        if self._context is None:
+            raise RunEnded("the run is over; nothing more can begin in it")
+        return self._context
+
+    def begin(self, context: AgentContext) -> None:
+        """What the agent's code sees from now on."""
+        self._context = context
+
+    def close(self) -> None:
+        """Nothing more is said in the run's name. Its context is let go, which holds the run."""
+        self.closed = True
+        self._context = None
 
     @contextmanager
     def entered(self, trace: str = "", call: str = "") -> Iterator[None]:

@@ -12,23 +12,36 @@ import time
 import traceback
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 import orjson
 
 from factorychain._core import genai
 from factorychain._instance import events
 from factorychain._instance.active import ActiveRun, child_trace
-from factorychain._instance.signature import BadArguments
+from factorychain._instance.signature import BadArguments, ToolSignature
 from factorychain._instance.spec import SpanRecord
 from factorychain._instance.threads import in_thread
 from factorychain._instance.values import NotJson, cut_json, dumps, dumps_anything
 from factorychain.errors import AgentError, RunEnded, ToolError
 
-if TYPE_CHECKING:
-    from factorychain.tools import BoundTool
-
 _GENERIC = "The tool failed"
+
+
+class Callee(Protocol):
+    """What is called: a tool of one agent instance."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def signature(self) -> ToolSignature: ...
+
+    @property
+    def is_async(self) -> bool: ...
+
+    def plain(self, *args: object, **kwargs: object) -> object:
+        """Call the function itself."""
 
 
 @dataclass(slots=True)
@@ -48,7 +61,7 @@ class _Call:
 
 async def execute(
     run: ActiveRun,
-    bound: BoundTool,
+    callee: Callee,
     args: tuple[object, ...],
     arguments: Mapping[str, object] | str,
     *,
@@ -61,10 +74,10 @@ async def execute(
     """
     ready: dict[str, object] | BadArguments
     try:
-        ready = _ready(bound, args, arguments)
+        ready = _ready(callee, args, arguments)
     except BadArguments as error:
         ready = error
-    call = _begin(run, bound.name)
+    call = _begin(run, callee.name)
     shown = arguments if isinstance(ready, BadArguments) else ready
     sent = events.tool_executing(
         call.trace, call.call, call.tool, _shown(shown, run.text_limit_bytes), message
@@ -76,9 +89,9 @@ async def execute(
         raise
     try:
         if isinstance(ready, BadArguments):
-            raise ToolError(f"{bound.name}: {ready}", "INVALID_ARGUMENTS") from ready
+            raise ToolError(f"{callee.name}: {ready}", "INVALID_ARGUMENTS") from ready
         with run.entered(call.trace, call.call):
-            result = await _invoke(run, bound, ready)
+            result = await _invoke(run, callee, ready)
     except BaseException as error:
         await _failed(call, error)
         raise
@@ -87,23 +100,21 @@ async def execute(
 
 
 def _ready(
-    bound: BoundTool, args: tuple[object, ...], arguments: Mapping[str, object] | str
+    callee: Callee, args: tuple[object, ...], arguments: Mapping[str, object] | str
 ) -> dict[str, object]:
-    signature = bound.tool.signature
+    signature = callee.signature
     if isinstance(arguments, str):
         return signature.validated_json(arguments)
     return signature.validated(signature.named(args, arguments))
 
 
-async def _invoke(run: ActiveRun, bound: BoundTool, arguments: dict[str, object]) -> object:
-    name = bound.tool.signature.context_name
+async def _invoke(run: ActiveRun, callee: Callee, arguments: dict[str, object]) -> object:
+    name = callee.signature.context_name
     if name:
-        from factorychain.context import context_of
-
-        arguments = {**arguments, name: context_of(run)}
-    if not bound.tool.is_async:
-        return await in_thread(bound.plain, **arguments)
-    return await cast("Awaitable[object]", bound.plain(**arguments))
+        arguments = {**arguments, name: run.context}
+    if not callee.is_async:
+        return await in_thread(callee.plain, **arguments)
+    return await cast("Awaitable[object]", callee.plain(**arguments))
 
 
 def _begin(run: ActiveRun, tool: str) -> _Call:

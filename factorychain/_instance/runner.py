@@ -17,7 +17,7 @@ from factorychain._instance.spec import Outcome, OutcomeKind
 from factorychain._instance.threads import in_thread
 from factorychain._instance.values import NotJson, dumps
 from factorychain.agent import Agent
-from factorychain.context import RunContext, bind_agent, context_of
+from factorychain.context import RunContext, bind_agent
 from factorychain.errors import AgentError, NotImplementedYet
 
 
@@ -33,15 +33,15 @@ async def run_agent(run: ActiveRun, definition: AgentDefinition, injection: Inje
     except BaseException as error:  # noqa: BLE001 - SystemExit too: an agent must not end its host
         return _failed(run, error)
     finally:
-        run.closed = True
-        run.context = None
+        run.close()
         beats.stop()
 
 
 async def _instance_run(
     run: ActiveRun, definition: AgentDefinition, injection: Injection
 ) -> object:
-    ctx = context_of(run)
+    ctx = RunContext(run)
+    run.begin(ctx)
     argument = definition.argument(run.spec.input_json)
     async with injection.instance(definition, ctx) as agent:
         bind_agent(ctx, agent)

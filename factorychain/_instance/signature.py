@@ -12,6 +12,7 @@ from typing import TypeAlias, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
+from factorychain._instance.active import AgentContext
 from factorychain.input import Json
 
 Function: TypeAlias = Callable[..., object]
@@ -120,9 +121,7 @@ def _parameters(function: Function, tool: str) -> list[inspect.Parameter]:
 
 
 def _is_context(annotation: object) -> bool:
-    from factorychain.context import RunContext
-
-    return annotation is RunContext
+    return isinstance(annotation, type) and issubclass(annotation, AgentContext)
 
 
 def _model(tool: str, fields: dict[str, tuple[object, object]]) -> type[BaseModel]:

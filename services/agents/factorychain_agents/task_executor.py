@@ -92,7 +92,7 @@ class _TaskHandle:
         return self._task.result()
 
     def abandon(self) -> None:
-        self._run.closed = True
+        self._run.close()
         log.warning(
             "an agent did not stop when cancelled and was abandoned",
             run=self._run.spec.run,

@@ -7,20 +7,43 @@ Invariant: nothing is delivered before `go` or `attach` (the reply comes first) 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain_bridge.items import FeedItem, Sink, Stored, SubscribedAt
-from factorychain_bridge.join import Join, LogEnd, Stage
-
-if TYPE_CHECKING:
-    from factorychain_bridge.feed import ThreadFeed
+from factorychain_bridge.join import Join, LogEnd, Read, Stage
 
 log = get_logger(__name__)
 
 _FIRST_EVENT_S = 0.1
+
+
+class Source(Protocol):
+    """The thread that a subscription is on, as far as it needs it; see `ThreadFeed`."""
+
+    async def end(self) -> LogEnd | None:
+        """How the thread stands; may raise `NatsUnavailable`."""
+
+    async def poll(self) -> None:
+        """Ask how it stands, and tell every subscription; may raise `NatsUnavailable`."""
+
+    def run_begins(self) -> None:
+        """The engine has admitted a run here."""
+
+    def history(self, read: Read, position: tuple[int, int]) -> AsyncGenerator[Stored, None]:
+        """The messages of a read; `position` = (epoch, seq) that the reader has."""
+
+    def write(self, sink: Sink, item: FeedItem) -> bool:
+        """Hand one item to a sink; False: the subscription is over."""
+
+    def spawn(self, work: Coroutine[object, object, None], what: str) -> asyncio.Task[None]:
+        """Background work, whose failure is heard."""
+
+    def remove(self, subscription: Subscription) -> None:
+        """It wants nothing any more."""
 
 
 class Subscription:
@@ -28,8 +51,8 @@ class Subscription:
 
     __slots__ = ("_delivering", "_feed", "_join", "_pending", "_replay", "_sink", "at")
 
-    def __init__(self, feed: ThreadFeed, join: Join) -> None:
-        self._feed: ThreadFeed | None = feed
+    def __init__(self, feed: Source, join: Join) -> None:
+        self._feed: Source | None = feed
         self._join = join
         self._sink: Sink | None = None
         self._delivering = False
