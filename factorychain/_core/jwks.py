@@ -23,7 +23,7 @@ from factorychain._core.keys import KeyUnusable
 from factorychain._core.logging import get_logger
 from factorychain.errors import ChainDegraded
 
-_log = get_logger(__name__)
+log = get_logger(__name__)
 
 _MAX_BYTES = 1024 * 1024
 _FETCH_TIMEOUT_S = 5.0
@@ -134,7 +134,7 @@ class JwksFile:
     def _report(self, error: Exception) -> None:
         if self._stamp != (0,):  # once per change
             self._stamp = (0,)
-            _log.error("jwks_file_unusable", path=str(self._path), cause=str(error))
+            log.error("the file of keys cannot be used", path=str(self._path), cause=str(error))
 
 
 class JwksUrl:
@@ -208,7 +208,11 @@ class JwksUrl:
                 self._keys, self._document = parse_jwks(document), document
             self._fetched_at_s = self._clock()
         except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-            _log.error("jwks_fetch_failed", url=self._url, cause=f"{type(error).__name__}: {error}")
+            log.error(
+                "the keys could not be fetched",
+                url=self._url,
+                cause=f"{type(error).__name__}: {error}",
+            )
 
     async def _get(self) -> bytes:
         if self._session is None:

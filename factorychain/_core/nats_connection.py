@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NatsConnection", "NatsEndpoint", "NatsState", "Subscription"]
 
-_log = get_logger(__name__)
+log = get_logger(__name__)
 _errors = counter("factorychain.nats.errors", "What the NATS client reported, by kind")
 
 _PING_INTERVAL_S = 10
@@ -270,7 +270,11 @@ class NatsConnection:
                 await self._open()
             except (NatsUnavailable, NatsError, OSError) as error:
                 cause = error.what if isinstance(error, NatsUnavailable) else str(error)
-                _log.warning("nats_reopen_failed", connection=self.name, cause=cause)
+                log.warning(
+                    "the connection to NATS could not be opened again",
+                    connection=self.name,
+                    cause=cause,
+                )
             else:
                 return
 
@@ -286,10 +290,10 @@ class NatsConnection:
         now = time.monotonic()
         if now - self._logged.get(text, -_REPEAT_LOG_S) >= _REPEAT_LOG_S:
             self._logged = {text: now} if len(self._logged) > 100 else {**self._logged, text: now}
-            _log.warning("nats_error", connection=self.name, error=text)
+            log.warning("NATS reports an error", connection=self.name, error=text)
 
     def _on_slow(self, error: SlowConsumerError) -> None:
-        _log.error("nats_messages_dropped", connection=self.name, subject=error.subject)
+        log.error("messages from NATS were dropped", connection=self.name, subject=error.subject)
         for subscription in self._subscriptions:
             if subscription.handle is error.sub and subscription.dropped is not None:
                 subscription.dropped()
@@ -298,7 +302,7 @@ class NatsConnection:
         if state is self._state:
             return
         self._state = state
-        _log.info("nats_state", connection=self.name, state=state.value)
+        log.info("the connection to NATS has changed", connection=self.name, state=state.value)
         for listener in self._listeners:
             listener(state)
 

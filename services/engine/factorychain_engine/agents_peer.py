@@ -31,7 +31,7 @@ from factorychain.errors import (
 from factorychain.types.v1.run_pb2 import AgentInfo
 from factorychain_engine.runs import Life, NotAccepted
 
-_log = get_logger(__name__)
+log = get_logger(__name__)
 
 LAYER: Final = "agents"
 READY_WITHIN_S: Final = 1.0
@@ -241,7 +241,7 @@ def _was_answered(error: FactoryChainError) -> bool:
 def _for_the_user(error: FactoryChainError) -> FactoryChainError:
     """Agents that do not accept this engine's tokens are a fault of the chain, not of the caller."""
     if isinstance(error, TokenInvalid | TokenExpired):
-        _log.error("agents_refuse_tokens", reason=error.reason, message=error.message)
+        log.error("the agents refuse our tokens", reason=error.reason, message=error.message)
         return ChainDegraded(LAYER)
     return error
 

@@ -25,7 +25,7 @@ from factorychain_engine.stored_run import StoredRun
 from factorychain_engine.users_store import UsersStore
 from factorychain_engine.validation import title_of_input
 
-_log = get_logger(__name__)
+log = get_logger(__name__)
 
 GIVE_UP_AFTER_S = 60.0
 TOUCH_AFTER_S = 1.0
@@ -103,7 +103,7 @@ class Bookkeeping:
                         continue
                     return
         except TimeoutError:
-            _log.error("record_not_written", run=run.entry.run)
+            log.error("a record could not be written", run=run.entry.run)
 
     async def _touch(self, run: SupervisedRun, title: str, at_s: float) -> None:
         await self._records.touch_thread(run.principal, run.entry.thread, title, at_s)

@@ -22,7 +22,7 @@ from factorychain_engine.run_tokens import RunTokens
 from factorychain_engine.runs import Agents, SupervisedRun, SupervisedRuns
 from factorychain_engine.users_store import UsersStore
 
-_log = get_logger(__name__)
+log = get_logger(__name__)
 
 TELL_EVERY_S: Final = 2.0
 
@@ -87,4 +87,4 @@ class Canceller:
         try:
             await self._agents.cancel(context, entry.agents_address, reason.value, entry.trace)
         except FactoryChainError as error:
-            _log.info("cancel_unanswered", run=entry.run, reason=error.reason)
+            log.info("a cancel was not answered", run=entry.run, reason=error.reason)

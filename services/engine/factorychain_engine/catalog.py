@@ -20,7 +20,7 @@ from factorychain.errors import (
 )
 from factorychain.types.v1.run_pb2 import AgentInfo
 
-_log = get_logger(__name__)
+log = get_logger(__name__)
 
 REFRESH_S: Final = 10.0
 LEAST_BETWEEN_S: Final = 1.0
@@ -102,7 +102,7 @@ class AgentCatalog:
         try:
             listed = await self._list_agents()
         except FactoryChainError as error:
-            _log.warning("agents_not_listed", reason=error.reason)
+            log.warning("the agents could not be listed", reason=error.reason)
             return
         default = self._default_of(listed)
         for each in listed:

@@ -23,7 +23,7 @@ from factorychain_engine.roll import EngineRoll
 from factorychain_engine.runs import SupervisedRuns
 from factorychain_engine.users_store import UsersStore
 
-_log = get_logger(__name__)
+log = get_logger(__name__)
 _adopted = counter("factorychain.engine.adopted", "Runs that were adopted")
 
 SWEEP_EVERY_S: Final = 300.0
@@ -90,9 +90,9 @@ class CleanUp:
                 await self._look_for_orphans()
             except NatsUnavailable as error:
                 self._roll.blind()
-                _log.warning("clean_up_cannot_see", cause=error.what)
-            except Exception:  # noqa: BLE001 - one odd record must not end the loop for all
-                _log.exception("clean_up_failed")
+                log.warning("the clean-up cannot read the records", cause=error.what)
+            except Exception:  # one odd record must not end the loop for all
+                log.exception("the clean-up failed")
             else:
                 self.passes += 1
                 self._passed_at_s = time.monotonic()

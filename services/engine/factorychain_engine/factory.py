@@ -26,7 +26,7 @@ from factorychain_engine.starts import Starts
 from factorychain_engine.users_store import UsersStore
 from factorychain_engine.validation import StartRequest
 
-_log = get_logger(__name__)
+log = get_logger(__name__)
 
 HAND_OVER_S: Final = 2.0
 UNOWNED: Final = ""
@@ -109,7 +109,7 @@ class ExecutionEngineFactory:
                     place.principal, lambda record: release(record, place.entry.run, place.used)
                 )
             except NatsUnavailable as error:
-                _log.warning("place_not_freed_yet", run=place.entry.run, cause=error.what)
+                log.warning("a place is not freed yet", run=place.entry.run, cause=error.what)
             else:
                 return
 
@@ -124,7 +124,7 @@ class ExecutionEngineFactory:
             async with asyncio.timeout(HAND_OVER_S):
                 await self._users.change(place.principal, unowned)
         except (NatsUnavailable, TimeoutError):
-            _log.warning("run_not_handed_over", run=place.entry.run)
+            log.warning("a run was not handed over", run=place.entry.run)
 
 
 def _owned(record: UserRecord, entry: ActiveRun, owner: str) -> UserRecord:

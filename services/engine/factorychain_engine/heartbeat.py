@@ -16,7 +16,7 @@ from factorychain._core.kv import KvBucket
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 
-_log = get_logger(__name__)
+log = get_logger(__name__)
 
 
 class Heartbeat:
@@ -52,7 +52,7 @@ class Heartbeat:
             async with asyncio.timeout(1.0):
                 await self._bucket.delete(self._engine_id)
         except (NatsUnavailable, TimeoutError):
-            _log.info("heartbeat_left_to_expire")
+            log.info("the heartbeat is left to expire")
 
     async def engines(self) -> list[str]:
         """Every engine that lives.
@@ -68,7 +68,7 @@ class Heartbeat:
             try:
                 await self._renew()
             except NatsUnavailable as error:
-                _log.warning("heartbeat_not_renewed", cause=error.what)
+                log.warning("the heartbeat was not renewed", cause=error.what)
 
     async def _renew(self) -> None:
         value = orjson.dumps({"at_s": round(time.time(), 3)})

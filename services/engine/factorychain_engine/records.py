@@ -24,7 +24,7 @@ from factorychain_engine.endings import has_ended, timestamp
 from factorychain_engine.remembered import Remembered
 from factorychain_engine.stored_run import StoredRun, UnreadableRecord
 
-_log = get_logger(__name__)
+log = get_logger(__name__)
 
 REMEMBERED_RUNS: Final = 4096
 REMEMBERED_THREADS: Final = 4096
@@ -186,5 +186,5 @@ def _read_run(entry: KvEntry) -> StoredRun | None:
     try:
         return stored_run.decode(entry.value, entry.revision)
     except UnreadableRecord as error:
-        _log.error("run_record_unreadable", key=entry.key, error=str(error))
+        log.error("the record of a run cannot be read", key=entry.key, error=str(error))
         return None

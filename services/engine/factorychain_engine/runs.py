@@ -26,7 +26,7 @@ from factorychain_engine.run_tokens import RunTokens
 from factorychain_engine.settling import Settler
 from factorychain_engine.stored_run import StoredRun
 
-_log = get_logger(__name__)
+log = get_logger(__name__)
 
 
 class NotAccepted(Exception):
@@ -155,7 +155,9 @@ class SupervisedRun:
         except NotAccepted:
             raise
         except FactoryChainError as error:
-            _log.warning("execute_unanswered", run=self.entry.run, reason=error.reason)
+            log.warning(
+                "the agents did not answer a start", run=self.entry.run, reason=error.reason
+            )
             return False
         self._follow(life)
         return True
@@ -208,7 +210,9 @@ class SupervisedRun:
                 return await self._outcomes.of_record(self.principal, known)
             return await self._outcomes.of_place(self.principal, self.entry)
         except FactoryChainError as error:
-            _log.warning("outcome_unknown_yet", run=self.entry.run, reason=error.reason)
+            log.warning(
+                "the outcome of a run is not known yet", run=self.entry.run, reason=error.reason
+            )
             return None
 
     async def _listen(self) -> bool:
@@ -222,7 +226,7 @@ class SupervisedRun:
                 self._lifeline.heard(idle_s)
                 healthy = True
         except FactoryChainError as error:
-            _log.info("life_stream_broke", run=self.entry.run, reason=error.reason)
+            log.info("the stream of a run's life broke", run=self.entry.run, reason=error.reason)
         finally:
             self._let_go()
         return healthy
@@ -242,7 +246,7 @@ class SupervisedRun:
             self._give_up(EndReason.AGENT_LOST)
             return
         except FactoryChainError as error:
-            _log.info("attach_failed", run=self.entry.run, reason=error.reason)
+            log.info("a run could not be attached to", run=self.entry.run, reason=error.reason)
             return
         if self._boot and life.accepted.boot_id != self._boot:
             life.close()
@@ -261,7 +265,7 @@ class SupervisedRun:
 
     def _give_up(self, reason: EndReason) -> None:
         if not self._given_up.done():
-            _log.warning("run_given_up", run=self.entry.run, reason=reason.value)
+            log.warning("a run is given up", run=self.entry.run, reason=reason.value)
             self._given_up.set_result(reason)
 
     def _tell_agents(self, reason: EndReason) -> None:
@@ -275,7 +279,7 @@ class SupervisedRun:
             )
         except FactoryChainError as error:
             # The run may have ended this moment; if not, it is told again or given up.
-            _log.info("cancel_unanswered", run=self.entry.run, reason=error.reason)
+            log.info("a cancel was not answered", run=self.entry.run, reason=error.reason)
 
     def _current_context(self) -> UserExecutionContext:
         if self._context.expires_at_s - self._clock() < 30:

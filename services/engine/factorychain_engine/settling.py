@@ -26,7 +26,7 @@ from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.retry import retries
 from factorychain_engine.run_tokens import RunTokens
 
-_log = get_logger(__name__)
+log = get_logger(__name__)
 _settled = counter("factorychain.engine.settled", "Runs that the engine ended, by reason")
 
 ATTEMPT_S: Final = 10.0
@@ -73,7 +73,7 @@ class Settler:
                         await self._say(principal, entry, reason)
                         ended = await self._outcomes.of_place(principal, entry)
                 except (FactoryChainError, TimeoutError) as error:
-                    _log.warning("run_not_settled_yet", run=entry.run, cause=_cause(error))
+                    log.warning("a run is not settled yet", run=entry.run, cause=_cause(error))
                     continue
                 if ended is not None:
                     _settled.add(1, {"reason": reason.value})

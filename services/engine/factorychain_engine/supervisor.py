@@ -25,7 +25,7 @@ from factorychain_engine.starts import AlreadyStarted, Started
 from factorychain_engine.stored_run import StoredRun, record_of
 from factorychain_engine.validation import StartRequest
 
-_log = get_logger(__name__)
+log = get_logger(__name__)
 _active = up_down_counter("factorychain.engine.active_runs", "Runs that this engine looks after")
 _ended = counter("factorychain.engine.runs", "Runs that ended, by state and reason")
 
@@ -108,11 +108,11 @@ class RunSupervisor:
                 _finish(run, ended)
         except AlreadyStarted as found:
             _answer(answer, found.started)
-        except Exception as error:  # noqa: BLE001 - whatever it is, a run is left and must be adopted
+        except Exception as error:  # whatever it is, a run is left and must be adopted
             if isinstance(error, FactoryChainError) and not answer.done():
                 _answer(answer, error)  # a refusal: nothing is left of the start
                 return
-            _log.exception("run_left_unattended", run=start.run)
+            log.exception("a run is left unattended", run=start.run)
             _answer(answer, error)
             self._on_trouble()
         finally:
@@ -151,7 +151,7 @@ class RunSupervisor:
     async def _adopted(self, run: SupervisedRun) -> None:
         try:
             with log_context(run=run.entry.run, thread=run.entry.thread):
-                _log.info("run_adopted")
+                log.info("a run was adopted")
                 _active.add(1)
                 try:
                     async with self._factory.adopted(run.principal, run.entry) as place:
@@ -160,8 +160,8 @@ class RunSupervisor:
                 finally:
                     _active.add(-1)
                 _finish(run, ended)
-        except Exception:  # noqa: BLE001 - as above
-            _log.exception("run_left_unattended", run=run.entry.run)
+        except Exception:  # as above
+            log.exception("a run is left unattended", run=run.entry.run)
             self._on_trouble()
         finally:
             self._forget(run)

@@ -22,7 +22,7 @@ from factorychain_engine import user_json
 from factorychain_engine.admission import UserRecord
 from factorychain_engine.remembered import Remembered
 
-_log = get_logger(__name__)
+log = get_logger(__name__)
 
 CACHED_USERS: Final = 4096
 
@@ -129,7 +129,7 @@ class UsersStore:
                 record = user_json.decode(entry.value)
                 principal = Principal(record.tenant, record.user)
             except (user_json.ForeignRecord, ValueError) as error:
-                _log.critical("user_record_unreadable", key=entry.key, error=str(error))
+                log.critical("the record of a user cannot be read", key=entry.key, error=str(error))
                 continue
             yield principal, record
 
