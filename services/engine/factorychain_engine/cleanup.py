@@ -28,8 +28,6 @@ _adopted = counter("factorychain.engine.adopted", "Runs that were adopted")
 
 SWEEP_EVERY_S: Final = 300.0
 """How often all records are looked through although nobody is missing."""
-SETTLED_IN_S: Final = 60.0
-"""A place that this engine took, but nobody in it holds, is left alone for so long."""
 UNHEALTHY_AFTER_PASSES: Final = 4
 
 Adopt = Callable[[Principal, ActiveRun], None]
@@ -50,7 +48,6 @@ class CleanUp:
         adopt_run: Adopt,
         roll: EngineRoll,
         interval_s: float,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine_id = engine_id
         self._heartbeat = heartbeat
@@ -59,7 +56,6 @@ class CleanUp:
         self._adopt_run = adopt_run
         self._roll = roll
         self._interval_s = interval_s
-        self._clock = clock
         self._tasks = TaskSet(self.name)
         self._passed_at_s = time.monotonic()
         self._swept_at_s = float("-inf")
@@ -90,6 +86,7 @@ class CleanUp:
                 await self._look_for_orphans()
             except NatsUnavailable as error:
                 self._roll.blind()
+                self.sweep_soon()  # who has vanished may have been noticed in this pass only
                 log.warning("the clean-up cannot read the records", cause=error.what)
             except Exception:  # one odd record must not end the loop for all
                 log.exception("the clean-up failed")
@@ -125,10 +122,10 @@ class CleanUp:
         }
 
     def _is_forgotten(self, principal: Principal, entry: ActiveRun) -> bool:
-        """This engine's own, but nothing here holds it: a start whose answer was lost for long."""
+        """This engine's own, but nothing here holds it: storage never said that it was taken."""
         return (
             entry.owner == self._engine_id
-            and self._clock() - entry.admitted_at_s > SETTLED_IN_S
+            and not self._runs.is_starting(entry.run)
             and self._runs.find(principal, entry.run) is None
         )
 
@@ -141,6 +138,6 @@ class CleanUp:
             entry = record.find(run)
             if entry is None or entry.owner != self._engine_id:
                 continue  # freed meanwhile, or another engine was faster
-            if self._runs.find(principal, run) is None:
+            if not self._runs.is_starting(run) and self._runs.find(principal, run) is None:
                 _adopted.add(1)
                 self._adopt_run(principal, entry)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from factorychain._core.component import detached
@@ -292,9 +294,24 @@ class SupervisedRuns:
 
     def __init__(self) -> None:
         self._runs: dict[str, SupervisedRun] = {}
+        self._starting: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._runs)
+
+    @contextmanager
+    def starting(self, run: str) -> Iterator[None]:
+        """Meanwhile a start may hold a place for the run that nobody looks after yet."""
+        self._starting[run] += 1
+        try:
+            yield
+        finally:
+            self._starting[run] -= 1
+            if not self._starting[run]:
+                del self._starting[run]
+
+    def is_starting(self, run: str) -> bool:
+        return run in self._starting
 
     def add(self, run: SupervisedRun) -> None:
         self._runs[run.entry.run] = run

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from factorychain._core.component import TaskSet
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger, log_context
+from factorychain._core.stored import NatsUnavailable
 from factorychain._core.telemetry import counter, span, up_down_counter
 from factorychain.agents.v1.agents_pb2 import ExecuteRequest
 from factorychain.errors import Capacity, ChainDegraded, FactoryChainError
@@ -100,7 +101,7 @@ class RunSupervisor:
     ) -> None:
         run: SupervisedRun | None = None
         try:
-            with log_context(run=start.run, thread=start.thread):
+            with log_context(run=start.run, thread=start.thread), self._runs.starting(start.run):
                 async with self._factory.place(start, trace) as place:
                     run = self._make_run(start.principal, place.entry)
                     self._runs.add(run)
@@ -111,6 +112,8 @@ class RunSupervisor:
         except Exception as error:  # whatever it is, a run is left and must be adopted
             if isinstance(error, FactoryChainError) and not answer.done():
                 _answer(answer, error)  # a refusal: nothing is left of the start
+                if isinstance(error, NatsUnavailable):
+                    self._on_trouble()  # or a place, if only storage's answer was lost
                 return
             log.exception("a run is left unattended", run=start.run)
             _answer(answer, error)

@@ -1,0 +1,95 @@
+"""Places whose admission nobody could confirm, and engines that are killed between two writes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import factorychain_engine.starts
+from factorychain._core.stored import NatsUnavailable
+from factorychain.errors import ChainDegraded
+from tests.engine_harness import ADA, Chain, Engine
+from tests.waiting import until, until_not
+
+
+async def test_a_place_that_storage_never_confirmed_is_free_again_within_seconds(
+    chain: Chain, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(factorychain_engine.starts, "IN_DOUBT_S", 0.1)
+    await engine.start_run(agent="quick")  # from now on its user's record is known here
+    await until_not(engine.active)
+    await until(lambda: _passes(engine, 2))  # the first look through all records is over
+    users = engine.server.users
+    replace, read = users.replace, users.read
+
+    async def unanswered(*arguments: Any) -> Any:
+        await replace(*arguments)
+        raise NatsUnavailable("the answer was lost", sent=True)
+
+    async def away(*_: Any) -> Any:
+        raise NatsUnavailable("away", sent=False)
+
+    monkeypatch.setattr(users, "replace", unanswered)
+    monkeypatch.setattr(users, "read", away)
+    with pytest.raises(ChainDegraded):
+        await engine.start_run(thread="t1", request_id="doubtful")
+    monkeypatch.setattr(users, "replace", replace)
+    monkeypatch.setattr(users, "read", read)
+
+    (run,) = await engine.active()
+    await until_not(engine.active, 10)
+    assert run not in chain.agents.executed
+    assert len(await chain.log.endings(ADA, "t1", run)) == 1
+
+
+async def test_a_start_that_takes_long_is_not_taken_for_a_forgotten_one(
+    chain: Chain, engine: Engine
+) -> None:
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        reached.set()
+        await go_on.wait()
+
+    chain.agents.before_accepting = hold
+    starting = asyncio.ensure_future(engine.start_run(thread="t1"))
+    await reached.wait()
+    engine.server.clean_up.sweep_soon()
+    passes = engine.server.clean_up.passes
+    await until(lambda: _passes(engine, passes + 3))
+    go_on.set()
+    started = await starting
+    assert await engine.active() == [started.run]
+    assert await chain.log.endings(ADA, "t1", started.run) == []
+
+
+async def test_an_engine_that_vanished_while_records_could_not_be_read_is_missed_all_the_same(
+    chain: Chain, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await chain.engine()
+    await until(lambda: _passes(other, 2))
+    started = await engine.start_run(thread="t1")
+    users, scan = other.server.users, other.server.users.scan
+    failures = 0
+
+    async def failing() -> Any:
+        nonlocal failures
+        failures += 1
+        raise NatsUnavailable("away", sent=False)
+        yield
+
+    monkeypatch.setattr(users, "scan", failing)
+    await engine.crash()
+    await until(lambda: _is(lambda: failures > 0))
+    monkeypatch.setattr(users, "scan", scan)
+    await until(lambda: _is(lambda: other.server.runs.find(ADA, started.run) is not None), 10)
+
+
+async def _passes(engine: Engine, passes: int) -> bool:
+    return engine.server.clean_up.passes >= passes
+
+
+async def _is(what: Any) -> bool:
+    return bool(what())
