@@ -92,7 +92,7 @@ def _options(settings: TransportSettings) -> list[tuple[str, int | str]]:
         # A restarted peer is found again within a moment.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.max_reconnect_backoff_ms", 500),
         # Otherwise equal channels anywhere in the process share one connection and its fate.
         ("grpc.use_local_subchannel_pool", 1),
     ]

@@ -1,6 +1,6 @@
 """Runs one service as a process: configuration, logs, telemetry, start, signals, drain.
 
-Invariants: a wrong configuration ends with status 2 and the name of each variable before anything
+Invariants: a wrong configuration ends with status 2 and says what is wrong with it before anything
 is opened; SIGTERM and SIGINT drain, also in the middle of the start; a second one ends at once.
 """
 
@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from factorychain._core import logging, telemetry
 from factorychain._core.component import Component, ComponentGroup
-from factorychain._core.settings import CommonSettings, settings_problem
+from factorychain._core.settings import CommonSettings, Misconfigured, settings_problem
 from factorychain._core.statistics import StatisticsOnSignal
 from factorychain._core.watchdog import HealthWatch, LoopWatchdog
 
@@ -59,8 +59,12 @@ def load(settings_type: type[S]) -> S:
     try:
         return settings_type()
     except ValidationError as error:
-        sys.stderr.write(f"The configuration is wrong:\n{settings_problem(error)}\n")
-        sys.exit(EXIT_CONFIGURATION)
+        sys.exit(_wrong(settings_problem(error)))
+
+
+def _wrong(problem: str) -> int:
+    sys.stderr.write(f"The configuration is wrong:\n{problem}\n")
+    return EXIT_CONFIGURATION
 
 
 async def _serve(name: str, settings: S, build: Callable[[S], Awaitable[Component]]) -> int:
@@ -72,6 +76,8 @@ async def _serve(name: str, settings: S, build: Callable[[S], Awaitable[Componen
         if await _start(group, stopping):
             log.info("ready", ms=round((time.perf_counter() - began_s) * 1e3))
             await stopping.wait()
+    except Misconfigured as error:
+        return _wrong(str(error))
     except Exception as error:
         # The whole traceback is for debugging; what to do stands in the message.
         log.error("the service did not start", error=str(error), kind=type(error).__name__)

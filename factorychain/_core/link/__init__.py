@@ -10,6 +10,7 @@ gRPC stream. Frames are in `protos/factorychain/types/v1/link.proto`.
 
 from factorychain._core.link.client import LinkClient
 from factorychain._core.link.frames import INITIAL_WINDOW_BYTES, event_cost
+from factorychain._core.link.readiness import ServingOnceLinked
 from factorychain._core.link.refusal import Refusal
 from factorychain._core.link.run import LinkRun
 from factorychain._core.link.run_sender import RunObserver
@@ -25,5 +26,6 @@ __all__ = [
     "Receipts",
     "Refusal",
     "RunObserver",
+    "ServingOnceLinked",
     "event_cost",
 ]

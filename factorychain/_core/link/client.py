@@ -28,6 +28,8 @@ log = get_logger(__name__)
 RequestT_contra = TypeVar("RequestT_contra", contravariant=True)
 _HEALTHY_AFTER_S = 5.0
 _LAST_WORD_S = 1.0
+# Layers start in any order: a peer that has not come up after so many tries is worth a warning.
+_TRIES_AT_START = 8
 
 _streams = counter("factorychain.link.streams", "Streams opened to a peer, by link", "{stream}")
 _open_runs = up_down_counter("factorychain.link.runs", "Runs open at the sending end", "{run}")
@@ -75,6 +77,7 @@ class LinkClient(Generic[RequestT_contra]):
         self._wake = asyncio.Event()
         self._tasks = TaskSet(name)
         self._connected = asyncio.Event()
+        self._was_up = False
         self._stopping = False
 
     # --- component --------------------------------------------------------------------------
@@ -192,7 +195,9 @@ class LinkClient(Generic[RequestT_contra]):
             if isinstance(error, (grpc.aio.AioRpcError, FactoryChainError)):
                 # Once at a glance, then at every doubling: an outage may last.
                 if failures & (failures - 1) == 0:
-                    log.warning("the link broke", link=self.name, cause=_cause(error))
+                    expected = not self._was_up and failures < _TRIES_AT_START
+                    say = log.debug if expected else log.warning
+                    say("the link broke", link=self.name, cause=_cause(error))
                 return
             if isinstance(error, Exception):
                 log.error("the link failed", link=self.name, exc_info=error)
@@ -203,6 +208,7 @@ class LinkClient(Generic[RequestT_contra]):
         async for message in call:
             if not self._connected.is_set():
                 self._connected.set()
+                self._was_up = True
                 log.info("the link is up", link=self.name)
             for receipt in message.receipts:
                 try:

@@ -9,12 +9,14 @@ from factorychain._core.settings.reference import SettingDoc, all_settings, sett
 from factorychain._core.settings.services import (
     AgentsSettings,
     BridgeSettings,
+    CommandSettings,
     EmitterSettings,
     EngineSettings,
 )
 from factorychain._core.settings.shared import (
     PREFIX,
     CommonSettings,
+    Misconfigured,
     NatsSettings,
     TransportSettings,
     TxnTokenSettings,
@@ -25,9 +27,11 @@ __all__ = [
     "PREFIX",
     "AgentsSettings",
     "BridgeSettings",
+    "CommandSettings",
     "CommonSettings",
     "EmitterSettings",
     "EngineSettings",
+    "Misconfigured",
     "NatsSettings",
     "SettingDoc",
     "TransportSettings",

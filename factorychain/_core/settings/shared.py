@@ -43,6 +43,10 @@ OptionalAddress = Annotated[str, AfterValidator(_optional_address)]
 Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
 
+class Misconfigured(Exception):
+    """What a setting names cannot be used, and no restart will mend it; the message says why."""
+
+
 class Documented(BaseSettings):
     """Read from the environment."""
 

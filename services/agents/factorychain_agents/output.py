@@ -86,7 +86,9 @@ class RunStream:
 
     def _show(self, run: str, text: str) -> None:
         if self._as_json:
-            log.info("the agent printed", run=run, stream=self._name, text=text)
+            # Tracebacks come on stderr: a level that hides chatter still shows them.
+            say = log.warning if self._name == "stderr" else log.info
+            say("the agent printed", run=run, stream=self._name, text=text)
             return
         # One write, so that lines of other runs do not come between.
         self._output.write("".join(f"[{run}] {line}\n" for line in text.split("\n")))

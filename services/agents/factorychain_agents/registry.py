@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import sys
+import traceback
 import types
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pathlib import Path
 import orjson
 
 from factorychain._core.logging import get_logger
+from factorychain._core.settings import Misconfigured
 from factorychain._instance.definition import AgentDefinition, BadAgent, define
 from factorychain._instance.injection import Injection
 from factorychain.agent import Agent
@@ -30,7 +32,7 @@ log = get_logger(__name__)
 ENTRY_POINTS = "factorychain.agents"
 
 
-class AgentsUnusable(RuntimeError):
+class AgentsUnusable(Misconfigured):
     """Agents that the operator named cannot be loaded; the text says which and why."""
 
 
@@ -152,11 +154,20 @@ def _import(name: str) -> types.ModuleType:
         if error.name == name or (error.name and name.startswith(f"{error.name}.")):
             where = "the current folder, PYTHONPATH or what is installed"
             raise AgentsUnusable(f"there is no module {name!r} in {where}") from error
-        raise AgentsUnusable(f"{name} cannot be imported: {error}") from error
+        raise AgentsUnusable(f"{name} cannot be imported:\n{_told(error)}") from error
     except Exception as error:
-        raise AgentsUnusable(
-            f"{name} cannot be imported: {type(error).__name__}: {error}"
-        ) from error
+        raise AgentsUnusable(f"{name} cannot be imported:\n{_told(error)}") from error
+
+
+def _told(error: Exception) -> str:
+    """The traceback from the author's own code on, without what led to it here."""
+    frames = error.__traceback__
+    while frames is not None and (
+        frames.tb_frame.f_code.co_filename in (__file__, importlib.__file__)
+        or frames.tb_frame.f_code.co_filename.startswith("<frozen importlib")
+    ):
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
 
 
 def _agent_class(found: object, named: str) -> type[Agent]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from factorychain._core.component import Component, ComponentGroup, TaskSet
+from factorychain._core.component import Component, ComponentGroup
 from factorychain._core.credentials import Authenticator
 from factorychain._core.grpc_client import GrpcChannel
 from factorychain._core.grpc_server import GrpcServer, Service
-from factorychain._core.link import LinkClient
+from factorychain._core.link import LinkClient, ServingOnceLinked
 from factorychain._core.settings import AgentsSettings
 from factorychain._core.txn_tokens import TxnVerifier
 from factorychain.agents.v1 import agents_pb2
@@ -65,7 +65,7 @@ class AgentsServer:
             self.link,
             self.runs,
             self.server,
-            _ServingOnceLinked(self.link, self.server),
+            ServingOnceLinked(self.link, self.server.set_serving),
         ]
         timeout_s = self.settings.drain_timeout_s
         return ComponentGroup(components, name="agents", drain_timeout_s=timeout_s)
@@ -104,31 +104,6 @@ class AgentsServer:
         )
         server.on_drain(self.runs.drain)
         return server
-
-
-class _ServingOnceLinked:
-    """A component: reports the service as serving when the emitter has answered for the first time."""
-
-    name = "readiness"
-
-    def __init__(self, link: LinkClient[EmitRequest], server: GrpcServer) -> None:
-        self._link = link
-        self._server = server
-        self._tasks = TaskSet(self.name)
-
-    @property
-    def healthy(self) -> bool:
-        return self._tasks.healthy
-
-    async def start(self) -> None:
-        self._task = self._tasks.spawn(self._wait(), "emitter")
-
-    async def stop(self) -> None:
-        await self._tasks.close()
-
-    async def _wait(self) -> None:
-        await self._link.wait_connected()
-        self._server.set_serving(True)
 
 
 def _for_people(settings: AgentsSettings) -> bool:

@@ -7,7 +7,7 @@ from factorychain._core.credentials import Authenticator
 from factorychain._core.execution_context import Scope
 from factorychain._core.grpc_client import GrpcChannel
 from factorychain._core.grpc_server import GrpcServer, Service
-from factorychain._core.link import LinkClient, LinkServer
+from factorychain._core.link import LinkClient, LinkServer, ServingOnceLinked
 from factorychain._core.settings import EmitterSettings
 from factorychain._core.txn_tokens import TxnVerifier
 from factorychain.bridge.v1 import bridge_pb2, bridge_pb2_grpc
@@ -42,7 +42,12 @@ class EmitterServer:
     def group(self) -> ComponentGroup:
         return ComponentGroup(
             # The link stops after the server: what was taken is still passed on while it drains.
-            [self.bridge_channel, self.bridge_link, self.server],
+            [
+                self.bridge_channel,
+                self.bridge_link,
+                self.server,
+                ServingOnceLinked(self.bridge_link, self.server.set_serving),
+            ],
             name="emitter",
             drain_timeout_s=self.settings.drain_timeout_s,
         )
@@ -77,5 +82,6 @@ class EmitterServer:
             [service],
             Authenticator(txns=self.verifier),
             drain_timeout_s=settings.drain_timeout_s / 2,
+            serving=False,
         )
         self.server.on_drain(self.link.drain)
