@@ -2,7 +2,11 @@
 
 Invariants: what a channel holds is bounded by its window, and one that goes beyond is refused alone;
 a channel number is used once; receipts of a channel keep their order, and only the latest
-acknowledgement of a channel waits to be sent, however slowly the sender reads.
+acknowledgement of a channel waits to be sent, however slowly the sender reads. The acknowledgement
+of a run's ending closes its channel: nothing can follow it, so nobody has to say goodbye.
+
+Most answers may wait a little for company, since nobody waits for them; those that somebody does wait
+for are `urgent`.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from factorychain._core.link.frames import INITIAL_WINDOW_BYTES, event_cost, fits
 from factorychain._core.link.refusal import Refusal
@@ -54,12 +59,18 @@ class Closing:
 Step = Opening | Delivery | Closing
 
 
+_SAY_AFTER_BYTES: Final = INITIAL_WINDOW_BYTES // 4
+"""What may be acknowledged and not yet said to a sender, which could stand at its window."""
+
+
 @dataclass(slots=True)
 class _Channel:
+    resumed: bool
     opening: bool = True
     window: int = INITIAL_WINDOW_BYTES
     durable: int = 0  # replayed events up to here cost nothing
     outstanding_bytes: int = 0
+    unsaid_bytes: int = 0
     outstanding: deque[tuple[int, int]] = field(default_factory=deque)
     early: Events = field(default_factory=list)  # came before the opening was answered
 
@@ -74,6 +85,8 @@ class LinkReceiver:
         self._highest = 0
         self._receipts: list[RunReceipt] = []
         self._acknowledged: dict[int, RunAcknowledged] = {}
+        self.urgent = False
+        """Whether the sender may be waiting for what is to be answered."""
 
     def __len__(self) -> int:
         return len(self._channels)
@@ -105,7 +118,7 @@ class LinkReceiver:
         if len(self._channels) >= self._max_channels:
             self.refuse(number, Refusal("CAPACITY", "too many runs on this stream", retryable=True))
             return None
-        self._channels[number] = _Channel()
+        self._channels[number] = _Channel(request.resumed)
         return Opening(number, request)
 
     def _events(self, frame: RunFrame) -> Step | None:
@@ -153,6 +166,7 @@ class LinkReceiver:
         channel.window = self._window_bytes
         receipt = RunOpened(durable_run_seq=durable_run_seq, window_bytes=channel.window)
         self._receipts.append(RunReceipt(channel=number, opened=receipt))
+        self.urgent |= channel.resumed  # a new run sends without waiting for it
         early, channel.early = channel.early, []
         return early
 
@@ -162,20 +176,20 @@ class LinkReceiver:
             return
         outstanding = channel.outstanding
         while outstanding and outstanding[0][0] <= durable_run_seq:
-            channel.outstanding_bytes -= outstanding.popleft()[1]
+            cost = outstanding.popleft()[1]
+            channel.outstanding_bytes -= cost
+            channel.unsaid_bytes += cost
         channel.durable = max(channel.durable, durable_run_seq)
-        self._acknowledged[number] = RunAcknowledged(
-            durable_run_seq=channel.durable, ended=ended or self._said_ended(number)
-        )
-
-    def _said_ended(self, number: int) -> bool:
-        waiting = self._acknowledged.get(number)
-        return waiting is not None and waiting.ended
+        self._acknowledged[number] = RunAcknowledged(durable_run_seq=channel.durable, ended=ended)
+        self.urgent |= ended or channel.unsaid_bytes >= _SAY_AFTER_BYTES
+        if ended:
+            del self._channels[number]
 
     def reject(self, number: int, run_seq: int, reason: str, message: str) -> None:
         if number in self._channels:
             rejected = RunRejected(run_seq=run_seq, reason=reason, message=message)
             self._receipts.append(RunReceipt(channel=number, rejected=rejected))
+            self.urgent = True
 
     def refuse(self, number: int, refusal: Refusal) -> None:
         """Closes the channel; what was acknowledged before is still said before."""
@@ -187,6 +201,7 @@ class LinkReceiver:
             reason=refusal.reason, message=refusal.message, retryable=refusal.retryable
         )
         self._receipts.append(RunReceipt(channel=number, refused=refused))
+        self.urgent = True
 
     @property
     def idle(self) -> bool:
@@ -200,5 +215,10 @@ class LinkReceiver:
             RunReceipt(channel=number, acknowledged=acknowledged)
             for number, acknowledged in self._acknowledged.items()
         ]
+        for number in self._acknowledged:
+            channel = self._channels.get(number)
+            if channel is not None:
+                channel.unsaid_bytes = 0
         self._acknowledged.clear()
+        self.urgent = False
         return receipts

@@ -229,6 +229,7 @@ class RunSender:
         self.durable_run_seq = max(self.durable_run_seq, durable_run_seq)
         if ended:
             self.ended = True
+            self.channel = 0  # the receiver has closed it with that
             self._clear()
         self._observer.acknowledged(self.durable_run_seq, ended)
 

@@ -106,6 +106,8 @@ class LinkSender:
             return
         kind = receipt.WhichOneof("receipt")
         if kind == "acknowledged":
+            if receipt.acknowledged.ended:
+                del self._channels[receipt.channel]
             run.on_acknowledged(receipt.acknowledged.durable_run_seq, receipt.acknowledged.ended)
         elif kind == "opened":
             run.on_opened(receipt.opened, self._replay)

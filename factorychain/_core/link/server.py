@@ -2,7 +2,8 @@
 
 Invariants: identity comes from the verified token of `RunOpen` alone; what goes wrong in one run
 (its opening, its events, its handler) ends that run's channel and no other; a handler is closed
-exactly once.
+exactly once. An answer that nobody waits for may take `_COMPANY_S` to be said: most then travel with
+another one.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ log = get_logger(__name__)
 
 ResponseT = TypeVar("ResponseT")
 _INTERNAL = Refusal("INTERNAL", "the receiver failed on this run; its log says why")
+_COMPANY_S = 0.02
 _EXPIRED = Refusal("TOKEN_EXPIRED", "the run's token has expired while its channel was open")
 
 
@@ -60,7 +62,9 @@ class ChannelHandler(Protocol):
         """
 
     def close(self) -> None:
-        """The sender is done with the run, or the stream is gone, or the run broke a rule."""
+        """The run's ending is acknowledged, or the sender is done with the run, or the stream is gone,
+        or the run broke a rule.
+        """
 
 
 class LinkHandler(Protocol):
@@ -141,6 +145,7 @@ class _Stream:
         self._handlers: dict[int, ChannelHandler] = {}
         self._expires_at_s: dict[int, float] = {}
         self._wake = asyncio.Event()
+        self._later: asyncio.TimerHandle | None = None
         self._done = False
 
     def __len__(self) -> int:
@@ -156,8 +161,7 @@ class _Stream:
                     step = self._receiver.receive(frame)
                     if step is not None:
                         self._take(step)
-                if not self._receiver.idle:
-                    self._wake.set()
+                self._answer()
         finally:
             self.end()
 
@@ -168,14 +172,27 @@ class _Stream:
 
     async def answerable(self) -> bool:
         """Waits for receipts; False when the client is done and everything is answered."""
-        while self._receiver.idle:
-            if self._done:
-                return False
-            self._wake.clear()
+        while not self._done:
             await self._wake.wait()
-        return True
+            self._wake.clear()
+            if not self._receiver.idle:
+                return True
+        return not self._receiver.idle
+
+    def _answer(self) -> None:
+        """Has said what there is to say, now or soon."""
+        if self._receiver.urgent:
+            self._wake.set()
+        elif self._later is None and not self._receiver.idle:
+            self._later = asyncio.get_running_loop().call_later(_COMPANY_S, self._say)
+
+    def _say(self) -> None:
+        self._later = None
+        self._wake.set()
 
     async def stop(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
         await self._tasks.close()
         for number in list(self._handlers):
             self._close(number)
@@ -216,7 +233,7 @@ class _Stream:
         self._handlers[number] = handler
         self._expires_at_s[number] = ctx.expires_at_s
         early = self._receiver.opened(number, handler.durable_run_seq)
-        self._wake.set()
+        self._answer()
         if early:
             self._deliver(number, early)
 
@@ -236,7 +253,7 @@ class _Stream:
     def _fail(self, number: int, refusal: Refusal) -> None:
         self._receiver.refuse(number, refusal)
         self._close(number)
-        self._wake.set()
+        self._answer()
 
     def _close(self, number: int) -> None:
         handler = self._handlers.pop(number, None)
@@ -252,11 +269,14 @@ class _Stream:
 
     def acknowledge(self, number: int, durable_run_seq: int, ended: bool) -> None:
         self._receiver.acknowledge(number, durable_run_seq, ended)
-        self._wake.set()
+        if ended:
+            # Not here and now: the handler itself is saying this.
+            asyncio.get_running_loop().call_soon(self._close, number)
+        self._answer()
 
     def reject(self, number: int, run_seq: int, reason: str, message: str) -> None:
         self._receiver.reject(number, run_seq, reason, message)
-        self._wake.set()
+        self._answer()
 
     def refuse(self, number: int, refusal: Refusal) -> None:
         if not self._receiver.is_open(number):
@@ -264,7 +284,7 @@ class _Stream:
         self._receiver.refuse(number, refusal)
         self._handlers.pop(number, None)
         self._expires_at_s.pop(number, None)
-        self._wake.set()
+        self._answer()
 
 
 class _ChannelReceipts:

@@ -261,7 +261,7 @@ class RunAcknowledged(_message.Message):
     durable_run_seq: _builtins.int
     """The highest such run_seq."""
     ended: _builtins.bool
-    """Whether the run's ending is in the log."""
+    """Whether the run's ending is in the log. That closes the channel: the sender says no `RunClose`."""
     def __init__(
         self,
         *,

@@ -55,6 +55,7 @@ class StreamedLife:
         self.accepted = accepted
         self._call = call
         self._let_go = let_go
+        self._finished = False
         self._closed = False
 
     async def next_idle_s(self) -> float | None:
@@ -62,6 +63,7 @@ class StreamedLife:
             message = await _read(self._call)
             kind = message.WhichOneof("life")
             if kind == "finished":
+                self._finished = True
                 return None
             if kind == "alive":
                 return message.alive.idle_ms / 1000
@@ -69,7 +71,8 @@ class StreamedLife:
     def close(self) -> None:
         if not self._closed:
             self._closed = True
-            self._call.cancel()
+            if not self._finished:  # else it ends by itself
+                self._call.cancel()
             self._let_go()
 
 
