@@ -11,7 +11,7 @@ import pytest
 from google.protobuf.descriptor import MethodDescriptor
 
 from factorychain._core.credentials import Authenticator
-from factorychain._core.execution_context import Scope, UserExecutionContext
+from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.grpc_client import GrpcChannel
 from factorychain._core.grpc_server import GrpcServer, Service
 from factorychain._core.ids import Principal
@@ -20,6 +20,7 @@ from factorychain.agents.v1 import agents_pb2, agents_pb2_grpc
 from factorychain.emitter.v1 import emitter_pb2, emitter_pb2_grpc
 from factorychain.engine.v1 import engine_pb2, engine_pb2_grpc
 from factorychain.errors import TokenExpired, TokenInvalid
+from tests.token_samples import run_context
 
 SETTINGS = TransportSettings(listen="127.0.0.1:0", rpc_timeout_s=20)
 
@@ -60,21 +61,7 @@ class Txns:
         kind, _, run = token.partition(":")
         if kind != "run" or "run" not in scopes:
             raise TokenInvalid
-        return UserExecutionContext(
-            principal=Principal("default", "alice"),
-            thread="t1",
-            run=run,
-            agent="a",
-            attempt=1,
-            scope=Scope.RUN,
-            base=0,
-            base_seq=0,
-            base_epoch=1,
-            deadline_s=time.time() + 300,
-            expires_at_s=time.time() + 360,
-            limits={},
-            token=token,
-        )
+        return run_context(principal=Principal("default", "alice"), run=run, token=token)
 
 
 def _scripted(method: MethodDescriptor, script: dict[str, Handler]) -> Callable[..., Any]:

@@ -212,9 +212,9 @@ class _NoUsers:
 
 
 @asynccontextmanager
-async def link_to(host: BridgeHost) -> AsyncIterator[LinkClient[bridge_pb2.PublishRequest]]:
-    """A started link to the bridge."""
-    channel = GrpcChannel(host.address, "bridge", TransportSettings())
+async def link_to(address: str) -> AsyncIterator[LinkClient[bridge_pb2.PublishRequest]]:
+    """A started link to a bridge."""
+    channel = GrpcChannel(address, "bridge", TransportSettings())
     stub = bridge_pb2_grpc.BridgeServiceStub(channel.channel)
     link = LinkClient(
         "to bridge",

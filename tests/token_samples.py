@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +62,27 @@ def issued(signer: TxnSigner, **changes: Any) -> UserExecutionContext:
         "limits": {"output_max_bytes": 262_144},
     }
     return signer.issue(**{**fields, **changes})
+
+
+def run_context(**changes: Any) -> UserExecutionContext:
+    """As verified from a token: the first run of an empty thread, with five minutes to go."""
+    now_s = time.time()
+    fields: dict[str, Any] = {
+        "principal": ADA,
+        "thread": "t1",
+        "run": "r" + "a" * 24,
+        "agent": "researcher",
+        "attempt": 1,
+        "scope": Scope.RUN,
+        "base": 0,
+        "base_seq": 0,
+        "base_epoch": 1,
+        "deadline_s": now_s + 300,
+        "expires_at_s": now_s + 360,
+        "limits": {},
+        "token": "a token of a test",
+    }
+    return UserExecutionContext(**{**fields, **changes})
 
 
 def unsigned(header: dict[str, Any], claims: dict[str, Any], signature: str = "") -> str:

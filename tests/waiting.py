@@ -28,3 +28,12 @@ async def until_not(ask: Callable[[], Awaitable[object]], timeout_s: float = 10.
         return not await ask()
 
     await until(is_false, timeout_s)
+
+
+async def until_true(holds: Callable[[], object], timeout_s: float = 10.0) -> None:
+    """As `until`, of what needs no waiting to be asked."""
+
+    async def ask() -> bool:
+        return bool(holds())
+
+    await until(ask, timeout_s)

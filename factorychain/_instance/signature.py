@@ -84,11 +84,7 @@ class ToolSignature:
             filled = self.model.model_validate(arguments)
         except ValidationError as error:
             raise BadArguments(problems_of(error)) from error
-        return {
-            name: getattr(filled, f"p{at}")
-            for at, name in enumerate(self.names)
-            if f"p{at}" in filled.model_fields_set
-        }
+        return self._given(filled)
 
     def validated_json(self, text: str) -> dict[str, object]:
         """As `validated`, of JSON text; empty text means no arguments."""
@@ -96,6 +92,9 @@ class ToolSignature:
             filled = self.model.model_validate_json(text or "{}")
         except ValidationError as error:
             raise BadArguments(problems_of(error)) from error
+        return self._given(filled)
+
+    def _given(self, filled: BaseModel) -> dict[str, object]:
         return {
             name: getattr(filled, f"p{at}")
             for at, name in enumerate(self.names)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from factorychain._core.component import ComponentGroup, TaskSet
-from factorychain._core.execution_context import Scope, UserExecutionContext
+from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.jetstream import JetStream
 from factorychain._core.link import Refusal
@@ -26,7 +26,7 @@ from factorychain_bridge.recovery import Recovery
 from factorychain_bridge.subscription import Subscription
 from factorychain_bridge.writer import LogAccess, RunWriter
 from tests.nats_fixture import NatsServer
-from tests.unit.bridge.samples import ANA, EPOCH, RUN, THREAD
+from tests.unit.bridge.samples import ANA, THREAD
 
 SHARDS = 1
 
@@ -196,30 +196,3 @@ class Collected:
 
     async def has(self, count: int) -> None:
         await self.until(lambda sink: len(sink.texts) >= count)
-
-
-def run_context(
-    run: str = RUN,
-    *,
-    thread: str = THREAD,
-    principal: Principal = ANA,
-    base: int = 0,
-    base_seq: int = 0,
-    attempt: int = 1,
-    scope: Scope = Scope.RUN,
-) -> UserExecutionContext:
-    return UserExecutionContext(
-        principal=principal,
-        thread=thread,
-        run=run,
-        agent="researcher",
-        attempt=attempt,
-        scope=scope,
-        base=base,
-        base_seq=base_seq,
-        base_epoch=EPOCH,
-        deadline_s=time.time() + 300,
-        expires_at_s=time.time() + 360,
-        limits={},
-        token="a token of a test",
-    )

@@ -10,7 +10,7 @@ from factorychain._core.stored import StoredMessage
 from factorychain.bridge.v1.log_pb2 import LogBatch
 from factorychain_bridge.hub import HubStatistics, lost_live, mismatches
 from factorychain_bridge.items import Events
-from tests.integration.bridge.replica import Collected, Replica, run_context
+from tests.integration.bridge.replica import Collected, Replica
 from tests.nats_fixture import NatsServer
 from tests.unit.bridge.samples import (
     ANA,
@@ -20,6 +20,7 @@ from tests.unit.bridge.samples import (
     THREAD,
     batch,
     completed,
+    context,
     thinking,
 )
 from tests.waiting import until
@@ -58,7 +59,7 @@ async def test_events_reach_every_subscribed_sink_on_every_replica(
     held = [await place.hub.connect(ANA) for place in places]
     for sink, place in zip(sinks, places, strict=True):
         await place.subscribe(sink)
-    sender = await replica.open(run_context())
+    sender = await replica.open(context())
     for n in range(1, 101):
         sender.send((n, thinking(f"e{n}")))
     sender.send((101, completed()))
@@ -79,7 +80,7 @@ async def test_replay_from_every_seq_also_from_the_middle_of_a_batch(replica: Re
         sink = Collected(after=after)
         subscription = await replica.subscribe(sink, after, EPOCH)
         at = subscription.at
-        assert (at.first, at.last, at.epoch, at.active_run) == (1, 10, EPOCH, run_context().run)
+        assert (at.first, at.last, at.epoch, at.active_run) == (1, 10, EPOCH, context().run)
         await sink.until(lambda found: found.caught_up)
         assert sink.texts == texts(after + 1, 10)
         assert sink.resets == []
@@ -137,7 +138,7 @@ async def test_a_thread_that_is_numbered_anew_while_it_is_watched_is_a_reset(
     await replica.subscribe(sink)
     await sink.has(3)
     await purge(replica, before=stream_seqs[-1] + 1)
-    sender = await replica.open(run_context(OTHER_RUN, base=stream_seqs[-1], base_seq=3))
+    sender = await replica.open(context(run=OTHER_RUN, base=stream_seqs[-1], base_seq=3))
     sender.send((1, thinking("anew")), (2, completed()))
     await sink.until(lambda found: found.texts == ["anew", ""])
     assert sink.resets == ["EPOCH_CHANGED"]

@@ -8,9 +8,18 @@ from collections.abc import Awaitable, Callable
 from factorychain._core.execution_context import Scope
 from factorychain_bridge.bridge import BridgeStatistics
 from factorychain_bridge.hub import HubStatistics
-from tests.integration.bridge.replica import Collected, Receipts, Replica, run_context
+from tests.integration.bridge.replica import Collected, Receipts, Replica
 from tests.nats_fixture import NatsServer
-from tests.unit.bridge.samples import ANA, OTHER_RUN, THREAD, completed, failed, started, thinking
+from tests.unit.bridge.samples import (
+    ANA,
+    OTHER_RUN,
+    THREAD,
+    completed,
+    context,
+    failed,
+    started,
+    thinking,
+)
 from tests.waiting import until
 
 NOTHING = BridgeStatistics(
@@ -39,7 +48,7 @@ def is_empty(replica: Replica) -> Callable[[], Awaitable[bool]]:
 async def test_what_is_acknowledged_is_in_the_log_and_nothing_stays_after_the_close(
     replica: Replica,
 ) -> None:
-    sender = await replica.open(run_context())
+    sender = await replica.open(context())
     sender.send((1, started()))
     for n in range(2, 502):
         sender.send((n, thinking(str(n))))
@@ -57,16 +66,16 @@ async def test_what_is_acknowledged_is_in_the_log_and_nothing_stays_after_the_cl
 async def test_a_stale_writer_is_fenced_after_its_run_was_settled_elsewhere(
     replica: Replica, other_replica: Replica
 ) -> None:
-    stalled = await replica.open(run_context())
+    stalled = await replica.open(context())
     stalled.send((1, started()))
     await stalled.durable(1)
-    settling = await other_replica.open(run_context(scope=Scope.LIFECYCLE))
+    settling = await other_replica.open(context(scope=Scope.LIFECYCLE))
     settling.send((0, failed()))
     await settling.ended()
     last = await replica.reader.last(ANA, THREAD)
     assert last is not None
     following = await other_replica.open(
-        run_context(OTHER_RUN, base=last.stream_seq, base_seq=last.seq)
+        context(run=OTHER_RUN, base=last.stream_seq, base_seq=last.seq)
     )
     following.send((1, started()))
     await following.durable(1)
@@ -88,7 +97,7 @@ async def test_two_replicas_that_write_one_run_store_each_event_once(
 
     async def write(here: Replica) -> None:
         """As an emitter does: opens the run again and again, and goes on where the log stands."""
-        while (sender := await here.open(run_context(), resumed=True)).writer.durable_run_seq < 300:
+        while (sender := await here.open(context(), resumed=True)).writer.durable_run_seq < 300:
             for sent in range(sender.writer.durable_run_seq, 300, 7):
                 sender.send(*events[sent : sent + 7])
                 await durable_or_refused(sender.receipts, min(sent + 7, 300))
@@ -100,15 +109,15 @@ async def test_two_replicas_that_write_one_run_store_each_event_once(
 
 
 async def test_a_run_that_is_opened_again_here_takes_over(replica: Replica) -> None:
-    old = await replica.open(run_context())
+    old = await replica.open(context())
     old.send((1, started()), (2, thinking("a")))
     await old.durable(2)
-    new = await replica.open(run_context(), resumed=True)
+    new = await replica.open(context(), resumed=True)
     assert new.writer.durable_run_seq == 2
     assert (await old.refused()).reason == "WRITER_SUPERSEDED"
     new.send((3, completed()))
     await new.ended()
-    again = await replica.open(run_context(), resumed=True)
+    again = await replica.open(context(), resumed=True)
     await again.ended()
     assert again.receipts.durable_run_seq == 3
 
@@ -121,7 +130,7 @@ async def test_an_outage_of_nats_holds_appends_back_and_loses_nothing(
     sink = Collected()
     connected = await replica.hub.connect(ANA)
     subscription = await replica.subscribe(sink)
-    sender = await replica.open(run_context())
+    sender = await replica.open(context())
     sender.send((1, thinking("1")))
     await sender.durable(1)
     await nats_server.kill()
@@ -164,7 +173,7 @@ async def test_a_server_that_hangs_is_an_outage_too(
 ) -> None:
     degraded = asyncio.Event()
     replica.integration.on_change(lambda _: degraded.set())
-    sender = await replica.open(run_context())
+    sender = await replica.open(context())
     nats_server.pause()
     try:
         sender.send((1, started()))

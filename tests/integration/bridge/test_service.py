@@ -16,11 +16,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from factorychain._core.execution_context import Scope, UserExecutionContext
-from factorychain._core.grpc_client import GrpcChannel
 from factorychain._core.ids import Principal, run_id_for
 from factorychain._core.keys import TxnKey, jwks_document
-from factorychain._core.link import LinkClient, LinkRun
-from factorychain._core.settings import BridgeSettings, TransportSettings
+from factorychain._core.link import LinkRun
+from factorychain._core.settings import BridgeSettings
 from factorychain._core.status import from_rpc_error
 from factorychain._core.txn_tokens import TxnSigner
 from factorychain._core.user_tokens import mint_user_token
@@ -28,6 +27,7 @@ from factorychain.bridge.v1 import bridge_pb2 as pb
 from factorychain.bridge.v1.bridge_pb2_grpc import BridgeServiceStub
 from factorychain.errors import ChainDegraded, RunEnded, ThreadNotFound, TokenInvalid
 from factorychain_bridge.server import BridgeServer
+from tests.link_fixture import link_to
 from tests.nats_fixture import NatsServer
 from tests.unit.bridge.samples import ANA, BEN, EPOCH, THREAD, completed, failed, started, thinking
 from tests.waiting import until
@@ -82,21 +82,6 @@ class Bridge:
     def subscribe(self, stub: BridgeServiceStub, principal: Principal = ANA) -> Subscribed:
         request = pb.SubscribeRequest(thread=THREAD)
         return stub.Subscribe(request, metadata=self.bearer(principal))
-
-    @asynccontextmanager
-    async def link(self) -> AsyncIterator[LinkClient[pb.PublishRequest]]:
-        channel = GrpcChannel(self.address, "bridge", TransportSettings())
-        link = LinkClient(
-            "to bridge",
-            BridgeServiceStub(channel.channel).Publish,
-            lambda frames: pb.PublishRequest(frames=frames),
-        )
-        await link.start()
-        try:
-            yield link
-        finally:
-            await link.stop()
-            await channel.stop()
 
     @asynccontextmanager
     async def stub(self) -> AsyncIterator[BridgeServiceStub]:
@@ -157,7 +142,7 @@ async def bridge(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Bridg
 
 async def test_what_an_emitter_publishes_reaches_a_subscriber_and_ends(bridge: Bridge) -> None:
     context = bridge.context()
-    async with bridge.stub() as stub, bridge.link() as link:
+    async with bridge.stub() as stub, link_to(bridge.address) as link:
         stream = bridge.subscribe(stub)
         assert (await message(stream)).HasField("caught_up")
         async with await link.open(context) as run:
@@ -182,7 +167,7 @@ async def test_what_an_emitter_publishes_reaches_a_subscriber_and_ends(bridge: B
 
 
 async def test_a_subscriber_sees_only_their_own_thread_of_that_name(bridge: Bridge) -> None:
-    async with bridge.stub() as stub, bridge.link() as link:
+    async with bridge.stub() as stub, link_to(bridge.address) as link:
         streams = {who: bridge.subscribe(stub, who) for who in (ANA, BEN)}
         for who in (ANA, BEN):
             context = bridge.context(run_id_for(who, "req-1"), principal=who)
@@ -207,14 +192,14 @@ async def test_a_thread_that_the_engine_does_not_know_is_not_found(bridge: Bridg
 
 async def test_a_forged_token_opens_nothing(bridge: Bridge) -> None:
     stranger = Bridge(bridge.server, TxnKey.generate())
-    async with bridge.link() as link, await link.open(stranger.context()) as run:
+    async with link_to(bridge.address) as link, await link.open(stranger.context()) as run:
         await run.send(started(), 1)
         with pytest.raises(TokenInvalid):
             await flushed(run)
 
 
 async def test_a_run_that_has_ended_is_not_settled_again(bridge: Bridge) -> None:
-    async with bridge.link() as link:
+    async with link_to(bridge.address) as link:
         async with await link.open(bridge.context()) as run:
             await run.send(completed(), 1)
             await run.wait_ended()
@@ -227,7 +212,7 @@ async def test_a_run_that_has_ended_is_not_settled_again(bridge: Bridge) -> None
 async def test_a_stream_that_breaks_resumes_without_loss_or_repeat(bridge: Bridge) -> None:
     async with (
         bridge.stub() as stub,
-        bridge.link() as link,
+        link_to(bridge.address) as link,
         await link.open(bridge.context()) as run,
     ):
         for n in range(1, 301):
@@ -248,7 +233,7 @@ async def test_a_stream_that_breaks_resumes_without_loss_or_repeat(bridge: Bridg
 async def test_an_open_run_is_resolved_for_its_owner_only(bridge: Bridge) -> None:
     async with (
         bridge.stub() as stub,
-        bridge.link() as link,
+        link_to(bridge.address) as link,
         await link.open(bridge.context()) as run,
     ):
         await run.send(started(), 1)
@@ -261,17 +246,19 @@ async def test_an_open_run_is_resolved_for_its_owner_only(bridge: Bridge) -> Non
         assert isinstance(from_rpc_error(refused.value), ChainDegraded)
 
 
-async def test_a_bad_thread_or_run_id_is_an_invalid_field(bridge: Bridge) -> None:
+async def test_a_bad_thread_id_is_an_invalid_field(bridge: Bridge) -> None:
     async with bridge.stub() as stub:
-        for call in (
-            stub.Subscribe(
-                pb.SubscribeRequest(thread="no spaces"), metadata=bridge.bearer()
-            ).read(),
-            stub.ResolveRun(pb.ResolveRunRequest(run="x"), metadata=bridge.bearer()),
-        ):
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await call
-            assert from_rpc_error(refused.value).reason == "INVALID_FIELD"
+        request = pb.SubscribeRequest(thread="no spaces")
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.Subscribe(request, metadata=bridge.bearer()).read()
+        assert from_rpc_error(refused.value).reason == "INVALID_FIELD"
+
+
+async def test_a_run_id_of_another_form_is_a_run_that_is_not_there(bridge: Bridge) -> None:
+    async with bridge.stub() as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.ResolveRun(pb.ResolveRunRequest(run="x"), metadata=bridge.bearer())
+        assert from_rpc_error(refused.value).reason == "RUN_NOT_FOUND"
 
 
 async def test_health_and_integration_tell_of_an_outage_and_sockets_stay(
@@ -303,7 +290,7 @@ async def test_health_and_integration_tell_of_an_outage_and_sockets_stay(
         await until(is_away)
         await nats_server.start()
         await until(is_back)
-        async with bridge.link() as link, await link.open(bridge.context()) as run:
+        async with link_to(bridge.address) as link, await link.open(bridge.context()) as run:
             await run.send(completed(), 1)
             await run.wait_ended()
         assert len(await gather_events(stream, 1)) == 1
@@ -331,7 +318,7 @@ async def test_a_failed_integration_asks_to_be_replaced_and_comes_back_if_it_is_
 
 
 async def test_a_drain_ends_long_streams_at_once_and_says_so(bridge: Bridge) -> None:
-    async with bridge.stub() as stub, bridge.link() as link:
+    async with bridge.stub() as stub, link_to(bridge.address) as link:
         stream = bridge.subscribe(stub)
         assert (await message(stream)).HasField("caught_up")
         async with await link.open(bridge.context()) as run:

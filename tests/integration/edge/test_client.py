@@ -22,7 +22,10 @@ from factorychain.errors import (
 )
 from factorychain.types.v1.event_pb2 import Event as StoredEvent
 from factorychain_bridge.items import Events
-from tests.integration.edge.conftest import EPOCH, A, B, Chain, batch, token, until
+from tests.integration.edge.chain import Chain
+from tests.integration.edge.hub import batch
+from tests.integration.edge.people import EPOCH, A, B, token
+from tests.waiting import until_true
 
 
 def end(chain: Chain, thread: str, run: str, **parts: Any) -> None:
@@ -127,7 +130,7 @@ async def test_cuts_lose_and_repeat_nothing(chain: Chain) -> None:
                 await client.cut()
             if number % 20 == 11:
                 wanted = number // 20 + 2
-                await until(partial(lambda wanted: client.connections >= wanted, wanted))
+                await until_true(partial(lambda wanted: client.connections >= wanted, wanted))
         complete(chain, "t1", run.id)
         seen = [event.seq async for event in run]
         assert seen == list(range(1, 62))
@@ -139,9 +142,9 @@ async def test_a_start_whose_answer_was_cut_off_finds_its_run_again(chain: Chain
     async with Client(chain.url, token()) as client:
         chain.engine.gate.clear()
         starting = asyncio.create_task(client.start("hi", thread="t1"))
-        await until(lambda: chain.engine.starts)
+        await until_true(lambda: chain.engine.starts)
         await client.cut()
-        await until(lambda: len(chain.engine.starts) == 2)
+        await until_true(lambda: len(chain.engine.starts) == 2)
         first, second = chain.engine.starts
         assert first == second
         assert first.request_id
@@ -185,7 +188,7 @@ async def test_a_token_source_is_asked_again_when_the_token_ends(chain: Chain) -
 
     async with Client(chain.url, source) as client:
         # Shorter than the notice: it is announced at once, and renewed without a new connection.
-        await until(lambda: len(given) == 2)
+        await until_true(lambda: len(given) == 2)
         await asyncio.sleep(1.6)
         await client.ping()
         assert client.connections == 1
@@ -231,5 +234,5 @@ async def test_leaving_lets_go_of_everything(chain: Chain) -> None:
         await asyncio.sleep(0)
     with pytest.raises(ChainDegraded):
         await waiting
-    await until(lambda: not chain.edge.sockets)
+    await until_true(lambda: not chain.edge.sockets)
     assert chain.hub.open_subscriptions() == 0

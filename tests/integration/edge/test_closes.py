@@ -12,7 +12,10 @@ import pytest
 from factorychain._core.ids import Principal
 from factorychain.errors import ChainDegraded
 from factorychain_bridge.items import Events
-from tests.integration.edge.conftest import AUDIENCE, A, B, Chain, Peer, batch, token, until
+from tests.integration.edge.chain import Chain, Peer
+from tests.integration.edge.hub import batch
+from tests.integration.edge.people import AUDIENCE, A, B, token
+from tests.waiting import until_true
 
 
 @pytest.mark.parametrize(
@@ -67,7 +70,7 @@ async def test_another_users_token_on_a_live_socket_closes_4001(chain: Chain) ->
     await peer.send(op="auth", token=token(B))
     code, _, _ = await peer.closed()
     assert code == 4001
-    await until(lambda: not chain.edge.sockets)
+    await until_true(lambda: not chain.edge.sockets)
 
 
 async def test_a_token_that_ends_is_announced_and_then_closes_4001(chain: Chain) -> None:
@@ -120,7 +123,7 @@ async def test_one_socket_too_many_closes_4009_and_a_free_place_is_taken(start_c
     assert (await third.closed())[0] == 4009
     await chain.login(B)
     await first.ws.close()
-    await until(lambda: chain.edge.sockets == 2)
+    await until_true(lambda: chain.edge.sockets == 2)
     await chain.login()
 
 
@@ -131,7 +134,7 @@ async def test_a_frame_over_the_limit_closes_4010(
     peer = await (chain.login() if authenticated else chain.connect())
     await peer.ws.send_str("x" * size)
     assert (await peer.closed())[0] == 4010
-    await until(lambda: not chain.edge.sockets)
+    await until_true(lambda: not chain.edge.sockets)
 
 
 async def test_a_huge_frame_closes_4010_while_it_is_still_being_sent(chain: Chain) -> None:
@@ -229,7 +232,7 @@ async def test_live_traffic_that_is_away_at_auth_closes_1012(chain: Chain) -> No
     await peer.send(op="auth", token=token())
     code, _, frames = await peer.closed()
     assert (code, frames[0]["error"]["reason"]) == (1012, "CHAIN_DEGRADED")
-    await until(lambda: not chain.edge.sockets)
+    await until_true(lambda: not chain.edge.sockets)
     chain.hub.failure = None
     await chain.login()
 

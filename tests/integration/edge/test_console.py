@@ -18,7 +18,9 @@ from factorychain.bridge.v1.log_pb2 import LogBatch
 from factorychain.errors import UserEngineLimit
 from factorychain.types.v1.event_pb2 import Event
 from factorychain_bridge.items import Events
-from tests.integration.edge.conftest import EPOCH, A, Chain
+from tests.integration.edge.chain import Chain
+from tests.integration.edge.people import EPOCH, A
+from tests.waiting import until_true
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PICTURES = os.environ.get("FACTORYCHAIN_TEST_PICTURES")
@@ -215,9 +217,7 @@ async def test_cancel_reaches_the_engine_and_what_agents_say_is_never_markup(
     run.answer("<script>alert(1)</script>")
     await expect(page.locator(".answer")).to_have_text("<script>alert(1)</script>")
     await page.click(".stop")
-    async with asyncio.timeout(5):
-        while chain.engine.cancelled != [run.run]:  # noqa: ASYNC110 - it has no event
-            await asyncio.sleep(0.01)
+    await until_true(lambda: chain.engine.cancelled == [run.run])
     run.emit(agent_cancelled={"reason": "USER"})
     await expect(page.locator(".badge")).to_have_text("cancelled")
     assert await page.locator("#runs img, #runs script").count() == 0

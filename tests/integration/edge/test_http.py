@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from factorychain._core.user_tokens import UserVerifier
-from tests.integration.edge.conftest import AUDIENCE, SECRET, Chain
+from tests.integration.edge.chain import Chain
+from tests.integration.edge.people import AUDIENCE, SECRET
 
 
 async def test_it_says_that_it_is_alive(chain: Chain) -> None:

@@ -10,8 +10,10 @@ import orjson
 import pytest
 
 from factorychain._core.ids import Principal
-from tests.integration.edge.conftest import EPOCH, A, Chain, token, until
+from tests.integration.edge.chain import Chain
+from tests.integration.edge.people import EPOCH, A, token
 from tests.integration.edge.test_client import complete
+from tests.waiting import until_true
 
 NODE = shutil.which("node")
 CLIENT = Path(__file__).parents[3] / "clients" / "js" / "factorychain.js"
@@ -68,8 +70,8 @@ async def test_it_runs_resumes_and_ends(chain: Chain) -> None:
 
     chain.engine.on_start = work
     process = await node(chain, token())
-    await until(lambda: started)
-    await until(lambda: chain.hub.connected.get(A) == 0)  # it was cut
+    await until_true(lambda: started)
+    await until_true(lambda: chain.hub.connected.get(A) == 0)  # it was cut
     chain.hub.say(A, "t1", started[0], "three")
     complete(chain, "t1", started[0])
     out, _ = await asyncio.wait_for(process.communicate(), 20)

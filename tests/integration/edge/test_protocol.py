@@ -8,7 +8,9 @@ import pytest
 
 from factorychain._core.ids import run_id_for, thread_id_for
 from factorychain.errors import Capacity, ChainDegraded, UserEngineLimit
-from tests.integration.edge.conftest import EPOCH, A, B, Chain, token, until
+from tests.integration.edge.chain import Chain
+from tests.integration.edge.people import EPOCH, A, B, token
+from tests.waiting import until_true
 
 
 async def test_ready_says_whose_socket_it_is(chain: Chain) -> None:
@@ -319,15 +321,15 @@ async def test_a_lost_socket_gives_everything_back_and_cancels_no_start(chain: C
     chain.engine.gate.clear()
     await peer.send(op="start", id="2", input={"text": "x"}, thread="t2")
     await peer.send(op="cancel", id="3", run=run_id_for(A, "z"))
-    await until(lambda: chain.engine.starts)
+    await until_true(lambda: chain.engine.starts)
     await peer.ws.close()
-    await until(
+    await until_true(
         lambda: not (chain.edge.sockets or chain.hub.open_subscriptions() or chain.hub.connected[A])
     )
     started: list[str] = []
     chain.engine.on_start = lambda user, thread, run: started.append(thread)
     chain.engine.gate.set()
-    await until(lambda: started)
+    await until_true(lambda: started)
     assert chain.hub.open_subscriptions() == 0
 
 

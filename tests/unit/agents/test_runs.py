@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from factorychain import Agent, RunContext
-from factorychain._core.execution_context import Scope, UserExecutionContext
+from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._instance import events
 from factorychain._instance.definition import define
@@ -32,7 +32,8 @@ from factorychain_agents.factory import AgentInstanceFactory, InstanceLimits, St
 from factorychain_agents.host import RunLink
 from factorychain_agents.registry import AgentRegistry
 from factorychain_agents.runs import Rejections, Runs
-from tests.waiting import until
+from tests.token_samples import run_context
+from tests.waiting import until_true
 
 START = StartRequest('{"text": "hi"}')
 
@@ -151,36 +152,25 @@ class World:
 
     async def begun(self, ctx: UserExecutionContext) -> tuple[Any, FakeHandle, FakeLink]:
         run = await self.runs.accept(ctx, START, "")
-        await when(lambda: bool(self.handles))
+        await until_true(lambda: bool(self.handles))
         return run, self.handles[-1], self.links[-1]
-
-
-async def when(condition: Callable[[], bool]) -> None:
-    async def ask() -> bool:
-        return condition()
-
-    await until(ask)
 
 
 async def _none(limit: int) -> Sequence[bytes]:
     return []
 
 
-def token(run: str = "r1", attempt: int = 1, user: str = "ada", life_s: float = 60) -> Any:
-    now = time.time()
-    return UserExecutionContext(
+def token(
+    run: str = "r1", attempt: int = 1, user: str = "ada", life_s: float = 60
+) -> UserExecutionContext:
+    now_s = time.time()
+    return run_context(
         principal=Principal("acme", user),
-        thread="t1",
         run=run,
         agent="quiet",
         attempt=attempt,
-        scope=Scope.RUN,
-        base=0,
-        base_seq=0,
-        base_epoch=1,
-        deadline_s=now + life_s,
-        expires_at_s=now + life_s + 60,
-        limits={},
+        deadline_s=now_s + life_s,
+        expires_at_s=now_s + life_s + 60,
         token="secret",
     )
 
@@ -205,7 +195,7 @@ async def test_a_run_is_finished_and_gone_only_when_its_ending_is_durable(world:
     run, handle, link = await world.begun(token())
     link.durable.clear()
     handle.outcome.set_result(Outcome(OutcomeKind.COMPLETED, '"ok"', usage=Usage(requests=2)))
-    await when(lambda: link.kinds[-1] == "agent_completed")
+    await until_true(lambda: link.kinds[-1] == "agent_completed")
     assert not run.finished.is_set()
     assert len(world.runs) == 1
     link.durable.set()
@@ -338,7 +328,7 @@ async def test_stopping_ends_every_run_as_lost_and_accepts_no_more() -> None:
     world = World()
     run, handle, link = await world.begun(token())
     stopping = asyncio.create_task(world.runs.stop())
-    await when(lambda: handle.cancelled > 0)
+    await until_true(lambda: handle.cancelled > 0)
     handle.outcome.set_result(Outcome(OutcomeKind.CANCELLED))
     await stopping
     assert run.finished.is_set()

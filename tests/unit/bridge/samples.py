@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from factorychain._core.execution_context import Scope, UserExecutionContext
+from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain.bridge.v1.log_pb2 import LogBatch
 from factorychain.types.v1.event_pb2 import (
@@ -19,6 +20,7 @@ from factorychain.types.v1.event_pb2 import (
     ThinkingDelta,
 )
 from factorychain_bridge.items import Stored
+from tests.token_samples import run_context
 
 EPOCH = 1_763_800_000_000
 ANA = Principal("default", "ana")
@@ -28,32 +30,9 @@ OTHER_RUN = "r" + "b" * 24
 THREAD = "t1"
 
 
-def context(
-    *,
-    run: str = RUN,
-    attempt: int = 1,
-    scope: Scope = Scope.RUN,
-    base: int = 0,
-    base_seq: int = 0,
-    base_epoch: int = EPOCH,
-    principal: Principal = ANA,
-    thread: str = THREAD,
-) -> UserExecutionContext:
-    return UserExecutionContext(
-        principal=principal,
-        thread=thread,
-        run=run,
-        agent="researcher",
-        attempt=attempt,
-        scope=scope,
-        base=base,
-        base_seq=base_seq,
-        base_epoch=base_epoch,
-        deadline_s=2e9,
-        expires_at_s=2e9,
-        limits={},
-        token="a token",
-    )
+def context(**changes: Any) -> UserExecutionContext:
+    """A run of Ana's."""
+    return run_context(**{"principal": ANA, "base_epoch": EPOCH, **changes})
 
 
 def started() -> bytes:

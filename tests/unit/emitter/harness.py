@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from factorychain._core.execution_context import Scope, UserExecutionContext
-from factorychain._core.ids import Principal
 from factorychain._core.link import Refusal
 from factorychain.types.v1.event_pb2 import (
     AgentCompleted,
@@ -21,6 +20,7 @@ from factorychain.types.v1.event_pb2 import (
 from factorychain.types.v1.link_pb2 import RunOpen
 from factorychain_emitter.user_emitter import UserWebSocketEmitter
 from factorychain_emitter.validation import Limits
+from tests.token_samples import run_context
 
 TOKEN = "token-of-this-very-run-" + "abcdefgh0123456789" * 3
 EVENT_MAX = 2_000
@@ -28,21 +28,7 @@ OUTPUT_MAX = 8_000
 
 
 def context(scope: Scope = Scope.RUN) -> UserExecutionContext:
-    return UserExecutionContext(
-        principal=Principal("acme", "ada"),
-        thread="t1",
-        run="r" + "a" * 24,
-        agent="researcher",
-        attempt=2,
-        scope=scope,
-        base=0,
-        base_seq=0,
-        base_epoch=1,
-        deadline_s=2e9,
-        expires_at_s=2e9,
-        limits={},
-        token=TOKEN,
-    )
+    return run_context(attempt=2, scope=scope, token=TOKEN)
 
 
 @dataclass
