@@ -1,7 +1,7 @@
 """factorychain: real-time, multi-user AI chat as a chain of four gRPC factories.
 
-What an agent's author needs is here; `factorychain.testing` runs an agent without a chain. Names are
-imported when they are first used, so that a process which needs one part does not load the others.
+What an agent's author needs is here, and `Client` for who talks to a chain; `factorychain.testing` runs an
+agent without one. Names are imported when they are first used: agents do not load what the client needs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from factorychain.agent import Agent
+    from factorychain.client import Client
     from factorychain.context import Interrupt, RunContext
     from factorychain.errors import AgentError, ToolError
     from factorychain.history import PastRun
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Agent",
     "AgentError",
+    "Client",
     "FilePart",
     "ImagePart",
     "Input",
@@ -40,6 +42,7 @@ __all__ = [
 _HOMES = {
     "Agent": "agent",
     "AgentError": "errors",
+    "Client": "client",
     "FilePart": "input",
     "ImagePart": "input",
     "Input": "input",

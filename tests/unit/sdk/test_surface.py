@@ -12,6 +12,7 @@ import factorychain
 SURFACE = [
     "Agent",
     "AgentError",
+    "Client",
     "FilePart",
     "ImagePart",
     "Input",
@@ -43,6 +44,12 @@ def test_the_context_has_what_it_had_and_nothing_more() -> None:
     assert shown == CONTEXT
 
 
+def test_the_client_is_that_of_its_module_whatever_was_imported_before() -> None:
+    import factorychain.client
+
+    assert factorychain.Client is factorychain.client.Client
+
+
 def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="has no attribute 'Agnet'"):
         _ = factorychain.Agnet
@@ -58,7 +65,8 @@ def test_what_agents_import_brings_no_grpc_no_nats_and_no_telemetry() -> None:
     # In a process of its own: others of these tests import them.
     code = (
         "import sys, factorychain.testing, factorychain.builtin.researcher\n"
-        "from factorychain import *\n"
+        "import factorychain as fc\n"
+        "[getattr(fc, name) for name in fc.__all__ if name != 'Client']\n"
         "import factorychain._instance.runner\n"
         "barred = {'grpc', 'nats', 'aiohttp', 'opentelemetry', 'structlog'}\n"
         "print(*sorted({name.split('.')[0] for name in sys.modules} & barred))"
