@@ -134,8 +134,9 @@ class ComponentGroup:
             self._started.append(each)
             try:
                 await each.start()
-            except BaseException:
-                log.error("a component did not start", component=each.name)
+            except BaseException as error:
+                if isinstance(error, Exception):  # else it was told to stop meanwhile
+                    log.error("a component did not start", component=each.name)
                 await self.stop()
                 raise
             log.debug(

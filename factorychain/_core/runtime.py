@@ -7,6 +7,7 @@ is opened; SIGTERM and SIGINT drain, also in the middle of the start; a second o
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -59,12 +60,12 @@ def load(settings_type: type[S]) -> S:
     try:
         return settings_type()
     except ValidationError as error:
-        sys.exit(_wrong(settings_problem(error)))
+        _say_wrong(settings_problem(error))
+        sys.exit(EXIT_CONFIGURATION)
 
 
-def _wrong(problem: str) -> int:
+def _say_wrong(problem: str) -> None:
     sys.stderr.write(f"The configuration is wrong:\n{problem}\n")
-    return EXIT_CONFIGURATION
 
 
 async def _serve(name: str, settings: S, build: Callable[[S], Awaitable[Component]]) -> int:
@@ -77,16 +78,25 @@ async def _serve(name: str, settings: S, build: Callable[[S], Awaitable[Componen
             log.info("ready", ms=round((time.perf_counter() - began_s) * 1e3))
             await stopping.wait()
     except Misconfigured as error:
-        return _wrong(str(error))
+        _say_wrong(str(error))
+        _leave_reason(settings, str(error))
+        return EXIT_CONFIGURATION
     except Exception as error:
         # The whole traceback is for debugging; what to do stands in the message.
         log.error("the service did not start", error=str(error), kind=type(error).__name__)
         log.debug("the service did not start", exc_info=error)
+        _leave_reason(settings, str(error))
         return EXIT_FAILED
     log.info("draining")
     await group.stop()
     log.info("stopped")
     return 0
+
+
+def _leave_reason(settings: CommonSettings, reason: str) -> None:
+    if settings.termination_file is not None:
+        with contextlib.suppress(OSError):
+            settings.termination_file.write_text(reason)
 
 
 async def _compose(

@@ -6,19 +6,10 @@ import os
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.text import Text
 
-from factorychain._core.settings import (
-    PREFIX,
-    AgentsSettings,
-    BridgeSettings,
-    EmitterSettings,
-    EngineSettings,
-    SettingDoc,
-    all_settings,
-    settings_problem,
-)
+from factorychain._core.settings import PREFIX, SettingDoc, all_settings
+from factorychain.cli import options
 from factorychain.cli.output import fail, out
 
 _ALL = 4
@@ -45,17 +36,12 @@ def config(
 
 def _problems(documented: list[SettingDoc]) -> list[str]:
     known = {doc.variable for doc in documented}
-    found = [
+    unknown = [
         f"{name}: no such variable; the chain would ignore it"
         for name in sorted(os.environ)
         if name.startswith(PREFIX) and name not in known
     ]
-    for settings in (EngineSettings, AgentsSettings, EmitterSettings, BridgeSettings):
-        try:
-            settings()
-        except ValidationError as error:
-            found += [each for each in settings_problem(error).splitlines() if each not in found]
-    return found
+    return unknown + options.environment_problems()
 
 
 def _entry(doc: SettingDoc) -> Text:

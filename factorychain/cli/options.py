@@ -7,9 +7,18 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 
 from factorychain._core.ids import Principal
-from factorychain._core.settings import UserTokenSettings
+from factorychain._core.settings import (
+    AgentsSettings,
+    BridgeSettings,
+    CommandSettings,
+    EmitterSettings,
+    EngineSettings,
+    UserTokenSettings,
+    settings_problem,
+)
 from factorychain._core.user_tokens import mint_user_token
 from factorychain.cli.output import fail
 from factorychain.local.chain import external_identity_provider
@@ -32,12 +41,15 @@ Tenant = Annotated[str, typer.Option("--tenant", metavar="T", help="The user's t
 _TTL = re.compile(r"(\d+)(s|m|h|d)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SESSION_TTL_S = 3600
+_TTL_MAX_S = 3650 * 86_400
 
 
 def running_chain(data: Path) -> tuple[DataDir, ChainState]:
     """The chain that runs on a data directory; ends the command with a hint if none does."""
     directory = DataDir(data)
     state = directory.running()
+    if state is None and directory.is_locked():
+        fail(f"the chain on {directory.path} is still starting, or stopping", "again in a moment")
     if state is None:
         fail(
             f"no chain is up on the data directory {directory.path}",
@@ -46,7 +58,31 @@ def running_chain(data: Path) -> tuple[DataDir, ChainState]:
     return directory, state
 
 
-def user_token(directory: DataDir, user: str, tenant: str, ttl_s: int = _SESSION_TTL_S) -> str:
+def environment_problems() -> list[str]:
+    """What is wrong with the values in the environment, each with its variable."""
+    found: list[str] = []
+    for settings in (EngineSettings, AgentsSettings, EmitterSettings, BridgeSettings):
+        try:
+            settings()
+        except ValidationError as error:
+            found += [each for each in settings_problem(error).splitlines() if each not in found]
+    return found
+
+
+def check_environment() -> None:
+    """Ends the command if some service would refuse its configuration."""
+    problems = environment_problems()
+    if problems:
+        fail("\n".join(problems), "factorychain config   lists every variable")
+
+
+def session_token(directory: DataDir, user: str, tenant: str) -> str:
+    """The token that the environment gives, else one made for the user; ends the command without."""
+    given = CommandSettings().token.get_secret_value()
+    return given or user_token(directory, user, tenant, _SESSION_TTL_S)
+
+
+def user_token(directory: DataDir, user: str, tenant: str, ttl_s: int) -> str:
     """A token that the directory's chain accepts; ends the command if it has no keys."""
     if not directory.has_keys():
         fail(
@@ -58,7 +94,7 @@ def user_token(directory: DataDir, user: str, tenant: str, ttl_s: int = _SESSION
     if external_identity_provider():
         fail(
             "the environment names an identity provider (FACTORYCHAIN_USER_…): it makes the tokens",
-            "a token from your identity provider, with --token or in FACTORYCHAIN_TOKEN",
+            "a token from your identity provider, in FACTORYCHAIN_TOKEN",
         )
     settings = UserTokenSettings()
     return mint_user_token(
@@ -76,4 +112,7 @@ def parse_ttl(text: str) -> int:
     match = _TTL.fullmatch(text.strip())
     if match is None or int(match[1]) == 0:
         fail(f"--ttl {text!r} is no duration", "a number with s, m, h or d, such as 15m or 1h")
-    return int(match[1]) * _SECONDS[match[2]]
+    seconds = int(match[1]) * _SECONDS[match[2]]
+    if seconds > _TTL_MAX_S:
+        fail(f"--ttl {text} is longer than ten years", "a shorter one, such as 30d")
+    return seconds

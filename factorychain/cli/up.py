@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from enum import StrEnum
@@ -11,12 +12,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.text import Text
 
-from factorychain._core.settings import settings_problem
+from factorychain._core.settings import PREFIX
+from factorychain.builtin.researcher.documents import read_folder
 from factorychain.cli import options
 from factorychain.cli.output import err, fail
+from factorychain.errors import AgentError
 from factorychain.local.chain import ChainOptions, ChainPlan, plan_chain
 from factorychain.local.datadir import DataDir, DataDirUnusable
 from factorychain.local.ports import NoFreePort, is_free
@@ -53,6 +55,7 @@ def up(
     ] = None,
 ) -> None:
     """Start NATS and the four layers, restart what dies, stop all on ^C."""
+    options.check_environment()
     _check(port, docs, isolation)
     directory = DataDir(data)
     try:
@@ -60,21 +63,26 @@ def up(
     except DataDirUnusable as error:
         fail(str(error))
     try:
-        plan = _plan(ChainOptions(port, agents or (), docs, isolation.value), directory)
+        chain = ChainOptions(port, agents or (), docs, isolation.value, _environment())
+        plan = _plan(chain, directory)
         asyncio.run(
             _serve(Supervisor(plan, directory, ready_file=ready_file, report=_report), reload)
         )
     except ChainDidNotStart as error:
-        fail(str(error), f"look at the log lines above, and at {directory.nats_log}")
+        fail(str(error))
     finally:
         directory.release()
 
 
+def _environment() -> dict[str, str]:
+    """On a terminal the layers only say what is wrong, so that what agents print is seen."""
+    level = f"{PREFIX}LOG_LEVEL"
+    return {level: "warning"} if err.is_terminal and not os.environ.get(level) else {}
+
+
 def _check(port: int, docs: Path | None, isolation: Isolation) -> None:
-    if docs is not None and not docs.is_dir():
-        fail(
-            f"--docs {docs}: there is no such folder", "the path of a folder of .txt and .md files"
-        )
+    if docs is not None:
+        _check_documents(docs)
     if isolation is Isolation.PROCESS:
         fail(
             "--isolation process: a process for each run comes with a later version",
@@ -87,11 +95,16 @@ def _check(port: int, docs: Path | None, isolation: Isolation) -> None:
         )
 
 
+def _check_documents(docs: Path) -> None:
+    try:
+        read_folder(docs)
+    except AgentError as error:
+        fail(f"--docs: {error}", "the path of a folder of .txt and .md files")
+
+
 def _plan(chain: ChainOptions, directory: DataDir) -> ChainPlan:
     try:
         return plan_chain(chain, directory)
-    except ValidationError as error:
-        fail(settings_problem(error), "factorychain config   lists every variable")
     except (NoFreePort, FileNotFoundError) as error:
         fail(str(error))
 
@@ -99,8 +112,15 @@ def _plan(chain: ChainOptions, directory: DataDir) -> ChainPlan:
 async def _serve(supervisor: Supervisor, reload: bool) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
+
+    def told() -> None:
+        if stopping.is_set():
+            err.print("Told twice: ending at once")
+            supervisor.kill()
+        stopping.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, told)
     err.print("Starting the chain …")
     try:
         if await _first(supervisor.start(), stopping):
@@ -145,8 +165,7 @@ async def _watching(supervisor: Supervisor) -> AsyncIterator[None]:
 
 
 def _report(name: str, what: str) -> None:
-    if what != "started":
-        err.print(Text.assemble((f"{name} ", "bold"), what))
+    err.print(Text.assemble((f"{name} ", "bold"), what))
 
 
 def _welcome(supervisor: Supervisor) -> None:

@@ -77,6 +77,7 @@ def plan_chain(options: ChainOptions, data: DataDir) -> ChainPlan:
     processes = [_nats(data, nats_port)]
     for layer in LAYERS:
         env = common | {f"{PREFIX}LISTEN": addresses[layer]} | secrets.environment(layer)
+        env[f"{PREFIX}TERMINATION_FILE"] = str(data.reason_file(layer))
         if layer == "bridge":
             env[f"{PREFIX}EDGE_LISTEN"] = edge
         if layer == "agents":

@@ -1,7 +1,7 @@
 """The data directory of a chain on one machine: its keys, its NATS store, where it runs now.
 
-Invariant: at most one chain runs on a data directory (an advisory lock held while it does), and every
-secret in it is a file of mode 0600 in a folder of mode 0700, made once and kept.
+Invariant: at most one chain runs on a data directory (an advisory lock held while it does), and only
+its owner can look into it; a secret is a file of mode 0600 that is made once and kept.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from factorychain._core.keys import TxnKey, jwks_document, new_secret, write_private
+from factorychain._core.keys import KeyUnusable, TxnKey, jwks_document, new_secret, write_private
 from factorychain.local.state import ChainState
 
 DEFAULT = Path(".factorychain")
@@ -55,6 +55,10 @@ class DataDir:
         """Public keys of the engine, as JWKS."""
         return self.path / "txn-jwks.json"
 
+    def reason_file(self, layer: str) -> Path:
+        """Where a layer that does not start says why."""
+        return self.path / f"{layer}.failed"
+
     def prepare(self) -> None:
         """Makes the folder and takes its lock.
 
@@ -63,18 +67,24 @@ class DataDir:
         """
         try:
             self._keys.mkdir(parents=True, exist_ok=True)
-            self._keys.chmod(_PRIVATE_FOLDER)
+            for folder in (self.path, self._keys):
+                folder.chmod(_PRIVATE_FOLDER)
             self.nats_store.mkdir(exist_ok=True)
-        except OSError as error:
-            raise DataDirUnusable(f"{self.path}: cannot be used: {error.strerror}") from error
-        self._take_lock()
-        key = TxnKey.parse(self.txn_key)
-        self.txn_jwks_file.write_text(jwks_document([key]))
+            self._take_lock()
+            # What a chain left that could not say goodbye.
+            self.state_file.unlink(missing_ok=True)
+            self.txn_jwks_file.write_text(jwks_document([TxnKey.parse(self.txn_key)]))
+        except (OSError, KeyUnusable) as error:
+            self.release()
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise DataDirUnusable(
+                f"the data directory {self.path} cannot be used: {why}"
+            ) from error
 
     def release(self) -> None:
-        """Gives the lock back and forgets where the chain was."""
-        self.state_file.unlink(missing_ok=True)
+        """Gives the lock back and forgets where the chain was; nothing without the lock."""
         if self._lock is not None:
+            self.state_file.unlink(missing_ok=True)
             os.close(self._lock)
             self._lock = None
 
@@ -98,7 +108,7 @@ class DataDir:
 
     def running(self) -> ChainState | None:
         """The chain that runs on this directory; None if none does."""
-        return ChainState.read(self.state_file) if self._is_locked() else None
+        return ChainState.read(self.state_file) if self.is_locked() else None
 
     def write_private(self, path: Path, content: bytes) -> None:
         """Writes a file that only its owner may read, in place of an earlier one."""
@@ -126,7 +136,8 @@ class DataDir:
             ) from error
         self._lock = lock
 
-    def _is_locked(self) -> bool:
+    def is_locked(self) -> bool:
+        """Whether a chain starts, runs or stops on this directory."""
         try:
             lock = os.open(self.path / "lock", os.O_RDWR)
         except OSError:

@@ -7,6 +7,7 @@ that dies is started again with a growing delay that is reset only after it has 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import signal
@@ -64,14 +65,15 @@ class ChildProcess:
     """Starts a process, starts it again when it dies, stops it for good on `stop`."""
 
     def __init__(self, spec: ProcessSpec, on_change: Callable[[ChildProcess, str], None]) -> None:
-        """`on_change(child, what)` is told of `started`, `exited <status>`; it must not block."""
+        """`on_change(child, what)` is told of every start and exit in words; it must not block."""
         self.spec = spec
         self.restarts = Restarts()
         self.exit_status: int | None = None
         self._on_change = on_change
         self._process: subprocess.Popen[bytes] | None = None
-        self._stopping = asyncio.Event()
-        self._restart_now = asyncio.Event()
+        self._stopping = False
+        # No delay before what is next: a restart that was asked for, or the end.
+        self._now = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -90,7 +92,8 @@ class ChildProcess:
 
     async def stop(self, grace_s: float) -> None:
         """SIGTERM, then SIGKILL after the grace; returns when the process is reaped."""
-        self._stopping.set()
+        self._stopping = True
+        self._now.set()
         self._signal(signal.SIGTERM)
         if self._task is None:
             return
@@ -98,12 +101,16 @@ class ChildProcess:
             async with asyncio.timeout(grace_s):
                 await asyncio.shield(self._task)
         except TimeoutError:
-            self._signal(signal.SIGKILL)
+            self.kill()
             await self._task
 
+    def kill(self) -> None:
+        """SIGKILL, for a `stop` that nobody wants to wait for."""
+        self._signal(signal.SIGKILL)
+
     def restart(self) -> None:
-        """Asks the process to end; it is started again at once."""
-        self._restart_now.set()
+        """Asks the process to end; it is started again at once, also if it waits to be."""
+        self._now.set()
         self._signal(signal.SIGTERM)
 
     def _spawn(self) -> None:
@@ -131,24 +138,18 @@ class ChildProcess:
             self.exit_status = await self._exited()
             self._process = None
             self._on_change(self, f"exited {describe_exit(self.exit_status)}")
-            if not await self._pause():
+            await self._pause()
+            if self._stopping:
                 return
             self._spawn()
 
-    async def _pause(self) -> bool:
-        """Waits before a restart; False when there is none."""
-        if self._stopping.is_set():
-            return False
-        if self._restart_now.is_set():
-            self._restart_now.clear()
-            return True
-        delay_s = self.restarts.next_delay_s(time.monotonic())
-        try:
-            async with asyncio.timeout(delay_s):
-                await self._stopping.wait()
-            return False
-        except TimeoutError:
-            return True
+    async def _pause(self) -> None:
+        if not self._now.is_set():
+            delay_s = self.restarts.next_delay_s(time.monotonic())
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay_s):
+                    await self._now.wait()
+        self._now.clear()
 
     async def _exited(self) -> int:
         process = self._process

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -25,6 +26,10 @@ _STOP_GRACE_S = 15.0
 _POLL_S = 0.05
 # A process that dies this often before the chain first served will not come up by itself.
 _HOPELESS_EXITS = 3
+# What a service exits with when only another configuration would help (`_core.runtime`).
+_MISCONFIGURED = 2
+# How a process ends that is told to stop, also before it has learned to listen to that.
+_STOPPED = (0, -signal.SIGTERM)
 
 
 class ChainDidNotStart(Exception):
@@ -42,7 +47,7 @@ class Supervisor:
         ready_file: Path | None,
         report: Callable[[str, str], None],
     ) -> None:
-        """`report(name, what)` is told of every start and exit of a process."""
+        """`report(name, what)` is told of every process that exits and was not to."""
         self._plan = plan
         self._data = data
         self._ready_file = ready_file
@@ -50,6 +55,8 @@ class Supervisor:
         self._children: dict[str, ChildProcess] = {}
         self._hopeless: asyncio.Future[str] | None = None
         self._ready = False
+        self._stopping = False
+        self._killed = False
 
     @property
     def state(self) -> ChainState:
@@ -79,15 +86,23 @@ class Supervisor:
     async def stop(self) -> None:
         """Stops the layers against the direction of a request's way, NATS last."""
         order = ["engine", "agents", "emitter", "bridge", "nats"]
+        self._stopping = True
         for name in order:
             child = self._children.get(name)
             if child is not None:
-                await child.stop(_STOP_GRACE_S)
+                await child.stop(0 if self._killed else _STOP_GRACE_S)
         if self._ready_file is not None:
             self._ready_file.unlink(missing_ok=True)
         self._plan.close()
 
+    def kill(self) -> None:
+        """Ends every process now; for a `stop` that takes too long."""
+        self._killed = True
+        for child in self._children.values():
+            child.kill()
+
     def _start_child(self, name: str) -> None:
+        self._data.reason_file(name).unlink(missing_ok=True)
         spec = next(each for each in self._plan.processes if each.name == name)
         child = self._children[name] = ChildProcess(spec, self._changed)
         child.start()
@@ -95,11 +110,24 @@ class Supervisor:
     def _changed(self, child: ChildProcess, what: str) -> None:
         name = child.spec.name
         self.state.pids[name] = [child.pid] if child.pid is not None else []
-        self._report(name, what)
+        if what != "started" and not (self._stopping and child.exit_status in _STOPPED):
+            self._report(name, what)
         if self._ready:
             self._write_state()
-        elif what != "started" and child.restarts.count + 1 >= _HOPELESS_EXITS:
-            self._give_up(f"{name} does not start: it {what}")
+        elif what != "started":
+            self._judge(child, what)
+
+    def _judge(self, child: ChildProcess, what: str) -> None:
+        """Whether a chain that never served can still come up after a process exited."""
+        name, hopeless = child.spec.name, child.restarts.count + 1 >= _HOPELESS_EXITS
+        if child.exit_status == _MISCONFIGURED or hopeless:
+            unexplained = f"it {what}; the lines above and {self._data.nats_log} may say more"
+            self._give_up(f"{name} does not start: {self._reason(name) or unexplained}")
+
+    def _reason(self, name: str) -> str:
+        with contextlib.suppress(OSError):
+            return self._data.reason_file(name).read_text()
+        return ""
 
     def _give_up(self, problem: str) -> None:
         if self._hopeless is not None and not self._hopeless.done():

@@ -64,6 +64,10 @@ class CommonSettings(Documented):
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="auto writes for people on a terminal, JSON elsewhere"
     )
+    termination_file: Path | None = Field(
+        None,
+        description="File that a start which fails writes its reason to, as Kubernetes reads from /dev/termination-log",
+    )
     drain_timeout_s: float = Field(
         10.0, ge=0.1, le=3600, description="How long a stopping service may take to finish its work"
     )
