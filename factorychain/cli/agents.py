@@ -19,7 +19,7 @@ def agents(
 ) -> None:
     """List the agents that a user can start, and what those that can't are missing."""
     directory, state = options.running_chain(data)
-    token = options.user_token(directory, user, tenant)
+    token = options.session_token(directory, user, tenant)
     try:
         found = asyncio.run(_listed(state.edge, token))
     except FactoryChainError as error:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import AsyncIterator
 from typing import Annotated
 
 import orjson
 import typer
 
 from factorychain.cli import options
-from factorychain.cli.events_view import event_line, short
-from factorychain.cli.output import FAILED, err, fail, out
-from factorychain.client import Client, Event, Run
+from factorychain.cli.events_view import event_line
+from factorychain.cli.output import FAILED, err, fail
+from factorychain.client import Client, Event, Json, Run
 from factorychain.errors import FactoryChainError
 
 _GIVE_UP_S = 30.0
@@ -38,7 +38,7 @@ def run(
 ) -> None:
     """Stream one run. Exit status: 0 completed, 1 failed or cancelled, 2 refused. ^C cancels it."""
     directory, state = options.running_chain(data)
-    token = os.environ.get("FACTORYCHAIN_TOKEN") or options.user_token(directory, user, tenant)
+    token = options.session_token(directory, user, tenant)
     try:
         ending = asyncio.run(_stream(state.edge, token, text, agent, thread, as_json))
     except FactoryChainError as error:
@@ -52,7 +52,7 @@ async def _stream(
 ) -> Event:
     async with Client(edge, token, give_up_after_s=_GIVE_UP_S) as client:
         started = await client.start(text, agent=agent, thread=thread)
-        with _cancel_on_interrupt(started):
+        async with _cancel_on_interrupt(started):
             await (_print_json(started) if as_json else _print_for_people(started))
         assert started.ending is not None, "the events of a run stop at its ending"
         return started.ending
@@ -68,39 +68,58 @@ async def _print_for_people(run: Run) -> None:
     streamed = False
     async for event in run:
         if event.type == "message_delta":
-            out.print(event.text, end="", markup=False)
+            _write(event.text)
             streamed = True
             continue
         line = event_line(event)
         if line is None:
             continue
-        if streamed and event.type != "agent_completed":
-            out.print()
-            streamed = False
-        if event.type == "agent_completed":
-            out.print() if streamed else out.print(
-                short(event.data.get("output"), 100_000), markup=False
-            )
+        if streamed:
+            _write("\n")
+        elif event.type == "agent_completed":
+            _write(f"{_text(event.data.get('output'))}\n")
+        streamed = False
         err.print(line)
 
 
-@contextlib.contextmanager
-def _cancel_on_interrupt(run: Run) -> Iterator[None]:
+def _write(text: str) -> None:
+    """As it is: the answer is data, which a console would wrap, colour or read as markup."""
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _text(output: Json) -> str:
+    return output if isinstance(output, str) else orjson.dumps(output).decode()
+
+
+@contextlib.asynccontextmanager
+async def _cancel_on_interrupt(run: Run) -> AsyncIterator[None]:
     """^C cancels the run and waits for its ending; a second one leaves at once."""
     loop = asyncio.get_running_loop()
-    cancelling: list[asyncio.Task[object]] = []
+    cancelling: list[asyncio.Task[None]] = []
 
     def interrupted() -> None:
         if cancelling:
             raise KeyboardInterrupt
         err.print("cancelling …")
-        cancelling.append(asyncio.create_task(run.cancel()))
+        cancelling.append(asyncio.create_task(_cancel(run)))
 
     loop.add_signal_handler(signal.SIGINT, interrupted)
     try:
         yield
     finally:
         loop.remove_signal_handler(signal.SIGINT)
+        # The ending can come before the answer to the cancel, which nobody needs any more.
+        for task in cancelling:
+            task.cancel()
+        await asyncio.gather(*cancelling, return_exceptions=True)
+
+
+async def _cancel(run: Run) -> None:
+    try:
+        await run.cancel()
+    except FactoryChainError as error:
+        err.print(f"the run could not be cancelled: {error.message}", markup=False)
 
 
 def _hint(error: FactoryChainError) -> str:

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from factorychain.cli import options
-from factorychain.cli.output import out
 from factorychain.local.datadir import DataDir
 
 
@@ -18,4 +17,4 @@ def token(
     data: options.Data = options.DATA_DEFAULT,
 ) -> None:
     """Print a token that this data directory's chain accepts."""
-    out.print(options.user_token(DataDir(data), user, tenant, options.parse_ttl(ttl)), markup=False)
+    print(options.user_token(DataDir(data), user, tenant, options.parse_ttl(ttl)))
