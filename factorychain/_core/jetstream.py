@@ -16,8 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from nats.aio.msg import Msg
 
+from factorychain._core.nats_client import Reply
 from factorychain._core.nats_connection import NatsConnection
 from factorychain._core.stored import (
     NatsUnavailable,
@@ -213,7 +213,7 @@ class Stream:
             return None
         raise StorageRefused(self.name, int(code or 0), headers.get("Description", "unknown"))
 
-    async def _direct_get(self, body: Mapping[str, Any]) -> tuple[list[Msg], int]:
+    async def _direct_get(self, body: Mapping[str, Any]) -> tuple[list[Reply], int]:
         replies = await self._requests.many(self._direct, orjson.dumps(body), _is_status)
         status = replies.pop()
         headers = status.headers or {}
@@ -237,11 +237,11 @@ async def _api(connection: NatsConnection, call: str, body: Mapping[str, Any]) -
     return answer
 
 
-def _is_status(msg: Msg) -> bool:
+def _is_status(msg: Reply) -> bool:
     return not msg.data and msg.headers is not None and "Status" in msg.headers
 
 
-def _stored(msg: Msg, previous_seq: int = 0) -> StoredMessage:
+def _stored(msg: Reply, previous_seq: int = 0) -> StoredMessage:
     headers = dict(msg.headers or {})
     subject, seq = headers["Nats-Subject"], int(headers["Nats-Sequence"])
     for name in _INTERNAL_HEADERS:
@@ -249,7 +249,7 @@ def _stored(msg: Msg, previous_seq: int = 0) -> StoredMessage:
     return StoredMessage(subject, seq, msg.data, headers, previous_seq)
 
 
-def _previous(msg: Msg) -> int:
+def _previous(msg: Reply) -> int:
     # The one that the server sent before it in this answer, 0 for the first.
     return int((msg.headers or {}).get("Nats-Last-Sequence", 0))
 

@@ -24,6 +24,7 @@ from nats.errors import SlowConsumerError
 
 from factorychain._core.logging import get_logger
 from factorychain._core.metrics import counter
+from factorychain._core.nats_client import QuickClient
 from factorychain._core.nats_endpoint import NatsEndpoint, inbox_prefix
 from factorychain._core.nats_requests import Requests
 from factorychain._core.nats_subscription import Subscription
@@ -68,7 +69,7 @@ class NatsConnection:
         self.requests = Requests(timeout_s)
         self._endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
-        self._client: Client | None = None
+        self._client: QuickClient | None = None
         self._state = NatsState.CLOSED
         self._stopping = False
         self._listeners: list[Callable[[NatsState], None]] = []
@@ -172,7 +173,7 @@ class NatsConnection:
             raise NatsUnavailable(f"{self.name}: no answer to a ping", sent=True) from error
 
     async def _open(self) -> None:
-        client = Client()
+        client = QuickClient()
         self._client = client
         self._refusal = asyncio.get_running_loop().create_future()
         connecting = asyncio.create_task(self._connect(client))

@@ -12,11 +12,10 @@ import re
 from collections.abc import Callable, Mapping
 from itertools import count
 
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.errors import BadSubjectError, MaxPayloadError
 from nats.errors import Error as NatsError
 
+from factorychain._core.nats_client import QuickClient, Reply
 from factorychain._core.stored import NatsUnavailable, StorageRefused
 
 _NO_RESPONDERS = "503"
@@ -29,12 +28,15 @@ class _Pending:
     __slots__ = ("future", "is_last", "replies", "subject", "timer")
 
     def __init__(
-        self, subject: str, future: asyncio.Future[list[Msg]], is_last: Callable[[Msg], bool] | None
+        self,
+        subject: str,
+        future: asyncio.Future[list[Reply]],
+        is_last: Callable[[Reply], bool] | None,
     ) -> None:
         self.subject = subject
         self.future = future
         self.is_last = is_last
-        self.replies: list[Msg] = []
+        self.replies: list[Reply] = []
         self.timer: asyncio.TimerHandle | None = None
 
 
@@ -46,19 +48,17 @@ class Requests:
         self._numbers = count(1)
         self._pending: dict[str, _Pending] = {}
         self._prefix = ""
-        self._client: Client | None = None
+        self._client: QuickClient | None = None
 
     @property
     def in_flight(self) -> int:
         return len(self._pending)
 
-    async def open(self, client: Client) -> None:
+    async def open(self, client: QuickClient) -> None:
         """Listen for replies on `client`, once per client; it listens again after a reconnect."""
         prefix = client.new_inbox() + "."
-        # The inbox is bounded by what is asked for: nothing is dropped from it.
-        await client.subscribe(
-            prefix + "*", cb=self._on_reply, pending_bytes_limit=0, pending_msgs_limit=0
-        )
+        # The inbox is bounded by what is asked for.
+        await client.take(prefix + "*", self._on_reply)
         self._prefix = prefix
         self._client = client
 
@@ -79,7 +79,7 @@ class Requests:
 
     async def one(
         self, subject: str, payload: bytes = b"", headers: Mapping[str, str] | None = None
-    ) -> Msg:
+    ) -> Reply:
         """Send a request that has one reply.
 
         Raises:
@@ -89,7 +89,9 @@ class Requests:
         replies = await self._send(subject, payload, headers, None)
         return replies[0]
 
-    async def many(self, subject: str, payload: bytes, is_last: Callable[[Msg], bool]) -> list[Msg]:
+    async def many(
+        self, subject: str, payload: bytes, is_last: Callable[[Reply], bool]
+    ) -> list[Reply]:
         """Send a request that has several replies, up to one that `is_last`, which is included.
 
         Raises:
@@ -102,8 +104,8 @@ class Requests:
         subject: str,
         payload: bytes,
         headers: Mapping[str, str] | None,
-        is_last: Callable[[Msg], bool] | None,
-    ) -> list[Msg]:
+        is_last: Callable[[Reply], bool] | None,
+    ) -> list[Reply]:
         client = self._client
         if client is None or not client.is_connected:
             raise NatsUnavailable(f"{subject}: not connected", sent=False)
@@ -111,7 +113,7 @@ class Requests:
         number = str(next(self._numbers))
         pending = self._pending[number] = _Pending(subject, loop.create_future(), is_last)
         try:
-            await _publish(client, subject, payload, self._prefix + number, headers)
+            _publish(client, subject, payload, self._prefix + number, headers)
             pending.timer = loop.call_later(
                 self._timeout_s,
                 self._fail,
@@ -124,7 +126,7 @@ class Requests:
             if pending.timer is not None:
                 pending.timer.cancel()
 
-    async def _on_reply(self, msg: Msg) -> None:
+    def _on_reply(self, msg: Reply) -> None:
         pending = self._pending.get(msg.subject[len(self._prefix) :])
         if pending is None or pending.future.done():
             return
@@ -145,11 +147,11 @@ class Requests:
             pending.future.set_exception(NatsUnavailable(what, sent=True))
 
 
-async def _publish(
-    client: Client, subject: str, payload: bytes, reply: str, headers: Mapping[str, str] | None
+def _publish(
+    client: QuickClient, subject: str, payload: bytes, reply: str, headers: Mapping[str, str] | None
 ) -> None:
     try:
-        await client.publish(subject, payload, reply, dict(headers) if headers else None)
+        client.send_now(subject, payload, reply, headers)
     except (MaxPayloadError, BadSubjectError) as error:
         raise StorageRefused(subject, 0, f"{type(error).__name__}, {len(payload)} bytes") from error
     except NatsError as error:

@@ -139,3 +139,34 @@ def test_what_was_acknowledged_is_said_before_a_refusal() -> None:
     receiver.refuse(1, Refusal("RUN_ENDED", ""))
     kinds = [receipt.WhichOneof("receipt") for receipt in receiver.take()]
     assert kinds == ["acknowledged", "refused"]
+
+
+def test_the_acknowledged_ending_closes_the_channel() -> None:
+    receiver = receiver_with(1)
+    receiver.receive(events_frame(1, (1, b"end")))
+    receiver.acknowledge(1, 1, ended=True)
+    assert not receiver.is_open(1)
+    assert receiver.receive(events_frame(1, (2, b"late"))) is None
+    assert [receipt.acknowledged.ended for receipt in receiver.take()] == [True]
+
+
+def test_what_nobody_waits_for_is_not_urgent_and_what_somebody_waits_for_is() -> None:
+    receiver = LinkReceiver(window_bytes=1 << 20)
+    receiver.receive(open_frame(1))
+    receiver.opened(1, 0)
+    receiver.receive(events_frame(1, (1, b"small"), (2, b"x" * (INITIAL_WINDOW_BYTES // 4))))
+    receiver.acknowledge(1, 1)
+    assert (receiver.idle, receiver.urgent) == (False, False)
+    receiver.acknowledge(1, 2)  # the sender could stand at its window
+    assert receiver.urgent
+    assert len(receiver.take()) == 2
+    assert not receiver.urgent
+    receiver.acknowledge(1, 3, ended=True)
+    assert receiver.urgent
+
+
+def test_a_resumed_opening_is_answered_at_once() -> None:
+    receiver = LinkReceiver(window_bytes=1)
+    receiver.receive(RunFrame(channel=1, open=RunOpen(token="t", resumed=True)))
+    receiver.opened(1, 7)
+    assert receiver.urgent

@@ -6,7 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factorychain._core.link.frames import INITIAL_WINDOW_BYTES, MESSAGE_BYTES, event_cost
+from factorychain._core.link.frames import (
+    ENTRY_MAX_BYTES,
+    INITIAL_WINDOW_BYTES,
+    MESSAGE_BYTES,
+    event_cost,
+)
 from factorychain._core.link.refusal import Refusal
 from factorychain.types.v1.link_pb2 import (
     RunAcknowledged,
@@ -234,6 +239,22 @@ def test_a_closed_run_says_so_once_and_hears_nothing_more() -> None:
     assert link.sender.take() == []
 
 
+def test_what_no_message_can_carry_ends_its_own_run_and_no_other() -> None:
+    link = Link()
+    poisoned, other = link.open("a"), link.open("b")
+    link.offer(poisoned, b"1")
+    link.settle()
+    link.offer(poisoned, b"x" * ENTRY_MAX_BYTES)
+    link.offer(poisoned, b"2")
+    link.offer(other, b"1")
+    link.settle()
+    assert [each.reason for each in poisoned.observed.refusals] == ["EVENT_TOO_LARGE"]
+    assert poisoned.log == poisoned.offered[:1]
+    assert other.log == other.offered
+    link.sender.close(poisoned.sender)
+    assert [each.WhichOneof("frame") for each in link.sender.take()] == ["close"]
+
+
 def test_a_run_closed_before_it_was_opened_leaves_no_trace() -> None:
     link = Link()
     run = link.open("a")
@@ -250,3 +271,14 @@ def test_the_buffer_is_empty_again_when_everything_is_durable(sizes: list[int]) 
     link.settle()
     assert run.log == run.offered
     assert run.sender.buffered_bytes == 0
+
+
+def test_nothing_is_said_about_a_run_whose_ending_is_acknowledged() -> None:
+    link = Link()
+    run = link.open("a")
+    link.offer(run, b"end")
+    link.sender.take()
+    tell(link, run.sender.channel, acknowledged=RunAcknowledged(durable_run_seq=1, ended=True))
+    link.sender.close(run.sender)
+    assert link.sender.take() == []
+    assert len(link.sender) == 0
