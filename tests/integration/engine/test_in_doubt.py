@@ -10,8 +10,9 @@ import pytest
 import factorychain_engine.starts
 from factorychain._core.stored import NatsUnavailable
 from factorychain.errors import ChainDegraded
-from tests.engine_harness import ADA, Chain, Engine
-from tests.waiting import until, until_not
+from tests.engine_harness import Chain, Engine
+from tests.token_samples import ADA
+from tests.waiting import until_not, until_true
 
 
 async def test_a_place_that_storage_never_confirmed_is_free_again_within_seconds(
@@ -20,7 +21,7 @@ async def test_a_place_that_storage_never_confirmed_is_free_again_within_seconds
     monkeypatch.setattr(factorychain_engine.starts, "IN_DOUBT_S", 0.1)
     await engine.start_run(agent="quick")  # from now on its user's record is known here
     await until_not(engine.active)
-    await until(lambda: _passes(engine, 2))  # the first look through all records is over
+    await engine.until_passes(2)  # the first look through all records is over
     users = engine.server.users
     replace, read = users.replace, users.read
 
@@ -58,7 +59,7 @@ async def test_a_start_that_takes_long_is_not_taken_for_a_forgotten_one(
     await reached.wait()
     engine.server.clean_up.sweep_soon()
     passes = engine.server.clean_up.passes
-    await until(lambda: _passes(engine, passes + 3))
+    await engine.until_passes(passes + 3)
     go_on.set()
     started = await starting
     assert await engine.active() == [started.run]
@@ -69,7 +70,7 @@ async def test_an_engine_that_vanished_while_records_could_not_be_read_is_missed
     chain: Chain, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = await chain.engine()
-    await until(lambda: _passes(other, 2))
+    await other.until_passes(2)
     started = await engine.start_run(thread="t1")
     users, scan = other.server.users, other.server.users.scan
     failures = 0
@@ -77,19 +78,12 @@ async def test_an_engine_that_vanished_while_records_could_not_be_read_is_missed
     async def failing() -> Any:
         nonlocal failures
         failures += 1
-        raise NatsUnavailable("away", sent=False)
+        if failures:
+            raise NatsUnavailable("away", sent=False)
         yield
 
     monkeypatch.setattr(users, "scan", failing)
     await engine.crash()
-    await until(lambda: _is(lambda: failures > 0))
+    await until_true(lambda: failures > 0)
     monkeypatch.setattr(users, "scan", scan)
-    await until(lambda: _is(lambda: other.server.runs.find(ADA, started.run) is not None), 10)
-
-
-async def _passes(engine: Engine, passes: int) -> bool:
-    return engine.server.clean_up.passes >= passes
-
-
-async def _is(what: Any) -> bool:
-    return bool(what())
+    await until_true(lambda: other.looks_after(started.run))

@@ -22,7 +22,9 @@ from factorychain.errors import (
     UserEngineLimit,
 )
 from factorychain.types.v1.run_pb2 import RunState
-from tests.engine_harness import ADA, BOB, Chain, Engine, completed
+from tests.engine_harness import BOB, Chain, Engine
+from tests.engine_peers import completed
+from tests.token_samples import ADA
 from tests.waiting import until, until_not
 
 
@@ -157,14 +159,7 @@ async def test_interrupt_ends_the_active_run_first(chain: Chain, engine: Engine)
     assert (second.after, third.after) == (2, 4)
     ended = await engine.run(first.run)
     assert (ended.state, ended.error.reason) == (RunState.RUN_STATE_CANCELLED, "INTERRUPTED")
-    await until_active(engine, [third.run])
-
-
-async def until_active(engine: Engine, runs: list[str]) -> None:
-    async def is_so() -> bool:
-        return await engine.active() == runs
-
-    await until(is_so)
+    await engine.until_active([third.run])
 
 
 @pytest.mark.parametrize(

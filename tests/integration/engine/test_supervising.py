@@ -11,8 +11,10 @@ import factorychain_engine.server
 from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.errors import ChainDegraded
 from factorychain.types.v1.run_pb2 import RunState
-from tests.engine_harness import ADA, Chain, Engine, completed
-from tests.waiting import until, until_not
+from tests.engine_harness import Chain, Engine
+from tests.engine_peers import completed
+from tests.token_samples import ADA
+from tests.waiting import until, until_not, until_true
 
 
 async def test_cancel_answers_when_the_run_has_ended(chain: Chain, engine: Engine) -> None:
@@ -113,32 +115,24 @@ async def test_a_run_without_a_sign_of_life_is_ended(
     chain.agents.stubborn = stubborn
     lively, idle = await engine.start_run(), await engine.start_run()
     chain.agents.runs[idle.run].idle_ms = 1500
-    await until(lambda: _is_active(engine, [lively.run]))
+    await engine.until_active([lively.run])
     ended = await engine.run(idle.run)
     assert ended.error.reason == "UNRESPONSIVE"
     assert ended.state == (RunState.RUN_STATE_FAILED if stubborn else RunState.RUN_STATE_CANCELLED)
 
 
-async def _is_active(engine: Engine, runs: list[str]) -> bool:
-    return await engine.active() == runs
-
-
 async def test_the_end_of_the_stream_does_not_end_the_run(chain: Chain, engine: Engine) -> None:
     started = await engine.start_run(thread="t1")
-    await until(lambda: _followed(chain, 1))
+    await until_true(lambda: chain.agents.followed == 1)
     chain.agents.break_streams()
-    await until(lambda: _followed(chain, 2))
+    await until_true(lambda: chain.agents.followed == 2)
     chain.agents.break_streams()
-    await until(lambda: _followed(chain, 3))
+    await until_true(lambda: chain.agents.followed == 3)
     assert (await engine.run(started.run)).state == RunState.RUN_STATE_RUNNING
     await chain.agents.end(started.run)
     await until_not(engine.active)
     assert (await engine.run(started.run)).state == RunState.RUN_STATE_COMPLETED
     assert chain.agents.executed == [started.run]
-
-
-async def _followed(chain: Chain, times: int) -> bool:
-    return chain.agents.followed == times
 
 
 async def test_a_run_that_ended_while_the_stream_was_broken_is_not_lost(
@@ -192,15 +186,11 @@ async def test_an_engine_that_stops_hands_its_runs_to_another(chain: Chain, engi
     other = await chain.engine()
     started = await engine.start_run(thread="t1")
     await engine.stop()
-    await until(lambda: _looks_after(other, started.run))
+    await until_true(lambda: other.looks_after(started.run))
     assert chain.agents.executed == [started.run]
     await chain.agents.end(started.run)
     await until_not(other.active)
     assert (await other.run(started.run)).state == RunState.RUN_STATE_COMPLETED
-
-
-async def _looks_after(engine: Engine, run: str) -> bool:
-    return engine.server.runs.find(ADA, run) is not None
 
 
 async def test_the_runs_of_an_engine_that_was_killed_are_adopted(
@@ -209,7 +199,7 @@ async def test_the_runs_of_an_engine_that_was_killed_are_adopted(
     started = await engine.start_run(thread="t1", input_json='{"text":"Kept?"}')
     await engine.crash()
     other = await chain.engine()  # begins after the other is gone
-    await until(lambda: _looks_after(other, started.run), 15)
+    await until_true(lambda: other.looks_after(started.run), 15)
     ended = await other.cancel(started.run)
     assert ended.state == RunState.RUN_STATE_CANCELLED
     assert ended.input_json == '{"text":"Kept?"}'
@@ -232,17 +222,9 @@ async def test_a_run_that_ended_while_no_engine_was_there_is_recorded(
 async def test_an_engine_that_lives_keeps_its_runs(chain: Chain, engine: Engine) -> None:
     other = await chain.engine()
     started = await engine.start_run()
-    await until(lambda: _passes(other, 30))  # three times a heartbeat's life
-    assert engine.server.runs.find(ADA, started.run) is not None
+    await other.until_passes(30)  # three times a heartbeat's life
+    assert engine.looks_after(started.run)
     assert other.server.runs.find(ADA, started.run) is None
-
-
-async def _passes(engine: Engine, passes: int) -> bool:
-    return engine.server.clean_up.passes >= passes
-
-
-async def _heartbeats_have_expired(*engines: Engine) -> bool:
-    return not any(each.server.heartbeat.healthy for each in engines)
 
 
 async def test_an_outage_of_storage_ends_no_run_and_frees_no_place(
@@ -253,7 +235,7 @@ async def test_an_outage_of_storage_ends_no_run_and_frees_no_place(
     await chain.nats.kill()
     with pytest.raises(ChainDegraded):
         await engine.start_run()
-    await until(lambda: _heartbeats_have_expired(engine, other))
+    await until_true(lambda: not any(each.server.heartbeat.healthy for each in (engine, other)))
     await chain.nats.start()
 
     async def can_see() -> bool:
@@ -263,8 +245,8 @@ async def test_an_outage_of_storage_ends_no_run_and_frees_no_place(
             return False
 
     await until(can_see, 15)
-    assert engine.server.runs.find(ADA, first.run) is not None
-    assert other.server.runs.find(ADA, second.run) is not None
+    assert engine.looks_after(first.run)
+    assert other.looks_after(second.run)
     for run in (first.run, second.run):
         assert (await engine.cancel(run)).state == RunState.RUN_STATE_CANCELLED
     await until_not(engine.active)
@@ -278,21 +260,13 @@ async def test_nothing_remains_of_runs_that_have_ended(chain: Chain, engine: Eng
         assert (await engine.run(started.run)).state == RunState.RUN_STATE_COMPLETED
 
     await one_round()
-    await until(lambda: _idle(engine))
+    await until_true(lambda: not len(engine.server.runs))
     tasks = len(asyncio.all_tasks())
     for _ in range(20):
         await one_round()
-    await until(lambda: _idle(engine))
-    await until(lambda: _no_more_than(tasks + 2))
+    await until_true(lambda: not len(engine.server.runs))
+    await until_true(lambda: len(asyncio.all_tasks()) <= tasks + 2)
     assert len(engine.server.runs) == 0
-
-
-async def _idle(engine: Engine) -> bool:
-    return len(engine.server.runs) == 0
-
-
-async def _no_more_than(tasks: int) -> bool:
-    return len(asyncio.all_tasks()) <= tasks
 
 
 async def test_the_clean_up_loop_is_unhealthy_when_it_cannot_see(
@@ -301,14 +275,6 @@ async def test_the_clean_up_loop_is_unhealthy_when_it_cannot_see(
     clean_up = engine.server.clean_up
     assert clean_up.healthy
     await chain.nats.kill()
-    await until(lambda: _is_not_serving(engine))
+    await until_true(lambda: not engine.server.server.health.serving)
     await chain.nats.start()
-    await until(lambda: _is_serving(engine), 15)
-
-
-async def _is_serving(engine: Engine) -> bool:
-    return engine.server.server.health.serving
-
-
-async def _is_not_serving(engine: Engine) -> bool:
-    return not engine.server.server.health.serving
+    await until_true(lambda: engine.server.server.health.serving, 15)

@@ -23,7 +23,9 @@ from factorychain.errors import (
     TokenInvalid,
 )
 from factorychain.types.v1.run_pb2 import RunState
-from tests.engine_harness import ADA, BOB, Chain, Engine, completed
+from tests.engine_harness import BOB, Chain, Engine
+from tests.engine_peers import completed
+from tests.token_samples import ADA
 from tests.waiting import until_not
 
 SERVICE = pb.DESCRIPTOR.services_by_name["EngineService"]

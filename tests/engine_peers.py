@@ -1,0 +1,334 @@
+"""An agents layer and an emitter that a test directs, for engines.
+
+Both write to the thread's real log, as emitter and bridge would; what a test checks is there.
+"""
+
+# ruff: noqa: N802 - the methods have the names that gRPC gives them
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from factorychain._core.credentials import Authenticator, current_run
+from factorychain._core.execution_context import Scope, UserExecutionContext
+from factorychain._core.grpc_server import GrpcServer, Service
+from factorychain._core.ids import Principal, log_subject, thread_key
+from factorychain._core.jetstream import JetStream
+from factorychain._core.link import ChannelHandler, LinkServer, Receipts
+from factorychain._core.log_reader import ThreadLogReader
+from factorychain._core.settings import TransportSettings
+from factorychain._core.stored import WrongLastSequence
+from factorychain._core.txn_tokens import TxnVerifier
+from factorychain.agents.v1 import agents_pb2, agents_pb2_grpc
+from factorychain.bridge.v1.log_pb2 import LogBatch
+from factorychain.emitter.v1 import emitter_pb2, emitter_pb2_grpc
+from factorychain.errors import (
+    ChainDegraded,
+    FactoryChainError,
+    NotImplementedYet,
+    RunExists,
+    RunNotFound,
+)
+from factorychain.types.v1.event_pb2 import Event
+from factorychain.types.v1.link_pb2 import RunOpen
+from factorychain.types.v1.run_pb2 import AgentInfo, RunState
+
+ALIVE_S = 0.05
+AGENTS = [
+    AgentInfo(name="researcher", available=True),
+    AgentInfo(name="quick", available=True),
+    AgentInfo(name="broken", available=False, missing=["Database"]),
+    AgentInfo(name="brief", available=True, lifetime_s=0.5),
+]
+
+
+class Log:
+    """The threads' log, written as the bridge writes it."""
+
+    def __init__(self, js: JetStream) -> None:
+        self._js = js
+        self.reader = ThreadLogReader(js, 1)
+
+    async def append(self, ctx: UserExecutionContext, *events: Event, engine: bool = False) -> bool:
+        """Append events of a run; False if it has ended already."""
+        while True:
+            found = await self.reader.find_ending(ctx.principal, ctx.thread, ctx.run, ctx.base)
+            if found is not None:
+                return False
+            last = await self.reader.last(ctx.principal, ctx.thread)
+            batch = LogBatch(
+                tenant=ctx.principal.tenant,
+                user=ctx.principal.user,
+                thread=ctx.thread,
+                run=ctx.run,
+                attempt=ctx.attempt,
+                first_run_seq=0 if engine else 1,
+                last_run_seq=0 if engine else len(events),
+                epoch=ctx.base_epoch if last is None else last.epoch,
+                first_seq=1 if last is None else last.seq + 1,
+                ends=_is_ending(events[-1]),
+                events=events,
+            )
+            try:
+                await self._publish(ctx, batch, 0 if last is None else last.stream_seq)
+            except WrongLastSequence:
+                continue
+            return True
+
+    async def _publish(self, ctx: UserExecutionContext, batch: LogBatch, expected: int) -> None:
+        ukey, tkey = ctx.principal.ukey, thread_key(ctx.thread)
+        await self._js.stream("EVENTS-0").publish(
+            log_subject(1, ukey, tkey),
+            batch.SerializeToString(),
+            expected_last_subject_seq=expected,
+        )
+
+    async def events(self, principal: Principal, thread: str) -> list[tuple[str, Event]]:
+        """Every event of a thread with its run."""
+        last = await self.reader.last(principal, thread)
+        upto = 0 if last is None else last.stream_seq
+        return [
+            (batch.run, event)
+            async for _, batch in self.reader.read_from(principal, thread, 0, upto)
+            for event in batch.events
+        ]
+
+    async def endings(self, principal: Principal, thread: str, run: str) -> list[Event]:
+        events = await self.events(principal, thread)
+        return [event for of, event in events if of == run and _is_ending(event)]
+
+
+def completed(output: str = '"done"', **usage: int) -> Event:
+    event = Event()
+    event.at.GetCurrentTime()
+    event.agent_completed.output_json = output
+    for name, value in usage.items():
+        setattr(event.agent_completed.usage, name, value)
+    return event
+
+
+def cancelled(reason: str) -> Event:
+    event = Event()
+    event.at.GetCurrentTime()
+    event.agent_cancelled.reason = reason
+    return event
+
+
+@dataclass
+class AgentRun:
+    """One run at the agents layer."""
+
+    ctx: UserExecutionContext
+    request: agents_pb2.ExecuteRequest
+    idle_ms: int = 0
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+    cancel_reasons: list[str] = field(default_factory=list)
+
+
+class Agents(agents_pb2_grpc.AgentsServiceServicer):
+    """The agents layer. A run goes on until the test ends it, or is cancelled; `quick` ends alone."""
+
+    def __init__(self, log: Log, verifier: TxnVerifier, boot_id: str = "boot-1") -> None:
+        self.log = log
+        self.boot_id = boot_id
+        self.runs: dict[str, AgentRun] = {}
+        self.executed: list[str] = []
+        self.running_of: dict[str, int] = {}
+        self.most_running_of: dict[str, int] = {}
+        self.refuse_with: FactoryChainError | None = None
+        self.before_accepting: Callable[[], Awaitable[None]] = _nothing
+        self.stubborn = False
+        self.followed = 0
+        self._broken = 0
+        self._verifier = verifier
+        self._server: GrpcServer | None = None
+
+    @property
+    def address(self) -> str:
+        assert self._server is not None
+        return self._server.address
+
+    async def start(self, listen: str = "127.0.0.1:0") -> None:
+        service = agents_pb2.DESCRIPTOR.services_by_name["AgentsService"]
+        self._server = GrpcServer(
+            TransportSettings(listen=listen),
+            [Service(service, agents_pb2_grpc.add_AgentsServiceServicer_to_server, self)],
+            Authenticator(txns=self._verifier),
+            drain_timeout_s=0.01,
+        )
+        await self._server.start()
+
+    async def stop(self) -> None:
+        if self._server is not None:
+            await self._server.stop()
+
+    def break_streams(self) -> None:
+        """Every Execute and Attach ends without a word; the runs go on."""
+        self._broken += 1
+
+    async def end(self, run: str, event: Event | None = None) -> None:
+        """The agent ends by itself."""
+        there = self.runs[run]
+        if await self.log.append(there.ctx, event or completed()):
+            self._left(there)
+        there.finished.set()
+
+    def forget(self, run: str) -> None:
+        """As if the process had lost the run."""
+        self._left(self.runs.pop(run))
+
+    def _left(self, run: AgentRun) -> None:
+        ukey = run.ctx.principal.ukey
+        self.running_of[ukey] = self.running_of.get(ukey, 0) - 1
+
+    def _came(self, run: AgentRun) -> None:
+        ukey = run.ctx.principal.ukey
+        now = self.running_of.get(ukey, 0) + 1
+        self.running_of[ukey] = now
+        self.most_running_of[ukey] = max(now, self.most_running_of.get(ukey, 0))
+
+    # --- RPCs -------------------------------------------------------------------------------
+
+    async def Execute(
+        self, request: agents_pb2.ExecuteRequest, context: Any
+    ) -> AsyncIterator[agents_pb2.ExecuteResponse]:
+        ctx = current_run()
+        if self.refuse_with is not None:
+            raise self.refuse_with
+        await self.before_accepting()
+        if ctx.run in self.runs:
+            raise RunExists
+        run = self.runs[ctx.run] = AgentRun(ctx, request)
+        self.executed.append(ctx.run)
+        self._came(run)
+        started = Event()
+        started.at.GetCurrentTime()
+        started.agent_started.agent = ctx.agent
+        started.agent_started.input_json = request.input_json
+        started.agent_started.metadata_json = request.metadata_json
+        started.agent_started.attempt = ctx.attempt
+        await self.log.append(ctx, started)
+        accepted = agents_pb2.RunAccepted(address=self.address, boot_id=self.boot_id)
+        yield agents_pb2.ExecuteResponse(accepted=accepted)
+        if ctx.agent == "quick":
+            await self.end(ctx.run)
+        async for life in self._life(run):
+            yield agents_pb2.ExecuteResponse(**life)
+
+    async def Attach(
+        self, request: agents_pb2.AttachRequest, context: Any
+    ) -> AsyncIterator[agents_pb2.AttachResponse]:
+        run = self._find()
+        accepted = agents_pb2.RunAccepted(address=self.address, boot_id=self.boot_id)
+        yield agents_pb2.AttachResponse(accepted=accepted)
+        async for life in self._life(run):
+            yield agents_pb2.AttachResponse(**life)
+
+    async def Cancel(
+        self, request: agents_pb2.CancelRequest, context: Any
+    ) -> agents_pb2.CancelResponse:
+        run = self._find()
+        run.cancel_reasons.append(request.reason)
+        if not self.stubborn:
+            await self.end(run.ctx.run, cancelled(request.reason))
+        return agents_pb2.CancelResponse()
+
+    async def Respond(
+        self, request: agents_pb2.RespondRequest, context: Any
+    ) -> agents_pb2.RespondResponse:
+        raise NotImplementedYet("Respond")
+
+    async def ListAgents(
+        self, request: agents_pb2.ListAgentsRequest, context: Any
+    ) -> agents_pb2.ListAgentsResponse:
+        return agents_pb2.ListAgentsResponse(agents=AGENTS)
+
+    def _find(self) -> AgentRun:
+        run = self.runs.get(current_run().run)
+        if run is None:
+            raise RunNotFound
+        return run
+
+    async def _life(self, run: AgentRun) -> AsyncIterator[dict[str, Any]]:
+        whole = self._broken
+        self.followed += 1
+        while not run.finished.is_set():
+            if self._broken != whole:
+                raise ChainDegraded("agents")
+            yield {"alive": agents_pb2.RunAlive(idle_ms=run.idle_ms)}
+            try:
+                async with asyncio.timeout(ALIVE_S):
+                    await run.finished.wait()
+            except TimeoutError:
+                continue
+        yield {"finished": agents_pb2.RunFinished(state=RunState.RUN_STATE_COMPLETED)}
+
+
+async def _nothing() -> None:
+    return None
+
+
+class Emitter(emitter_pb2_grpc.EmitterServiceServicer):
+    """Emitter and bridge in one: appends what the engine says of runs that have not ended."""
+
+    def __init__(self, log: Log, verifier: TxnVerifier) -> None:
+        self.log = log
+        self.opened: list[UserExecutionContext] = []
+        self._link = LinkServer(
+            "emitter",
+            self,
+            lambda token: verifier.verify(token, {Scope.LIFECYCLE}),
+            lambda receipts: emitter_pb2.EmitResponse(receipts=receipts),
+            window_bytes=1 << 18,
+        )
+        service = emitter_pb2.DESCRIPTOR.services_by_name["EmitterService"]
+        self._server = GrpcServer(
+            TransportSettings(listen="127.0.0.1:0"),
+            [Service(service, emitter_pb2_grpc.add_EmitterServiceServicer_to_server, self)],
+            Authenticator(txns=verifier),
+            drain_timeout_s=0.01,
+        )
+
+    @property
+    def address(self) -> str:
+        return self._server.address
+
+    async def start(self) -> None:
+        await self._server.start()
+
+    async def stop(self) -> None:
+        await self._server.stop()
+
+    async def Emit(self, requests: Any, context: Any) -> AsyncIterator[emitter_pb2.EmitResponse]:
+        async for response in self._link.serve(requests):
+            yield response
+
+    async def open(
+        self, ctx: UserExecutionContext, opening: RunOpen, receipts: Receipts
+    ) -> ChannelHandler:
+        self.opened.append(ctx)
+        return _Settling(self.log, ctx, receipts)
+
+
+class _Settling:
+    durable_run_seq = 0
+
+    def __init__(self, log: Log, ctx: UserExecutionContext, receipts: Receipts) -> None:
+        self._log, self._ctx, self._receipts = log, ctx, receipts
+
+    def events(self, events: list[tuple[int, bytes]]) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._append(events))
+
+    async def _append(self, events: list[tuple[int, bytes]]) -> None:
+        for _, event in events:
+            await self._log.append(self._ctx, Event.FromString(event), engine=True)
+        self._receipts.acknowledged(0, ended=True)
+
+    def close(self) -> None:
+        return
+
+
+def _is_ending(event: Event) -> bool:
+    kind = event.WhichOneof("event")
+    return kind in {"agent_completed", "agent_failed", "agent_cancelled"}
