@@ -6,6 +6,7 @@ from typing import Final
 
 from factorychain._instance.events import new_event
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec
+from factorychain._instance.values import error_reason, error_text
 from factorychain.types.v1 import event_pb2
 from factorychain.usage import Usage
 
@@ -57,8 +58,8 @@ def ending_event(spec: RunSpec, outcome: Outcome, duration_s: float) -> bytes:
         _count(event.agent_cancelled.usage, outcome.usage)
     else:
         failed = event.agent_failed
-        failed.reason = outcome.reason
-        failed.message = outcome.text or f"The agent failed (run {spec.run})"
+        failed.reason = error_reason(outcome.reason, "AGENT_ERROR")
+        failed.message = error_text(outcome.text) or f"The agent failed (run {spec.run})"
         failed.retryable = outcome.retryable
         if outcome.retry_after_s is not None:
             failed.retry_after_s = outcome.retry_after_s

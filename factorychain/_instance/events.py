@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Final
 
-from factorychain._instance.values import clean_text
+from factorychain._instance.values import error_reason, error_text
 from factorychain.types.v1.event_pb2 import Event
 
 _fields = Event.DESCRIPTOR.fields_by_name
@@ -95,8 +95,8 @@ def tool_failed(
     data.call = call
     data.tool = tool
     data.result_json = "null"
-    data.error.reason = reason
-    data.error.message = clean_text(text)
+    data.error.reason = error_reason(reason, "TOOL_ERROR")
+    data.error.message = error_text(text)
     data.duration_ms = duration_ms
     return event.SerializeToString()
 

@@ -6,10 +6,17 @@ what is in the way. Dataclasses, pydantic models, dates, enums, sets and bytes a
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 import orjson
 from pydantic_core import PydanticSerializationError, to_json
 
 from factorychain.input import Json
+
+ERROR_TEXT_MAX_BYTES: Final = 8192
+
+_REASON: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 
 
 class NotJson(ValueError):
@@ -47,6 +54,16 @@ def dumps_anything(value: object) -> str:
 def clean_text(text: str) -> str:
     """The text with what UTF-8 cannot say (lone surrogates) replaced by question marks."""
     return text.encode("utf-8", "replace").decode()
+
+
+def error_text(text: str) -> str:
+    """The text of an error as users see it: valid, and never so long that its event would be refused."""
+    return clean_text(cut_text(text, ERROR_TEXT_MAX_BYTES))
+
+
+def error_reason(reason: str, otherwise: str) -> str:
+    """The reason of an error if it has the form that every layer takes."""
+    return reason if _REASON.fullmatch(reason) else otherwise
 
 
 def cut_text(text: str, limit_bytes: int) -> str:

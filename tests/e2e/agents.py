@@ -119,3 +119,55 @@ class NeedsMissing(Agent):
 
     async def run(self, ctx: RunContext, text: str) -> str:
         return text
+
+
+class Tells(Agent):
+    """Tells its story in `count` thoughts, `canary|count|pause_ms`; every event carries the canary."""
+
+    name = "tells"
+
+    @tool
+    async def keep(self, text: str) -> str:
+        """Keeps a text for a moment."""
+        await asyncio.sleep(0)
+        return text
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        canary, count, pause_ms = text.split("|")
+        async with ctx.message() as message:
+            for index in range(int(count)):
+                await ctx.think(f"{canary} {index}")
+                await self.keep(text=f"{canary} kept {index}")
+                await message.write(f"{canary} said {index} ")
+                await asyncio.sleep(int(pause_ms) / 1000)
+        return canary
+
+
+class Immoderate(Agent):
+    """Says something of 6 MB, in the way that it is told."""
+
+    name = "immoderate"
+
+    @tool
+    async def repeat(self, text: str) -> str:
+        """Repeats a text."""
+        return text
+
+    @tool
+    async def fail(self) -> None:
+        """Fails at length."""
+        raise ToolError("f" * 6_000_000)
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        much = "m" * 6_000_000
+        if text == "think":
+            await ctx.think(much)
+        elif text == "emit":
+            await ctx.emit("much", {"much": much})
+        elif text == "tool":
+            await self.repeat(text=much)
+        elif text == "fail":
+            await self.fail()
+        elif text == "error":
+            raise AgentError(much)
+        return much

@@ -13,6 +13,10 @@ MESSAGE_BYTES: Final = 512 * 1024
 TURN_BYTES: Final = 64 * 1024
 """What one run may put into a message before the next run has its turn."""
 
+ENTRY_MAX_BYTES: Final = 3 * 1024 * 1024
+"""What may travel in one piece, below the largest gRPC message: a larger one would break the stream
+of all runs, again after every reconnect."""
+
 _OVERHEAD_BYTES: Final = 64
 
 

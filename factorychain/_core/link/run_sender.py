@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from factorychain._core.link.frames import (
+    ENTRY_MAX_BYTES,
     INITIAL_WINDOW_BYTES,
     event_cost,
     fits,
@@ -139,6 +140,9 @@ class RunSender:
         if self.over:
             return
         cost = sum(map(event_cost, events))
+        if cost > ENTRY_MAX_BYTES:
+            self._refuse(Refusal("EVENT_TOO_LARGE", f"{cost} bytes cannot travel in one piece"))
+            return
         self.last_run_seq = run_seq
         self.buffered_bytes += cost
         self._unsent.append(Entry(run_seq, tuple(events), cost, opens_call, closes_call))
@@ -246,8 +250,11 @@ class RunSender:
             self.is_paused = True
             self._observer.paused(refusal)
             return
-        self.refusal = refusal
         self.channel = 0
+        self._refuse(refusal)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        self.refusal = refusal
         self._clear()
         self._observer.refused(refusal)
 

@@ -14,11 +14,13 @@ from typing import Protocol
 from factorychain._core.telemetry import ChainSpan, SpanKind, parse_traceparent, record_creation
 from factorychain._instance import events
 from factorychain._instance.spec import SpanRecord
-from factorychain.errors import RunEnded
+from factorychain.errors import EventRejected, RunEnded
 from factorychain.types.v1.event_pb2 import Event
 
 # An agent that says much and waits for nothing must let others speak, and its own words out.
 _YIELD_EVERY = 32
+# Far above what the emitter takes; an instance may say anything, and all runs share one link.
+EVENT_MAX_BYTES = 1024 * 1024
 
 History = Callable[[int], Awaitable[Sequence[bytes]]]
 
@@ -60,6 +62,8 @@ class InstanceHost:
     async def emit(self, kind: int, event: bytes) -> None:
         if self.closed:
             raise RunEnded("the run is over; nothing more can be said in it")
+        if len(event) > EVENT_MAX_BYTES:
+            raise EventRejected("EVENT_TOO_LARGE", f"no event may have {len(event)} bytes")
         opens, closes = self._note(kind, event)
         self._run_seq += 1
         self._last_sign = time.monotonic()

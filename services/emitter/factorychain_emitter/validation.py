@@ -186,6 +186,8 @@ class Validator:
             completed.truncated = True
             rest = event.ByteSize() - len(completed.result_json.encode())
             completed.result_json = cut_json(completed.result_json, max(0, limit - rest - 8))
+            if completed.HasField("error"):
+                completed.error.message = completed.error.message[: limit // 8]
         if event.ByteSize() > limit:
             raise Rejected("EVENT_TOO_LARGE", f"even without its result; the limit is {limit}")
 

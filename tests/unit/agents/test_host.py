@@ -11,8 +11,8 @@ from factorychain._core import tracing
 from factorychain._core.tracing import ChainSpan
 from factorychain._instance import events
 from factorychain._instance.spec import SpanRecord
-from factorychain.errors import RunEnded
-from factorychain_agents.host import InstanceHost, export
+from factorychain.errors import EventRejected, RunEnded
+from factorychain_agents.host import EVENT_MAX_BYTES, InstanceHost, export
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -52,6 +52,17 @@ async def test_events_are_numbered_densely_from_one() -> None:
         await host.emit(events.AGENT_THINKING, events.thinking(TRACE, "x"))
     await host.say(b"")
     assert link.sent == [1, 2, 3, 4, 5]
+
+
+async def test_what_no_emitter_takes_is_not_even_sent() -> None:
+    link = Link()
+    host = InstanceHost(link, no_history)
+    host.begin(b"")
+    for say in (events.thinking(TRACE, "x" * EVENT_MAX_BYTES), b"x" * (EVENT_MAX_BYTES + 1)):
+        with pytest.raises(EventRejected):
+            await host.emit(events.TOOL_COMPLETED, say)
+    await host.emit(events.AGENT_THINKING, events.thinking(TRACE, "x"))
+    assert link.sent == [1, 2]
 
 
 async def test_open_calls_are_known_and_told_to_the_link() -> None:

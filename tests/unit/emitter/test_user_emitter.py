@@ -229,6 +229,18 @@ async def test_a_tool_result_over_the_limit_is_cut(result: object) -> None:
     assert whole.startswith(text)
 
 
+async def test_a_failure_of_a_tool_over_the_limit_is_cut() -> None:
+    harness = started_run()
+    failed = completed("c1", result="null")
+    failed.tool_completed.error.reason = "TOOL_ERROR"
+    failed.tool_completed.error.message = "é" * EVENT_MAX
+    harness.say(executing("c1"), failed)
+    event = harness.far.events[-1]
+    assert event.tool_completed.error.message.startswith("ééé")
+    assert event.tool_completed.truncated
+    assert event.ByteSize() <= EVENT_MAX
+
+
 async def test_a_result_is_cleaned_before_it_is_cut() -> None:
     harness = started_run()
     text = "x" * (EVENT_MAX - 120) + SECRET * 40
