@@ -24,6 +24,8 @@ log = get_logger(__name__)
 
 REFRESH_S: Final = 10.0
 LEAST_BETWEEN_S: Final = 1.0
+TRIES_AT_START: Final = 8
+"""Layers start in any order: agents that do not answer after so many tries are worth a warning."""
 
 ListAgents = Callable[[], Awaitable[Sequence[AgentInfo]]]
 
@@ -38,6 +40,7 @@ class AgentCatalog:
         self._default_agent = default_agent
         self._agents: dict[str, AgentInfo] = {}
         self._asked_at_s = float("-inf")
+        self._misses = 0
         self._asking: asyncio.Task[None] | None = None
         self._tasks = TaskSet(self.name)
         self._loop: asyncio.Task[None] | None = None
@@ -102,12 +105,21 @@ class AgentCatalog:
         try:
             listed = await self._list_agents()
         except FactoryChainError as error:
-            log.warning("the agents could not be listed", reason=error.reason)
+            self._missed(error)
             return
+        self._misses = 0
         default = self._default_of(listed)
         for each in listed:
             each.is_default = each.name == default
         self._agents = {each.name: each for each in listed}
+
+    def _missed(self, error: FactoryChainError) -> None:
+        self._misses += 1
+        # Once at a glance, then at every doubling: an outage may last.
+        if self._misses & (self._misses - 1) == 0:
+            expected = not self._agents and self._misses < TRIES_AT_START
+            say = log.debug if expected else log.warning
+            say("the agents could not be listed", reason=error.reason)
 
     async def _keep_fresh(self) -> None:
         while True:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from factorychain.errors import AgentDependencyMissing, AgentNotFound, ChainDegraded
 from factorychain.types.v1.run_pb2 import AgentInfo
@@ -98,3 +99,27 @@ async def test_a_known_agent_costs_no_call() -> None:
     for _ in range(5):
         await catalog.resolve("a")
     assert layer.asked == 1
+
+
+async def test_agents_that_have_not_come_up_yet_are_waited_for_without_a_warning() -> None:
+    layer = Layer(agent("a"))
+    layer.is_away = True
+    catalog = AgentCatalog(layer.list_agents, "a")
+    with capture_logs() as lines:
+        for _ in range(module.TRIES_AT_START - 1):
+            with pytest.raises(ChainDegraded):
+                await catalog.refresh()
+        assert {each["log_level"] for each in lines} == {"debug"}
+        with pytest.raises(ChainDegraded):
+            await catalog.refresh()
+        assert lines[-1]["log_level"] == "warning"
+
+
+async def test_agents_that_went_away_are_worth_a_warning_at_once() -> None:
+    layer = Layer(agent("a"))
+    catalog = AgentCatalog(layer.list_agents, "a")
+    await catalog.refresh()
+    layer.is_away = True
+    with capture_logs() as lines:
+        await catalog.refresh()
+    assert [each["log_level"] for each in lines] == ["warning"]
