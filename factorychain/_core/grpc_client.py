@@ -13,7 +13,7 @@ import orjson
 
 from factorychain._core.client_interceptor import TracedChannel
 from factorychain._core.contracts import all_contracts
-from factorychain._core.grpc_server import METADATA_MAX_BYTES
+from factorychain._core.grpc_options import Options, options_of_both_ends
 from factorychain._core.settings import TransportSettings
 
 MAX_ATTEMPTS = 4
@@ -77,17 +77,11 @@ def service_config() -> str:
     return orjson.dumps(config).decode()
 
 
-def _options(settings: TransportSettings) -> list[tuple[str, int | str]]:
+def _options(settings: TransportSettings) -> Options:
     return [
         ("grpc.service_config", service_config()),
         ("grpc.enable_retries", 1),
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", settings.max_message_bytes),
-        ("grpc.max_metadata_size", METADATA_MAX_BYTES),
-        ("grpc.absolute_max_metadata_size", 2 * METADATA_MAX_BYTES),
-        ("grpc.keepalive_time_ms", int(settings.keepalive_time_s * 1000)),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.keepalive_permit_without_calls", 1),
+        *options_of_both_ends(settings),
         ("grpc.http2.max_pings_without_data", 0),
         # A restarted peer is found again within a moment.
         ("grpc.initial_reconnect_backoff_ms", 100),

@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from factorychain._core.component import detached
 from factorychain._core.contracts import contracts_of
 from factorychain._core.credentials import Authenticator
+from factorychain._core.grpc_options import Options, options_of_both_ends
 from factorychain._core.health import SERVICE as HEALTH_SERVICE
 from factorychain._core.health import HealthService
 from factorychain._core.logging import get_logger
@@ -25,8 +26,6 @@ from factorychain._core.server_interceptor import ServerInterceptor
 from factorychain._core.settings import TransportSettings
 
 log = get_logger(__name__)
-
-METADATA_MAX_BYTES = 64 * 1024
 
 # In quotes: grpc's classes are generic in their stubs only.
 _Handlers: TypeAlias = "Mapping[str, grpc.RpcMethodHandler[Any, Any]]"
@@ -194,17 +193,11 @@ def _bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredenti
     return f"{listen.rpartition(':')[0]}:{port}"
 
 
-def _options(settings: TransportSettings) -> list[tuple[str, int]]:
-    options = [
+def _options(settings: TransportSettings) -> Options:
+    options: Options = [
         # Two processes on one port must be an error, not a lottery.
         ("grpc.so_reuseport", 0),
-        ("grpc.max_receive_message_length", settings.max_message_bytes),
-        ("grpc.max_send_message_length", settings.max_message_bytes),
-        ("grpc.max_metadata_size", METADATA_MAX_BYTES),
-        ("grpc.absolute_max_metadata_size", 2 * METADATA_MAX_BYTES),
-        ("grpc.keepalive_time_ms", int(settings.keepalive_time_s * 1000)),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.keepalive_permit_without_calls", 1),
+        *options_of_both_ends(settings),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", int(settings.keepalive_min_s * 1000)),
     ]
     if settings.max_connection_age_s:
