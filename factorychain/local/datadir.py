@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from factorychain._core.keys import KeyUnusable, TxnKey, jwks_document, new_secret, write_private
+from factorychain._core.keys import TxnKey, jwks_document, new_secret, write_private
 from factorychain.local.state import ChainState
 
 DEFAULT = Path(".factorychain")
@@ -74,9 +74,9 @@ class DataDir:
             # What a chain left that could not say goodbye.
             self.state_file.unlink(missing_ok=True)
             self.txn_jwks_file.write_text(jwks_document([TxnKey.parse(self.txn_key)]))
-        except (OSError, KeyUnusable) as error:
+        except (OSError, ValueError) as error:
             self.release()
-            why = error.strerror if isinstance(error, OSError) else str(error)
+            why = error.strerror if isinstance(error, OSError) else f"keys/txn-key.pem {error}"
             raise DataDirUnusable(
                 f"the data directory {self.path} cannot be used: {why}"
             ) from error

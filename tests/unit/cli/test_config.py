@@ -1,0 +1,58 @@
+"""`factorychain config`."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import typer
+
+from factorychain._core.settings import all_settings
+from factorychain.cli.config import config
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [each for each in os.environ if each.startswith("FACTORYCHAIN_")]:
+        monkeypatch.delenv(name)
+
+
+def test_every_variable_is_listed_with_who_reads_it(capsys: pytest.CaptureFixture[str]) -> None:
+    config(check=False)
+    lines = capsys.readouterr().out.splitlines()
+    variables = [line for line in lines if line.startswith("FACTORYCHAIN_")]
+    assert variables == [doc.variable for doc in all_settings()]
+    assert "read by engine" in lines[lines.index("FACTORYCHAIN_USER_MAX_RUNS") + 2]
+    assert "read by command" in lines[lines.index("FACTORYCHAIN_DATA_DIR") + 2]
+    assert "read by all" in lines[lines.index("FACTORYCHAIN_LOG_LEVEL") + 2]
+    assert "wrong now" not in "".join(lines)
+
+
+def test_the_list_says_what_is_wrong_now(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACTORYCHAIN_RUN_IDLE_S", "soon")
+    config(check=False)
+    assert "wrong now: FACTORYCHAIN_RUN_IDLE_S: " in capsys.readouterr().out
+
+
+def test_a_good_environment_passes_the_check(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACTORYCHAIN_TOKEN", "one of a user")
+    monkeypatch.setenv("FACTORYCHAIN_USER_MAX_RUNS", "5")
+    config(check=True)
+    assert capsys.readouterr().out == "The configuration is good.\n"
+
+
+def test_a_wrong_value_and_a_misspelt_name_fail_the_check(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACTORYCHAIN_USER_MAX_RUN", "5")
+    monkeypatch.setenv("FACTORYCHAIN_LOG_LEVEL", "loud")
+    with pytest.raises(typer.Exit) as ended:
+        config(check=True)
+    assert ended.value.exit_code == 2
+    said = capsys.readouterr().err
+    assert "FACTORYCHAIN_USER_MAX_RUN: no such variable" in said
+    assert "FACTORYCHAIN_LOG_LEVEL: " in said
