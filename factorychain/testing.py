@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import orjson
@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from factorychain._core.event_json import event_object
 from factorychain._instance.active import ActiveRun
-from factorychain._instance.definition import define
+from factorychain._instance.definition import AgentDefinition, define
 from factorychain._instance.ending import ending_event, started_event
 from factorychain._instance.injection import Injection
 from factorychain._instance.runner import run_agent
@@ -145,20 +145,8 @@ def run(
     if not on_event_loop():
         return asyncio.run(call)
     # Inside of a running loop (an asynchronous test): a loop of its own in a thread of its own.
-    found: list[RunResult | BaseException] = []
-
-    def work() -> None:
-        try:
-            found.append(asyncio.run(call))
-        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
-            found.append(error)
-
-    thread_of_run = threading.Thread(target=work, name="factorychain.testing")
-    thread_of_run.start()
-    thread_of_run.join()
-    if isinstance(found[0], BaseException):
-        raise found[0]
-    return found[0]
+    with ThreadPoolExecutor(1, thread_name_prefix="factorychain.testing") as executor:
+        return executor.submit(asyncio.run, call).result()
 
 
 async def run_async(
@@ -194,17 +182,26 @@ async def run_async(
         missing = injection.missing[definition.name]
         if missing:
             raise AgentDependencyMissing(missing)
-        host = _Recorder(history)
-        host.events.append(started_event(spec))
-        active = ActiveRun(spec, host, asyncio.get_running_loop())
-        began = time.monotonic()
-        task = asyncio.create_task(run_agent(active, definition, injection))
-        await asyncio.wait([task], timeout=timeout_s)
-        task.cancel()
-        outcome = await task
-        host.events.append(ending_event(spec, outcome, time.monotonic() - began))
+        return await _recorded(spec, _Recorder(history), definition, injection, timeout_s)
     finally:
         await injection.close()
+
+
+async def _recorded(
+    spec: RunSpec,
+    host: _Recorder,
+    definition: AgentDefinition,
+    injection: Injection,
+    timeout_s: float,
+) -> RunResult:
+    host.events.append(started_event(spec))
+    active = ActiveRun(spec, host, asyncio.get_running_loop())
+    began = time.monotonic()
+    task = asyncio.create_task(run_agent(active, definition, injection))
+    await asyncio.wait([task], timeout=timeout_s)
+    task.cancel()
+    outcome = await task
+    host.events.append(ending_event(spec, outcome, time.monotonic() - began))
     output: Json = (
         orjson.loads(outcome.output_json) if outcome.kind is OutcomeKind.COMPLETED else None
     )
