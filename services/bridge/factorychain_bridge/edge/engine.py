@@ -12,7 +12,8 @@ from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.engine.v1.engine_pb2_grpc import EngineServiceStub
 
 CANCEL_TIMEOUT_S = 60.0
-"""CancelRun answers when the run has ended, which an agent may put off for its grace time."""
+"""CancelRun answers when the run has ended, which an agent may put off for its grace time. A start
+that interrupts waits for the same, and is answered only when its own run has begun."""
 
 
 class Engine(Protocol):
@@ -46,10 +47,13 @@ class EngineClient:
         return found
 
     async def start(self, request: pb.StartRunRequest, token: str) -> pb.StartRunResponse:
+        # The engine asks agents for as long itself. Who stops waiting before it has decided tells the
+        # user that nothing has begun, while their run does.
+        timeout_s = 2 * self._timeout_s
+        if request.on_busy == pb.ON_BUSY_INTERRUPT:
+            timeout_s = max(timeout_s, CANCEL_TIMEOUT_S)
         try:
-            return await self._stub.StartRun(
-                request, metadata=_metadata(token), timeout=self._timeout_s
-            )
+            return await self._stub.StartRun(request, metadata=_metadata(token), timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from error
 
