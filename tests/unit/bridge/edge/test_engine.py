@@ -38,7 +38,7 @@ class Channel:
     ],
 )
 async def test_a_start_is_waited_for_longer_than_the_engine_takes(
-    on_busy: pb.OnBusy, least_s: float
+    on_busy: pb.OnBusy.ValueType, least_s: float
 ) -> None:
     channel: Any = Channel()
     engine = EngineClient(channel, RPC_TIMEOUT_S)
