@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from jwt import PyJWK
 from jwt.exceptions import PyJWTError
 
+from factorychain._core.component import detached
 from factorychain._core.keys import KeyUnusable
 from factorychain._core.logging import get_logger
 from factorychain.errors import ChainDegraded
@@ -159,7 +160,7 @@ class JwksUrl:
         self._document = b""
         self._fetched_at_s = float("-inf")
         self._tried_at_s = float("-inf")
-        self._lock = asyncio.Lock()
+        self._fetching: asyncio.Task[None] | None = None
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -176,6 +177,9 @@ class JwksUrl:
         await self._refetch()
 
     async def stop(self) -> None:
+        if self._fetching is not None:
+            self._fetching.cancel()
+            await asyncio.wait([self._fetching])
         session, self._session = self._session, None
         if session is not None:
             await session.close()
@@ -187,12 +191,13 @@ class JwksUrl:
             ChainDegraded: the provider has never answered.
         """
         if not self._satisfies(kid):
-            async with self._lock:  # many waiting, one fetch
-                if (
-                    not self._satisfies(kid)
-                    and self._clock() - self._tried_at_s >= self._min_refetch_s
-                ):
-                    await self._refetch()
+            due = self._clock() - self._tried_at_s >= self._min_refetch_s
+            if self._fetching is None and due:
+                # In a context of its own: the session that it may open is everybody's.
+                self._fetching = detached(self._refetch(), name="fetch of keys")
+            if self._fetching is not None:
+                # Shielded: many wait for it, and who leaves must not take it from the others.
+                await asyncio.shield(self._fetching)
         if self._keys is None:
             raise ChainDegraded("identity provider", retry_after_s=self._min_refetch_s)
         return self._keys
@@ -202,6 +207,12 @@ class JwksUrl:
 
     async def _refetch(self) -> None:
         self._tried_at_s = self._clock()
+        try:
+            await self._fetch()
+        finally:
+            self._fetching = None
+
+    async def _fetch(self) -> None:
         try:
             document = await self._get()
             if document != self._document or self._keys is None:

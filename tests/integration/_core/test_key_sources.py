@@ -137,9 +137,13 @@ class Provider:
     document: str = field(default_factory=lambda: jwks_document([ONE]))
     status: int = 200
     requests: int = 0
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def answer(self, _request: web.Request) -> web.Response:
         self.requests += 1
+        self.asked.set()
+        await self.go_on.wait()
         return web.Response(
             text=self.document, status=self.status, headers={"Location": "/elsewhere"}
         )
@@ -148,6 +152,7 @@ class Provider:
 @pytest.fixture
 async def provider() -> AsyncIterator[Provider]:
     served = Provider()
+    served.go_on.set()
     app = web.Application()
     app.router.add_get("/jwks", served.answer)
     runner = web.AppRunner(app)
@@ -175,6 +180,20 @@ async def source(provider: Provider, clock: Clock) -> AsyncIterator[JwksUrl]:
 async def test_keys_are_fetched_once_for_all_who_wait(provider: Provider, source: JwksUrl) -> None:
     found = await asyncio.gather(*(source.with_key(ONE.kid) for _ in range(50)))
     assert all(each.find(ONE.kid) for each in found)
+    assert provider.requests == 1
+
+
+async def test_who_leaves_in_mid_fetch_takes_the_keys_from_nobody(
+    provider: Provider, source: JwksUrl
+) -> None:
+    provider.go_on.clear()
+    leaving = asyncio.create_task(source.with_key(ONE.kid))
+    await provider.asked.wait()
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    staying = asyncio.create_task(source.with_key(ONE.kid))
+    provider.go_on.set()
+    assert (await staying).find(ONE.kid)
     assert provider.requests == 1
 
 
