@@ -5,7 +5,6 @@ Invariant: a claim of the wrong type is refused like a wrong value; nothing is c
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +14,8 @@ from factorychain.errors import TokenExpired, TokenInvalid
 # Control characters, which would end up in logs and subjects of other systems.
 _UNPRINTABLE = {*map(chr, range(32)), "\x7f"}
 _NAME_MAX_CHARS = 256
+# The end of the calendar. What lies beyond was meant in milliseconds, or as "never".
+_LAST_MOMENT_S = 253_402_300_799
 
 
 def text(claims: Mapping[str, Any], name: str) -> str:
@@ -52,7 +53,12 @@ def seconds(claims: Mapping[str, Any], name: str) -> float:
         TokenInvalid: it is not.
     """
     value = claims.get(name)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # Compared before it is converted: JSON's numbers may be larger than any float.
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not -_LAST_MOMENT_S <= value <= _LAST_MOMENT_S
+    ):
         raise TokenInvalid(f"the token's {name} must be a time in Unix seconds")
     return float(value)
 

@@ -153,10 +153,10 @@ class EdgeSocket:
             user = await self._shared.verifier.verify(auth.token)
             if self._feeds is None and not await self._admit(user.principal):
                 return
+            outputs = self._session.verified(auth, user.principal, user.expires_at_s)
         except Exception as error:  # noqa: BLE001 - `as_error` tells ours from the unexpected, which it logs
-            self._apply(self._session.unverified(auth, as_error(error, where="edge")))
-            return
-        self._apply(self._session.verified(auth, user.principal, user.expires_at_s))
+            outputs = self._session.unverified(auth, as_error(error, where="edge"))
+        self._apply(outputs)
         self._schedule()
 
     async def _admit(self, principal: Principal) -> bool:
