@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -15,8 +16,9 @@ import pytest_asyncio
 from factorychain._core.jetstream import JetStream
 from factorychain._core.nats_connection import NatsConnection, NatsEndpoint
 from factorychain._core.nats_permissions import bridge_user, engine_user, render_server_config
-from factorychain._core.nats_server import listening_url, server_binary
+from factorychain._core.nats_server import server_binary
 from factorychain._core.settings import NatsSettings
+from tests.waiting import until
 
 ENGINE_PASSWORD = "engine-password-of-a-test"
 BRIDGE_PASSWORD = "bridge-password-of-a-test"
@@ -51,12 +53,8 @@ class NatsServer:
             self.process = await asyncio.create_subprocess_exec(
                 str(server_binary()), "--config", str(config), stdout=log, stderr=log
             )
-        async with asyncio.timeout(START_TIMEOUT_S):
-            while (url := listening_url(self.directory, self.process.pid)) is None:
-                assert self.process.returncode is None, (self.directory / "nats.log").read_text()
-                await asyncio.sleep(0.01)
-        self.url = url
-        self.port = int(url.rsplit(":", 1)[1])
+        self.url = await listening_url(self.directory, self.process)
+        self.port = int(self.url.rsplit(":", 1)[1])
 
     async def stop(self, how: int = signal.SIGTERM) -> None:
         process, self.process = self.process, None
@@ -106,6 +104,20 @@ class NatsServer:
             yield JetStream(connection)
         finally:
             await connection.stop()
+
+
+async def listening_url(directory: Path, process: asyncio.subprocess.Process) -> str:
+    """Where a server listens whose `ports_file_dir` and log are in the directory."""
+
+    async def ask() -> str | None:
+        assert process.returncode is None, (directory / "nats.log").read_text()
+        try:
+            ports = json.loads((directory / f"nats-server_{process.pid}.ports").read_text())
+        except (FileNotFoundError, json.JSONDecodeError):  # not there yet, or half written
+            return None
+        return next(iter(ports["nats"]), None)
+
+    return await until(ask, START_TIMEOUT_S)
 
 
 def _is_stopped(pid: int) -> bool:

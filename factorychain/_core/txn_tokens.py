@@ -98,24 +98,6 @@ class TxnSigner:
         )
         return self._signed(context, request_context or {}, now_s)
 
-    def reissue(
-        self,
-        context: UserExecutionContext,
-        *,
-        scope: Scope | None = None,
-        deadline_s: float | None = None,
-    ) -> UserExecutionContext:
-        """The same attempt with a new token, for another scope or a later deadline."""
-        now_s = self._clock()
-        until_s = context.deadline_s if deadline_s is None else deadline_s
-        renewed = replace(
-            context,
-            scope=context.scope if scope is None else scope,
-            deadline_s=until_s,
-            expires_at_s=int(max(until_s, now_s) + GRACE_S),
-        )
-        return self._signed(renewed, {}, now_s)
-
     def mint(
         self, context: UserExecutionContext, *, request_context: Mapping[str, str] | None = None
     ) -> str:

@@ -51,12 +51,8 @@ class Scanner:
         exact = [Exact(each) for each in credentials if len(each) >= 16]
         self._marks = [*_by_mark(exact), *_MARKS]
 
-    def suspicious(self, text: str) -> bool:
-        """Whether a text may hold the prefix of a secret; also for UTF-8 read as Latin-1."""
-        return bool(self.suspicions(text))
-
     def suspicions(self, text: str) -> list[tuple[str, SecretPattern]]:
-        """The prefixes that occur in a text."""
+        """The prefixes of secrets that occur in a text; also for UTF-8 read as Latin-1."""
         found = []
         for mark, prefixes in self._marks:
             if mark in text:

@@ -73,8 +73,6 @@ class UserRecord:
     user: str
     active: tuple[ActiveRun, ...] = ()
     totals: Totals = field(default=NOTHING_USED)
-    fence: int = 0
-    """Changed by a write that has nothing else to say; see `fenced`."""
 
     def find(self, run: str) -> ActiveRun | None:
         return next((each for each in self.active if each.run == run), None)
@@ -164,15 +162,6 @@ def adopt(record: UserRecord, gone: Collection[str], new_owner: str) -> UserReco
         replace(each, owner=new_owner) if each.owner in gone else each for each in record.active
     )
     return record if active == record.active else replace(record, active=active)
-
-
-def fenced(record: UserRecord) -> UserRecord:
-    """The same state as a new revision.
-
-    Storing it makes sure that an earlier write whose answer was lost can never be applied any more:
-    that write names a revision which is no longer the last.
-    """
-    return replace(record, fence=record.fence + 1)
 
 
 def _changed(record: UserRecord, run: str, *, agents_address: str, agents_boot: str) -> UserRecord:

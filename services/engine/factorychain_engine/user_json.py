@@ -33,7 +33,6 @@ def encode(record: UserRecord) -> bytes:
             "user": record.user,
             "active": record.active,
             "totals": record.totals,
-            "fence": record.fence,
         }
     )
 
@@ -55,7 +54,6 @@ def decode(value: bytes) -> UserRecord:
             user=raw["user"],
             active=tuple(ActiveRun(**_known(each, _ACTIVE_FIELDS)) for each in raw["active"]),
             totals=Totals(**_known(raw.get("totals", {}), _TOTALS_FIELDS)),
-            fence=raw.get("fence", 0),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ForeignRecord(f"a user record cannot be read: {type(error).__name__}") from error

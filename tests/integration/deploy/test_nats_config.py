@@ -15,8 +15,9 @@ from factorychain._core.kv import ensure_bucket
 from factorychain._core.log_reader import ensure_event_log
 from factorychain._core.nats_connection import NatsConnection, NatsEndpoint
 from factorychain._core.nats_permissions import ENGINE_BUCKETS
-from factorychain._core.nats_server import listening_url, server_binary
+from factorychain._core.nats_server import server_binary
 from factorychain._core.stored import NatsUnavailable, StorageRefused
+from tests.nats_fixture import listening_url
 
 NATS_CONF = Path(__file__).parents[3] / "deploy" / "k8s" / "base" / "nats.conf"
 
@@ -37,11 +38,7 @@ async def url(tmp_path: Path) -> AsyncIterator[str]:
             stdout=log, stderr=log,
         )  # fmt: skip
     try:
-        async with asyncio.timeout(20):
-            while (found := listening_url(tmp_path, process.pid)) is None:
-                assert process.returncode is None, (tmp_path / "nats.log").read_text()
-                await asyncio.sleep(0.01)
-        yield found
+        yield await listening_url(tmp_path, process)
     finally:
         if process.returncode is None:
             process.kill()

@@ -11,17 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factorychain._core.event_json import (
-    event_from_json,
     event_json,
     events_frame,
-    message_from_json,
     message_object,
     rfc3339,
-    timestamp,
 )
 from factorychain._core.event_kinds import KINDS
 from factorychain.types.v1 import event_pb2 as pb
 from factorychain.types.v1.run_pb2 import RUN_STATE_RUNNING, AgentInfo, Run
+from tests.event_reader import event_from_json, message_from_json
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 NO_USAGE = {
@@ -256,34 +254,6 @@ def test_any_timestamp_prints_as_rfc_3339(moment: Timestamp, text: str) -> None:
     assert rfc3339(moment) == text
 
 
-def test_a_type_from_the_future_is_an_event_without_content() -> None:
-    event = event_from_json({"seq": 1, "run": "r", "type": "agent_levitated", "data": {"m": 2}})
-    assert (event.seq, event.WhichOneof("event")) == (1, None)
-    assert read(event)["data"] == {}
-
-
-def test_unknown_fields_are_ignored() -> None:
-    event = event_from_json({"type": "agent_thinking", "data": {"text": "x", "mood": 1}, "more": 2})
-    assert event.agent_thinking.text == "x"
-
-
-@pytest.mark.parametrize(
-    "found",
-    [
-        {"seq": "one"},
-        {"at": 5},
-        {"at": "yesterday"},
-        {"type": "agent_thinking", "data": []},
-        {"type": "agent_thinking", "data": {"text": 5}},
-        {"type": "agent_completed", "data": {"pending": {}}},
-        {"type": "agent_completed", "data": {"usage": 3}},
-    ],
-)
-def test_a_field_of_the_wrong_type_is_a_value_error(found: dict[str, Any]) -> None:
-    with pytest.raises(ValueError):
-        event_from_json(found)
-
-
 def test_a_run_record_follows_the_same_rules() -> None:
     run = Run(
         run="r1", thread="t1", state=RUN_STATE_RUNNING, created_at=AT, input_json='{"text":"x"}'
@@ -313,7 +283,3 @@ def test_repeated_fields_of_a_record_survive_the_way_there_and_back() -> None:
         input_schema_json="{}",
         tools=info.tools,
     )
-
-
-def test_a_time_is_read_back_to_the_microsecond() -> None:
-    assert timestamp(AT_TEXT) == AT

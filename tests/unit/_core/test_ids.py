@@ -51,14 +51,13 @@ def test_a_run_id_is_repeatable_and_well_formed_and_so_is_its_thread(
 
 
 @given(principals, names, st.integers(1, 256))
-def test_a_threads_log_and_live_subject_name_the_same_shard_and_no_text_of_the_user(
+def test_a_threads_subject_names_its_shard_and_no_text_of_the_user(
     who: Principal, thread: str, shards: int
 ) -> None:
     tkey = ids.thread_key(thread)
     shard = ids.shard_of(who.ukey, tkey, shards)
     assert 0 <= shard < shards
     assert ids.log_subject(shards, who.ukey, tkey) == f"ev.{shard}.{who.ukey}.{tkey}"
-    assert ids.live_subject(shards, who.ukey, tkey) == f"live.{shard}.{who.ukey}.{tkey}"
 
 
 def test_threads_spread_over_all_shards() -> None:

@@ -121,8 +121,8 @@ def test_a_later_deadline_or_another_scope_needs_another_token(
     signer: TxnSigner, verifier: TxnVerifier
 ) -> None:
     context = issued(signer)
-    longer = signer.reissue(context, deadline_s=NOW_S + 900)
-    settling = signer.reissue(context, scope=Scope.LIFECYCLE)
+    longer = issued(signer, deadline_s=NOW_S + 900)
+    settling = issued(signer, scope=Scope.LIFECYCLE)
     assert verifier.verify(longer.token).expires_at_s == NOW_S + 900 + GRACE_S
     assert verifier.verify(settling.token, {"lifecycle"}).run == context.run
     assert len({context.token, longer.token, settling.token}) == 3
@@ -131,9 +131,8 @@ def test_a_later_deadline_or_another_scope_needs_another_token(
 def test_a_run_that_is_over_its_deadline_can_still_be_settled(
     signer: TxnSigner, verifier: TxnVerifier, clock: Clock
 ) -> None:
-    context = issued(signer)
     clock.now_s = NOW_S + 10_000
-    settling = signer.reissue(context, scope=Scope.LIFECYCLE)
+    settling = issued(signer, scope=Scope.LIFECYCLE)
     assert verifier.verify(settling.token, {"lifecycle"}).expires_at_s == clock.now_s + GRACE_S
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import orjson
 import pytest
 
-from factorychain._core.event_json import event_from_json, event_object
+from factorychain._core.event_json import event_object
 from factorychain.errors import FactoryChainError, error_class
 from factorychain_bridge.edge.frames import parse
 from factorychain_bridge.edge.outputs import CloseCode, SessionLimits
 from factorychain_bridge.items import ResetReason
+from tests.event_reader import event_from_json
 from tests.unit.docs.documents import ROOT, blocks
 
 DOCUMENT = (ROOT / "docs" / "protocol.md").read_text("utf-8")

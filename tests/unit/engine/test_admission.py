@@ -19,7 +19,6 @@ from factorychain_engine.admission import (
     accepted,
     admit,
     adopt,
-    fenced,
     release,
 )
 
@@ -100,12 +99,6 @@ def test_only_runs_of_engines_that_are_gone_are_adopted() -> None:
     assert adopt(adopted, {"gone"}, "new") is adopted
 
 
-def test_a_fence_changes_the_record_and_no_place() -> None:
-    record = holding(entry("r1"))
-    assert fenced(record) != record
-    assert fenced(record).active == record.active
-
-
 class TwoEngines(RuleBasedStateMachine):
     """Two engines that read and write one record as they please, each with a stale view at times."""
 
@@ -179,10 +172,6 @@ class TwoEngines(RuleBasedStateMachine):
     def adopts_the_other(self, engine: str) -> None:
         gone = {"e1", "e2"} - {engine}
         self.write(engine, adopt(self.views[engine][0], gone, engine))
-
-    @rule(engine=engines)
-    def fences(self, engine: str) -> None:
-        self.write(engine, fenced(self.views[engine][0]))
 
     def end(self, run: str) -> None:
         self.running.discard(run)

@@ -33,7 +33,7 @@ ENTRY = ActiveRun(
 
 
 def test_a_user_record_survives_storage_unchanged() -> None:
-    record = UserRecord("acme", "ada", (ENTRY,), Totals(runs=3, output_tokens=9), fence=2)
+    record = UserRecord("acme", "ada", (ENTRY,), Totals(runs=3, output_tokens=9))
     assert user_json.decode_for(ADA, user_json.encode(record)) == record
     assert user_json.decode_for(ADA, None) == UserRecord("acme", "ada")
 

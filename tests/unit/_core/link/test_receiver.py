@@ -158,11 +158,11 @@ def test_what_nobody_waits_for_is_not_urgent_and_what_somebody_waits_for_is() ->
     receiver.acknowledge(1, 1)
     assert (receiver.idle, receiver.urgent) == (False, False)
     receiver.acknowledge(1, 2)  # the sender could stand at its window
-    assert receiver.urgent
+    assert (receiver.idle, receiver.urgent) == (False, True)
     assert len(receiver.take()) == 2
-    assert not receiver.urgent
+    assert (receiver.idle, receiver.urgent) == (True, False)
     receiver.acknowledge(1, 3, ended=True)
-    assert receiver.urgent
+    assert (receiver.idle, receiver.urgent) == (False, True)
 
 
 def test_a_resumed_opening_is_answered_at_once() -> None:
