@@ -203,7 +203,7 @@ async def test_a_claim_that_is_missing_or_wrong_makes_it_invalid(
         await verifier.verify(shared(claims(**changes)))
 
 
-@pytest.mark.parametrize("exp", [1_790_000_000_000, 253_402_300_800, 10**400, -(10**400)])
+@pytest.mark.parametrize("exp", [1_790_000_000_000, 253_402_300_800, 2**62])
 async def test_a_time_that_no_calendar_has_is_no_time(verifier: UserVerifier, exp: int) -> None:
     with pytest.raises(TokenInvalid, match="exp must be a time in Unix seconds"):
         await verifier.verify(shared(claims(exp=exp)))
