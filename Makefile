@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 
 # More arguments for the tool behind a target, as in `make test ARGS="-k queue -x"`.
 ARGS ?=
-TESTS ?= $(wildcard tests/unit tests/integration tests/e2e)
+TESTS ?= tests/unit tests/integration tests/e2e
 
 .PHONY: help
 help: ## List the targets
@@ -98,22 +98,20 @@ compile = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-has
 
 .PHONY: bench
 bench: $(STAMP) ## Measure latency and throughput against the contracts' bounds
-	@$(call present,tests/bench/__main__.py,bench)
 	$(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: chaos
-chaos: $(STAMP) ## Kill, cut and stall parts of a running chain, check what was promised
-	@$(call present,tests/chaos/__main__.py,chaos)
+chaos: $(STAMP) ## Kill, cut and stall parts of a running chain (in a later version)
+	@$(call present,tests/chaos,chaos)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 .PHONY: containers
-containers: $(STAMP) ## Run the tests that need a Docker engine
+containers: $(STAMP) ## Run the tests that need a Docker engine (in a later version)
 	@$(call present,tests/containers,containers)
 	$(BIN)/python -m pytest tests/containers -q $(ARGS)
 
 .PHONY: images
 images: $(STAMP) ## Build the container image
-	@$(call present,deploy/build-image,images)
 	deploy/build-image $(ARGS)
 
 present = [ -e $(1) ] || { echo "make $(2): not in this version yet ($(1) is missing)" >&2; exit 1; }
@@ -123,6 +121,6 @@ wheel: $(STAMP) ## Build the wheel into dist/
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist .
 
 .PHONY: clean
-clean: ## Remove everything that is not in the repository's files: .venv, caches, builds
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## Remove .venv, caches and builds; a chain's data in .factorychain stays
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .grimp_cache
 	find factorychain services tests protos -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
