@@ -154,6 +154,16 @@ class RunWriter:
     # --- appending -----------------------------------------------------------------------------
 
     async def _drive(self) -> None:
+        try:
+            await self._drive_until_closed()
+        except StorageRefused as error:
+            self._give_up(error)
+        except Exception:
+            # A writer that only stopped would leave its run without an answer for ever.
+            log.exception("the writer of a run failed", run=self.context.run)
+            self.refused("INTERNAL", "the writer of the run failed; the bridge's log says why", False)
+
+    async def _drive_until_closed(self) -> None:
         while not self._closed:
             await self._access.recovery.active()
             self._wake.clear()
@@ -179,8 +189,6 @@ class RunWriter:
         except NatsUnavailable as error:
             self._log.on_append_failed()
             await self._unanswered(error)
-        except StorageRefused as error:
-            self._give_up(error)
         else:
             self._backoff_s = 0.0
             _append_s.record(time.perf_counter() - began_s)

@@ -86,6 +86,20 @@ async def test_a_stale_writer_is_fenced_after_its_run_was_settled_elsewhere(
     assert len(replica.bridge._routes) == 0
 
 
+async def test_a_log_that_cannot_be_read_ends_the_run_instead_of_leaving_it_without_an_answer(
+    replica: Replica,
+) -> None:
+    stream, subject = replica.reader.locate(ANA, THREAD)
+    await stream.publish(subject, b"\xff no batch")
+    fresh = await replica.open(context())
+    fresh.send((1, started()))
+    resumed = await asyncio.wait_for(replica.open(context(run=OTHER_RUN), resumed=True), 5)
+    for sender in (fresh, resumed):
+        refusal = await sender.refused()
+        assert (refusal.reason, refusal.retryable) == ("INTERNAL", False)
+    await until(is_empty(replica))
+
+
 async def durable_or_refused(receipts: Receipts, goal: int) -> None:
     await receipts.until(lambda said: said.durable_run_seq >= goal or said.refusal is not None)
 
