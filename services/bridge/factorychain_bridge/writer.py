@@ -161,7 +161,9 @@ class RunWriter:
         except Exception:
             # A writer that only stopped would leave its run without an answer for ever.
             log.exception("the writer of a run failed", run=self.context.run)
-            self.refused("INTERNAL", "the writer of the run failed; the bridge's log says why", False)
+            self.refused(
+                "INTERNAL", "the writer of the run failed; the bridge's log says why", False
+            )
 
     async def _drive_until_closed(self) -> None:
         while not self._closed:
