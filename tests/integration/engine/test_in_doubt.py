@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 import factorychain_engine.starts
+from factorychain._core.kv import KvBucket
 from factorychain._core.stored import NatsUnavailable
+from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.errors import ChainDegraded
+from factorychain_engine import user_json
 from tests.engine_harness import Chain, Engine
 from tests.token_samples import ADA
 from tests.waiting import until_not, until_true
@@ -87,3 +90,49 @@ async def test_an_engine_that_vanished_while_records_could_not_be_read_is_missed
     await until_true(lambda: failures > 0)
     monkeypatch.setattr(users, "scan", scan)
     await until_true(lambda: other.looks_after(started.run))
+
+
+@pytest.mark.parametrize("moment", ["before execute", "before records", "before release"])
+async def test_an_engine_that_is_killed_between_two_writes_leaves_one_ending_and_no_place(
+    chain: Chain, engine: Engine, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    reached = asyncio.Event()
+
+    async def never(*_: Any, **__: Any) -> Any:
+        reached.set()
+        await asyncio.Event().wait()
+
+    if moment == "before execute":
+        monkeypatch.setattr(engine.server.peers, "execute", never)
+    elif moment == "before records":
+        monkeypatch.setattr(engine.server.books, "started", lambda *_: reached.set())
+    else:
+        monkeypatch.setattr(engine.server.factory, "_free", never)
+    agent = "quick" if moment == "before release" else "researcher"
+    starting = asyncio.ensure_future(engine.start_run(thread="t1", request_id="once", agent=agent))
+    await asyncio.wait_for(reached.wait(), 5)
+    await engine.crash()
+    await asyncio.gather(starting, return_exceptions=True)
+    (run,) = await _places(chain)
+
+    other = await chain.engine()
+    if moment == "before records":
+        await until_true(lambda: other.looks_after(run))
+        await chain.agents.end(run)
+    await until_not(other.active, 15)
+    (ending,) = await chain.log.endings(ADA, "t1", run)
+    lost = moment == "before execute"
+    assert ending.WhichOneof("event") == ("agent_failed" if lost else "agent_completed")
+    again = await other.start_run(thread="t1", request_id="once", agent=agent)
+    assert (again.run, again.existing) == (run, True)
+    assert chain.agents.executed == ([] if lost else [run])
+    usage = await other.stub.GetUsage(pb.GetUsageRequest(), metadata=other.as_user(ADA))
+    assert (usage.active_runs, usage.recorded_runs) == (0, 1)
+
+
+async def _places(chain: Chain) -> list[str]:
+    """Who holds a place, while no engine is there to say so."""
+    async with chain.nats.connected("engine") as js:
+        entry = await KvBucket.of(js, "users").read(ADA.ukey)
+        assert entry.value is not None
+        return [each.run for each in user_json.decode(entry.value).active]
