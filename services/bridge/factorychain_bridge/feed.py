@@ -18,7 +18,7 @@ from factorychain._core.component import TaskSet
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
-from factorychain_bridge.items import Events, FeedItem, Sink, Stored
+from factorychain_bridge.items import Events, FeedItem, Sink, StopReason, Stored
 from factorychain_bridge.join import Join, LogEnd, Read
 from factorychain_bridge.positions import RecentPositions
 from factorychain_bridge.subscription import Subscription
@@ -245,7 +245,7 @@ class ThreadFeed:
             business_impact="isolation between users",
         )
         self._shared.on_breach()
-        sink.breach("PRINCIPAL_MISMATCH")
+        sink.stop(StopReason.PRINCIPAL_MISMATCH)
 
     def spawn(self, work: Coroutine[object, object, None], what: str) -> asyncio.Task[None]:
         """Background work of a subscription."""

@@ -28,6 +28,17 @@ class ResetReason(StrEnum):
     """The thread has never been as far as the position."""
 
 
+class StopReason(StrEnum):
+    """Why a sink gets nothing more, and writes nothing more."""
+
+    PRINCIPAL_MISMATCH = "PRINCIPAL_MISMATCH"
+    """An item of somebody else was about to be written."""
+    REPLAY_FAILED = "REPLAY_FAILED"
+    """The history could not be read: whoever it is for starts over from its last seq."""
+    SLOW_CONSUMER = "SLOW_CONSUMER"
+    """Items come faster than they are taken."""
+
+
 class Stored:
     """One batch as the log holds it. The object is shared by everybody who is delivered it."""
 
@@ -164,7 +175,5 @@ class Sink(Protocol):
     async def room(self) -> None:
         """Wait until at least half of the queue is free. Replay waits here before each batch."""
 
-    def breach(self, what: str) -> None:
-        """Close at once, write nothing more: an item of somebody else was about to be written
-        (PRINCIPAL_MISMATCH), or the history cannot be read (REPLAY_FAILED).
-        """
+    def stop(self, why: StopReason) -> None:
+        """Close at once; what waits is not written any more."""

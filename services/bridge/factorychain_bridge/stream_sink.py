@@ -13,7 +13,7 @@ from factorychain._core.ids import Principal
 from factorychain.bridge.v1.bridge_pb2 import CaughtUp as CaughtUpMessage
 from factorychain.bridge.v1.bridge_pb2 import SubscribeResponse, ThreadEvents, ThreadReset
 from factorychain.errors import ChainDegraded, FactoryChainError, SlowConsumer
-from factorychain_bridge.items import CaughtUp, Events, FeedItem
+from factorychain_bridge.items import CaughtUp, Events, FeedItem, StopReason
 
 _ITEM_BYTES = 128
 
@@ -53,10 +53,10 @@ class StreamSink:
             self._taken.clear()
             await self._taken.wait()
 
-    def breach(self, what: str) -> None:
+    def stop(self, why: StopReason) -> None:
         # Nothing that waits is written any more: what was queued before may be wrong too.
         self._items.clear()
-        self.end(ChainDegraded("bridge", message=f"the subscription was ended: {what}"))
+        self.end(ChainDegraded("bridge", message=f"the subscription was ended: {why}"))
 
     def end(self, error: FactoryChainError) -> None:
         """End the stream with `error`, after what waits."""

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
-from factorychain_bridge.items import FeedItem, Sink, Stored, SubscribedAt
+from factorychain_bridge.items import FeedItem, Sink, StopReason, Stored, SubscribedAt
 from factorychain_bridge.join import Join, LogEnd, Read, Stage
 
 log = get_logger(__name__)
@@ -169,7 +169,7 @@ class Subscription:
             sink = self._sink
             self.close()
             if sink is not None:
-                sink.breach("REPLAY_FAILED")
+                sink.stop(StopReason.REPLAY_FAILED)
 
     async def _read_all(self) -> None:
         while (read := self._join.read) is not None:

@@ -21,7 +21,7 @@ from factorychain_bridge.bridge import AgentWebSocketBridge
 from factorychain_bridge.history import LogHistory
 from factorychain_bridge.hub import Hub
 from factorychain_bridge.integration import Integration
-from factorychain_bridge.items import CaughtUp, Events, FeedItem, Reset
+from factorychain_bridge.items import CaughtUp, Events, FeedItem, Reset, StopReason
 from factorychain_bridge.recovery import Recovery
 from factorychain_bridge.subscription import Subscription
 from factorychain_bridge.writer import LogAccess, RunWriter
@@ -145,7 +145,7 @@ class Collected:
         self.items: list[FeedItem] = []
         self.texts: list[str] = []
         self.seq = after
-        self.breaches: list[str] = []
+        self.stops: list[StopReason] = []
         self._limit = limit
         self._changed = asyncio.Event()
         self._roomy = asyncio.Event()
@@ -170,8 +170,8 @@ class Collected:
     async def room(self) -> None:
         await self._roomy.wait()
 
-    def breach(self, what: str) -> None:
-        self.breaches.append(what)
+    def stop(self, why: StopReason) -> None:
+        self.stops.append(why)
 
     def hold(self) -> None:
         """No room for replay from now on."""

@@ -23,7 +23,7 @@ from tests.unit.bridge.samples import (
     context,
     thinking,
 )
-from tests.waiting import until
+from tests.waiting import until, until_true
 
 EMPTY = HubStatistics(users=0, feeds=0, subscriptions=0)
 
@@ -285,21 +285,15 @@ async def test_an_event_of_somebody_else_closes_the_sink_and_is_counted(replica:
     before = mismatches.value()
     await append(replica, batch(1, "for ben only", principal=BEN))
 
-    async def breached() -> bool:
-        return bool(sink.breaches)
-
-    await until(breached)
-    assert sink.breaches == ["PRINCIPAL_MISMATCH"]
+    await until_true(lambda: sink.stops)
+    assert sink.stops == ["PRINCIPAL_MISMATCH"]
     assert sink.texts == []
     assert mismatches.value() == before + 1
     assert replica.hub.statistics().subscriptions == 0
     replayed = Collected()
     await replica.subscribe(replayed)
 
-    async def replay_breached() -> bool:
-        return bool(replayed.breaches)
-
-    await until(replay_breached)
+    await until_true(lambda: replayed.stops)
     assert replayed.texts == []
     held.close()
 
@@ -312,10 +306,7 @@ async def test_a_batch_of_another_thread_on_this_threads_subject_is_a_breach(
     await replica.subscribe(sink)
     await append(replica, batch(1, "elsewhere", thread="t2"))
 
-    async def breached() -> bool:
-        return bool(sink.breaches)
-
-    await until(breached)
+    await until_true(lambda: sink.stops)
     assert sink.texts == []
     held.close()
 

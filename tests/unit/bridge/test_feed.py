@@ -11,7 +11,7 @@ from factorychain._core.component import TaskSet
 from factorychain._core.ids import Principal
 from factorychain._core.stored import NatsUnavailable
 from factorychain_bridge.feed import Deliveries, Page, ThreadFeed
-from factorychain_bridge.items import CaughtUp, Events, FeedItem, Stored
+from factorychain_bridge.items import CaughtUp, Events, FeedItem, StopReason, Stored
 from factorychain_bridge.join import LogEnd, Read
 from tests.unit.bridge.samples import ANA, BEN, EPOCH, RUN, THREAD, batch, stored
 
@@ -59,7 +59,7 @@ class Sink:
     def __init__(self, principal: Principal = ANA) -> None:
         self.principal = principal
         self.items: list[FeedItem] = []
-        self.breaches: list[str] = []
+        self.stops: list[StopReason] = []
         self.full = False
         self.changed = asyncio.Event()
 
@@ -73,8 +73,8 @@ class Sink:
     async def room(self) -> None:
         """Always."""
 
-    def breach(self, what: str) -> None:
-        self.breaches.append(what)
+    def stop(self, why: StopReason) -> None:
+        self.stops.append(why)
         self.changed.set()
 
     @property
@@ -248,7 +248,7 @@ async def test_a_read_that_nats_cannot_answer_is_made_again(
         await asyncio.sleep(0)
     watched.history.error = None
     await sink.until(lambda: sink.texts == ["a"])
-    assert sink.breaches == []
+    assert sink.stops == []
 
 
 async def test_a_read_that_fails_for_good_closes_the_sink(watched: Watched) -> None:
@@ -256,7 +256,7 @@ async def test_a_read_that_fails_for_good_closes_the_sink(watched: Watched) -> N
     watched.history.error = ValueError("a fault")
     sink = Sink()
     await watched.subscribe(sink)
-    await sink.until(lambda: sink.breaches == ["REPLAY_FAILED"])
+    await sink.until(lambda: sink.stops == ["REPLAY_FAILED"])
     assert watched.feed.subscriptions == 0
 
 
@@ -276,7 +276,7 @@ async def test_what_is_not_the_sinks_own_is_never_written(watched: Watched, forg
     await watched.subscribe(sink)
     watched.feed.on_live(stored(10, forged))  # type: ignore[arg-type]  # a batch, as parametrized
     assert sink.items == [CaughtUp(THREAD, 0)]
-    assert sink.breaches == ["PRINCIPAL_MISMATCH"]
+    assert sink.stops == ["PRINCIPAL_MISMATCH"]
     assert watched.breaches == 1
     assert watched.feed.subscriptions == 0
 
@@ -287,7 +287,7 @@ async def test_a_sink_of_somebody_else_on_this_feed_gets_nothing(watched: Watche
     await watched.subscribe(theirs)
     watched.feed.on_live(watched.history.write("a"))
     assert (mine.texts, theirs.texts) == (["a"], [])
-    assert theirs.breaches == ["PRINCIPAL_MISMATCH"]
+    assert theirs.stops == ["PRINCIPAL_MISMATCH"]
 
 
 async def test_nothing_is_delivered_before_go_and_nothing_is_missed_by_it(watched: Watched) -> None:

@@ -1,4 +1,4 @@
-"""A gRPC subscriber as a sink: bounded, told when it is too slow, never given more after a breach."""
+"""A gRPC subscriber as a sink: bounded, told when it is too slow, never given more once stopped."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from factorychain.errors import ChainDegraded, SlowConsumer
-from factorychain_bridge.items import CaughtUp, Reset, ResetReason
+from factorychain_bridge.items import CaughtUp, Reset, ResetReason, StopReason
 from factorychain_bridge.stream_sink import StreamSink
 from tests.unit.bridge.samples import ANA, EPOCH, RUN, THREAD, batch, stored
 
@@ -53,9 +53,9 @@ async def test_replay_waits_for_room() -> None:
     await waiting
 
 
-async def test_after_a_breach_nothing_that_waits_is_written() -> None:
+async def test_once_stopped_nothing_that_waits_is_written() -> None:
     sink = StreamSink(ANA, 10_000)
     sink.deliver(stored(10, batch(1, "a")).whole)
-    sink.breach("PRINCIPAL_MISMATCH")
+    sink.stop(StopReason.PRINCIPAL_MISMATCH)
     with pytest.raises(ChainDegraded):
         await sink.next()

@@ -15,7 +15,7 @@ from factorychain._core.ids import Principal
 from factorychain.errors import ErrorCode, FactoryChainError
 from factorychain_bridge.edge import answers
 from factorychain_bridge.edge.outbox import Outbox
-from factorychain_bridge.items import CaughtUp, Events, FeedItem, Sink, SubscribedAt
+from factorychain_bridge.items import CaughtUp, Events, FeedItem, Sink, StopReason, SubscribedAt
 
 
 class Subscription(Protocol):
@@ -52,7 +52,7 @@ class Feed:
         principal: Principal,
         outbox: Outbox,
         awaited: Container[str],
-        on_stop: Callable[[bool], None],
+        on_stop: Callable[[StopReason], None],
     ) -> None:
         """`awaited`: runs whose start has no reply yet. From the first event of one of them on
         everything is held back, until `flush`.
@@ -78,7 +78,7 @@ class Feed:
         run = ""
         if isinstance(item, Events):
             if (item.batch.tenant, item.batch.user) != (self.principal.tenant, self.principal.user):
-                self.breach("PRINCIPAL_MISMATCH")
+                self.stop(StopReason.PRINCIPAL_MISMATCH)
                 return False
             run = item.run
         frame = _frame(item)
@@ -89,10 +89,10 @@ class Feed:
     async def room(self) -> None:
         await self._outbox.room()
 
-    def breach(self, what: str) -> None:
+    def stop(self, why: StopReason) -> None:
         # The hub has logged and counted it; the socket only has to go.
         self._closed = True
-        self._on_stop(True)
+        self._on_stop(why)
 
     def flush(self) -> None:
         """Queue what was held back for a reply that is out now, or will not come."""
@@ -115,8 +115,7 @@ class Feed:
         return True
 
     def _overflow(self) -> bool:
-        self._closed = True
-        self._on_stop(False)
+        self.stop(StopReason.SLOW_CONSUMER)
         return False
 
 
@@ -154,9 +153,9 @@ class Feeds:
         hub: Hub,
         outbox: Outbox,
         limit: int,
-        on_stop: Callable[[bool], None],
+        on_stop: Callable[[StopReason], None],
     ) -> None:
-        """`on_stop(breach)` is told when the socket must close: a breach, or else too slow."""
+        """`on_stop` is told when the socket must close, and why."""
         self._principal = principal
         self._hub = hub
         self._outbox = outbox

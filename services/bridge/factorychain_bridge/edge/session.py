@@ -31,8 +31,14 @@ from factorychain_bridge.edge.outputs import (
     SessionLimits,
     Verify,
 )
+from factorychain_bridge.items import StopReason
 
 EXPIRY_NOTICE_S = 30.0
+_STOPS: Mapping[StopReason, tuple[CloseCode, str]] = {
+    StopReason.PRINCIPAL_MISMATCH: (CloseCode.BAD_TOKEN, ""),
+    StopReason.REPLAY_FAILED: (CloseCode.RESTARTING, ": connect again, resume from your last seq"),
+    StopReason.SLOW_CONSUMER: (CloseCode.TOO_SLOW, ": read faster, resume from your last seq"),
+}
 _REASON_MAX_BYTES = 123  # RFC 6455, 5.5: a control frame has at most 125 bytes, two are the code
 
 
@@ -219,19 +225,15 @@ class Session:
 
     # --- endings -------------------------------------------------------------------------------
 
-    def too_slow(self) -> list[Output]:
-        """The queue is full."""
-        reason = "SLOW_CONSUMER: read faster, resume from your last seq"
-        return self._close(CloseCode.TOO_SLOW, reason, at_once=True)
+    def stopped(self, why: StopReason) -> list[Output]:
+        """A thread that the socket follows can't be delivered any more."""
+        code, advice = _STOPS[why]
+        return self._close(code, f"{why}{advice}", at_once=True)
 
     def too_many_connections(self) -> list[Output]:
         """The user has as many sockets as are allowed."""
         most = self.limits.sockets_per_user
         return self._close(CloseCode.TOO_MANY_CONNECTIONS, f"{most} sockets a user are allowed")
-
-    def breached(self) -> list[Output]:
-        """Somebody else's event was about to be sent here."""
-        return self._close(CloseCode.BAD_TOKEN, "PRINCIPAL_MISMATCH", at_once=True)
 
     def draining(self, reconnect_after_ms: int) -> list[Output]:
         """The server is about to stop."""

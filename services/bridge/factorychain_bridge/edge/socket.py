@@ -27,6 +27,7 @@ from factorychain_bridge.edge.outputs import Close, Do, Output, Send, Verify
 from factorychain_bridge.edge.parts import Connection, Shared
 from factorychain_bridge.edge.session import Session
 from factorychain_bridge.edge.transport import Transport
+from factorychain_bridge.items import StopReason
 
 log = get_logger(__name__)
 
@@ -98,7 +99,7 @@ class EdgeSocket:
         for output in outputs:
             if isinstance(output, Send):
                 if not self._outbox.put(output.frame):
-                    self._apply(self._session.too_slow())
+                    self._apply(self._session.stopped(StopReason.SLOW_CONSUMER))
             elif isinstance(output, Do):
                 self._begin(output.operation)
             elif isinstance(output, Verify):
@@ -169,9 +170,8 @@ class EdgeSocket:
         self._feeds = Feeds(principal, self._shared.hub, self._outbox, limit, self._on_stop)
         return True
 
-    def _on_stop(self, breach: bool) -> None:
-        session = self._session
-        self._apply(session.breached() if breach else session.too_slow())
+    def _on_stop(self, why: StopReason) -> None:
+        self._apply(self._session.stopped(why))
 
     # --- writing -------------------------------------------------------------------------------
 

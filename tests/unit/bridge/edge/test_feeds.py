@@ -13,7 +13,7 @@ from factorychain.bridge.v1.log_pb2 import LogBatch
 from factorychain.errors import ChainDegraded, FactoryChainError
 from factorychain_bridge.edge.feeds import Feeds
 from factorychain_bridge.edge.outbox import Outbox
-from factorychain_bridge.items import CaughtUp, Events, FeedItem, Sink, SubscribedAt
+from factorychain_bridge.items import CaughtUp, Events, FeedItem, Sink, StopReason, SubscribedAt
 
 A, B = Principal("default", "ana"), Principal("default", "ben")
 
@@ -64,7 +64,7 @@ class Fixture:
     def __init__(self, limit: int = 3, queue_bytes: int = 10_000) -> None:
         self.hub = FakeHub()
         self.outbox = Outbox(queue_bytes)
-        self.stops: list[bool] = []
+        self.stops: list[StopReason] = []
         self.feeds = Feeds(A, self.hub, self.outbox, limit, self.stops.append)
 
     def sent(self) -> list[dict[str, Any]]:
@@ -195,7 +195,7 @@ async def test_what_waits_counts_in_the_queue_and_overflows_it() -> None:
     assert fixture.give(events(1, "new", text="x" * 200))
     assert fixture.outbox.size_bytes > 200
     assert not fixture.give(events(2, "new", text="x" * 300))
-    assert fixture.stops == [False]
+    assert fixture.stops == [StopReason.SLOW_CONSUMER]
     assert not fixture.give(events(3, "new"))
 
 
@@ -203,7 +203,7 @@ async def test_an_event_of_somebody_else_is_never_queued() -> None:
     fixture = Fixture()
     await fixture.follow()
     assert not fixture.give(events(1, owner=B))
-    assert fixture.stops == [True]
+    assert fixture.stops == [StopReason.PRINCIPAL_MISMATCH]
     assert fixture.sent() == []
     assert not fixture.give(events(2))
 

@@ -23,6 +23,7 @@ from factorychain_bridge.edge.outputs import (
     Verify,
 )
 from factorychain_bridge.edge.session import Session
+from factorychain_bridge.items import StopReason
 
 A, B = Principal("default", "ana"), Principal("default", "ben")
 
@@ -237,7 +238,7 @@ def test_a_result_after_the_close_is_not_sent() -> None:
     fixture = Fixture()
     fixture.open()
     (do,) = fixture.send(op="agents", id="1")
-    fixture.session.too_slow()
+    fixture.session.stopped(StopReason.SLOW_CONSUMER)
     assert isinstance(do, Do)
     assert fixture.session.succeeded(do.operation, {}) == []
     assert fixture.session.in_hand == 0
@@ -270,26 +271,30 @@ def test_before_auth_the_limit_is_in_bytes(text: str, closes: bool) -> None:
 
 
 def test_every_ending_has_its_code() -> None:
-    def closed(end: str) -> list[Output]:
+    def closed(end: str, *arguments: object) -> list[Output]:
         fixture = Fixture()
         fixture.open()
-        found: list[Output] = getattr(fixture.session, end)()
+        found: list[Output] = getattr(fixture.session, end)(*arguments)
         assert fixture.session.closed
-        assert getattr(fixture.session, end)() == []
+        assert getattr(fixture.session, end)(*arguments) == []
         return found
 
     assert code(closed("binary")) == 1002
     assert code(closed("too_big")) == 4010
-    assert code(closed("too_slow")) == 4008
     assert code(closed("too_many_connections")) == 4009
-    assert code(closed("breached")) == 4001
+    assert code(closed("stopped", StopReason.SLOW_CONSUMER)) == 4008
+    assert code(closed("stopped", StopReason.PRINCIPAL_MISMATCH)) == 4001
+    # Not the client's fault, and nothing that another token would mend.
+    assert code(closed("stopped", StopReason.REPLAY_FAILED)) == 1012
     assert code(closed("drained")) == 1012
 
 
-def test_a_breach_and_a_full_queue_send_nothing_more() -> None:
-    for end in ("breached", "too_slow"):
-        (close,) = getattr(Fixture().session, end)()
-        assert close.at_once
+@pytest.mark.parametrize("why", StopReason)
+def test_a_socket_that_is_stopped_sends_nothing_more_and_says_why(why: StopReason) -> None:
+    (close,) = Fixture().session.stopped(why)
+    assert isinstance(close, Close)
+    assert close.at_once
+    assert close.reason.startswith(why)
 
 
 def test_a_drain_says_when_to_come_back() -> None:
@@ -350,7 +355,7 @@ def test_the_invariants_hold_whatever_comes(steps: list[str]) -> None:
         elif step == "binary":
             outputs = session.binary()
         elif step == "slow":
-            outputs = session.too_slow()
+            outputs = session.stopped(StopReason.SLOW_CONSUMER)
         else:
             outputs = session.receive(step)
         assert not (was_closed and outputs)
