@@ -6,7 +6,6 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 import pytest_asyncio
@@ -84,16 +83,6 @@ async def test_a_run_whose_agents_are_killed_ends_as_lost(own_chain: Chain) -> N
     assert (ending["type"], ending["data"]["reason"]) == ("agent_failed", "AGENT_LOST")
     assert len(endings) == 1
     await _next_run_starts(chain, token, "killed-agents")
-
-
-async def test_up_stops_everything_and_leaves_no_process(tmp_path: Path) -> None:
-    async with running_chain(tmp_path / "stopped") as chain:
-        pids = [pid for pids in chain.state.pids.values() for pid in pids]
-        assert len(pids) == 5
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-    assert not chain.ready_file.exists()
 
 
 async def _everything(chain: Chain, token: str, thread: str, run: str) -> list[Frame]:
