@@ -87,6 +87,11 @@ class TaskSet:
         if self._on_failure is not None:
             self._on_failure(task.get_name(), error)
 
+    async def finish(self, timeout_s: float) -> None:
+        """Waits for what runs now, but not longer than that."""
+        if self._tasks:
+            await asyncio.wait(set(self._tasks), timeout=timeout_s)
+
     async def close(self, timeout_s: float = 5.0) -> None:
         """Cancels what is left and waits for it; a task that resists is named in the log."""
         self._closed = True

@@ -2,8 +2,10 @@
 
 Invariant: nothing that counts depends on these writes. The place and the request's hash stand in the
 user's record from the first moment; a record that was lost with its engine is made again from the
-log. That a known thread is active again is noted a moment later, or with the run's end if that comes
-first.
+log.
+
+A thread that is new here is written at once. What else a start writes waits until its first event is
+out of the way, and what the run's end makes needless by then is not written at all.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from factorychain._core.component import TaskSet
 from factorychain._core.logging import get_logger
@@ -28,7 +31,18 @@ from factorychain_engine.validation import title_of_input
 log = get_logger(__name__)
 
 GIVE_UP_AFTER_S = 60.0
+BEGIN_AFTER_S = 0.02
 TOUCH_AFTER_S = 1.0
+"""After so long it is noted that a known thread is active again; its run's end may be sooner."""
+LAST_WRITES_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Beginning:
+    """What is to be written of a run that agents have."""
+
+    known: StoredRun
+    is_accepted: bool
 
 
 class Bookkeeping:
@@ -48,7 +62,8 @@ class Bookkeeping:
         self._outcomes = outcomes
         self._clock = clock
         self._tasks = TaskSet(self.name)
-        self._touches: dict[SupervisedRun, asyncio.TimerHandle] = {}
+        self._beginnings: dict[SupervisedRun, _Beginning] = {}
+        self._timers: dict[SupervisedRun, asyncio.TimerHandle] = {}
 
     @property
     def healthy(self) -> bool:
@@ -58,21 +73,38 @@ class Bookkeeping:
         """Nothing to do."""
 
     async def stop(self) -> None:
-        for touch in self._touches.values():
-            touch.cancel()
-        self._touches.clear()
+        """Whoever adopts the runs that go on finds where they are."""
+        for run in list(self._beginnings):
+            self._begin(run)
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        await self._tasks.finish(LAST_WRITES_S)
         await self._tasks.close()
 
     def started(self, run: SupervisedRun, known: StoredRun, title: str, is_accepted: bool) -> None:
         """Agents have the run."""
-        self._write(run, lambda: self._records.create_run(run.principal, known))
-        if self._records.has_touched(run.principal, run.entry.thread):
-            loop = asyncio.get_running_loop()
-            self._touches[run] = loop.call_later(TOUCH_AFTER_S, self._touch_begun, run, title)
-        else:
-            self._touch_begun(run, title)
-        if is_accepted:
+        self._records.expect_run(run.principal, known)
+        self._beginnings[run] = _Beginning(known, is_accepted)
+        self._after(BEGIN_AFTER_S, self._begin, run)
+        if not self._records.has_touched(run.principal, run.entry.thread):
+            self._touch(run, title, run.entry.admitted_at_s)
+
+    def _begin(self, run: SupervisedRun) -> None:
+        begun = self._beginnings.pop(run)
+        self._write(run, lambda: self._records.create_run(run.principal, begun.known))
+        if begun.is_accepted:
             self._write(run, lambda: self._note_agents(run))
+        self._after(TOUCH_AFTER_S, self._touch_begun, run)
+
+    def _touch_begun(self, run: SupervisedRun) -> None:
+        self._timers.pop(run, None)
+        self._touch(run, "", run.entry.admitted_at_s)
+
+    def _after(
+        self, wait_s: float, then: Callable[[SupervisedRun], None], run: SupervisedRun
+    ) -> None:
+        self._timers[run] = asyncio.get_running_loop().call_later(wait_s, then, run)
 
     def adopted(self, run: SupervisedRun) -> None:
         """The run was another engine's, which may have died before it wrote anything."""
@@ -80,15 +112,15 @@ class Bookkeeping:
 
     def ended(self, run: SupervisedRun, ended: Run) -> None:
         """The run has ended, and its record says so."""
-        touch = self._touches.pop(run, None)
-        if touch is not None:
-            touch.cancel()
-        at_s = ended.ended_at.ToNanoseconds() / 1e9 or self._clock()
-        self._write(run, lambda: self._touch(run, "", at_s))
+        timer = self._timers.pop(run, None)
+        if timer is not None:
+            timer.cancel()
+        self._beginnings.pop(run, None)
+        self._touch(run, "", ended.ended_at.ToNanoseconds() / 1e9 or self._clock())
 
-    def _touch_begun(self, run: SupervisedRun, title: str) -> None:
-        self._touches.pop(run, None)
-        self._write(run, lambda: self._touch(run, title, run.entry.admitted_at_s))
+    def _touch(self, run: SupervisedRun, title: str, at_s: float) -> None:
+        touch = self._records.touch_thread
+        self._write(run, lambda: touch(run.principal, run.entry.thread, title, at_s))
 
     def _write(self, run: SupervisedRun, write: Callable[[], Awaitable[None]]) -> None:
         self._task = self._tasks.spawn(self._written(run, write), run.entry.run)
@@ -105,9 +137,6 @@ class Bookkeeping:
         except TimeoutError:
             log.error("a record could not be written", run=run.entry.run)
 
-    async def _touch(self, run: SupervisedRun, title: str, at_s: float) -> None:
-        await self._records.touch_thread(run.principal, run.entry.thread, title, at_s)
-
     async def _note_agents(self, run: SupervisedRun) -> None:
         await self._users.change(
             run.principal,
@@ -117,4 +146,7 @@ class Bookkeeping:
     async def _restore(self, run: SupervisedRun) -> None:
         known = await self._outcomes.restored(run.principal, run.entry)
         await self._records.create_run(run.principal, known)
-        await self._touch(run, title_of_input(known.run.input_json), run.entry.admitted_at_s)
+        title = title_of_input(known.run.input_json)
+        await self._records.touch_thread(
+            run.principal, run.entry.thread, title, run.entry.admitted_at_s
+        )

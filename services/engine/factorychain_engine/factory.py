@@ -8,7 +8,6 @@ never took the run, handed to another engine in every other case. It is never ju
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -17,7 +16,6 @@ from typing import Final
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
-from factorychain._core.telemetry import record_creation
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import NOTHING_USED, ActiveRun, Totals, UserRecord, release
 from factorychain_engine.endings import used_by
@@ -35,11 +33,12 @@ UNOWNED: Final = ""
 class Place:
     """A place that is held, for one run."""
 
-    __slots__ = ("_done", "_used", "entry", "principal")
+    __slots__ = ("_done", "_used", "entry", "principal", "taken_in_s")
 
-    def __init__(self, principal: Principal, entry: ActiveRun) -> None:
+    def __init__(self, principal: Principal, entry: ActiveRun, taken_in_s: float = 0.0) -> None:
         self.principal = principal
         self.entry = entry
+        self.taken_in_s = taken_in_s
         self._done = False
         self._used = NOTHING_USED
 
@@ -80,10 +79,8 @@ class ExecutionEngineFactory:
             UserEngineLimit, ThreadBusy: there is no place.
             ChainDegraded: storage or agents are away.
         """
-        began_s = time.perf_counter()
-        entry = await self._starts.take(start, trace)
-        record_creation("execution_engine", time.perf_counter() - began_s)
-        async with self._held(Place(start.principal, entry)) as place:
+        taken = await self._starts.take(start, trace)
+        async with self._held(Place(start.principal, taken.entry, taken.took_s)) as place:
             yield place
 
     @asynccontextmanager

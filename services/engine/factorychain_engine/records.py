@@ -44,7 +44,7 @@ class Records:
     def __init__(self, runs: KvBucket, threads: KvBucket) -> None:
         self._runs = runs
         self._threads = threads
-        # Of runs that were begun here and have not ended: the revision of their first record.
+        # Of runs that were begun here and have not ended: the revision of their record, 0 before it.
         self._begun: Remembered[int] = Remembered(REMEMBERED_RUNS)
         self._touched: Remembered[_StoredThread] = Remembered(REMEMBERED_THREADS)
 
@@ -68,14 +68,20 @@ class Records:
             if found is not None:
                 yield found
 
+    def expect_run(self, principal: Principal, stored: StoredRun) -> None:
+        """A run that was just admitted has no record yet."""
+        self._begun.put(_key_of(principal, stored.run), 0)
+
     async def create_run(self, principal: Principal, stored: StoredRun) -> None:
         """Write a run's first record; one that is there already (of an adopter) stays."""
         key = _key_of(principal, stored.run)
         try:
             revision = await self._runs.create(key, stored_run.encode(stored))
         except WrongLastSequence:
+            self._begun.forget(key)
             return
-        self._begun.put(key, revision)
+        if self._begun.get(key) is not None:
+            self._begun.put(key, revision)
 
     async def end_run(
         self, principal: Principal, known: StoredRun, project: Callable[[Run], Run]

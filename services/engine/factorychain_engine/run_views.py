@@ -60,9 +60,13 @@ class RunViews:
         if stored is not None:
             return await self.shown(principal, stored)
         entry = await self.place(principal, run)
-        if entry is None:
+        if entry is not None:
+            return await self.of_place(principal, entry)
+        # Before it ended it may have had no record, and now no place any more.
+        stored = await self._records.find_run(principal, run)
+        if stored is None:
             raise RunNotFound
-        return await self.of_place(principal, entry)
+        return stored.run
 
     async def place(self, principal: Principal, run: str) -> ActiveRun | None:
         """The place that the run holds, if it does."""

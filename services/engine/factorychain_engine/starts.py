@@ -18,7 +18,7 @@ from factorychain._core.log_reader import LogPosition, ThreadLogReader
 from factorychain._core.stored import NatsUnavailable, WrongLastSequence
 from factorychain._core.telemetry import counter
 from factorychain.errors import RunNotFound, ThreadBusy, UserEngineLimit
-from factorychain.types.v1.run_pb2 import AgentInfo, Run
+from factorychain.types.v1.run_pb2 import AgentInfo
 from factorychain_engine.admission import (
     ActiveRun,
     Admitted,
@@ -36,6 +36,7 @@ from factorychain_engine.endings import used_by
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.records import Records
 from factorychain_engine.retry import retries
+from factorychain_engine.started import AlreadyStarted, Started, Taken
 from factorychain_engine.stored_run import StoredRun
 from factorychain_engine.users_store import UsersStore, Versioned
 from factorychain_engine.validation import OnBusy, StartRequest
@@ -60,34 +61,6 @@ class PlaceLimits:
     user_max_runs: int
     lifetime_s: float
     wait_for_interrupt_s: float = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """What a start answers."""
-
-    run: str
-    thread: str
-    epoch: int
-    after: int
-    trace: str
-    existing: bool
-
-    @classmethod
-    def of_entry(cls, entry: ActiveRun, *, existing: bool) -> Started:
-        return cls(entry.run, entry.thread, entry.base_epoch, entry.base_seq, entry.trace, existing)
-
-    @classmethod
-    def of_record(cls, run: Run) -> Started:
-        return cls(run.run, run.thread, run.epoch, run.after, run.trace, existing=True)
-
-
-class AlreadyStarted(Exception):
-    """The same request has started its run before: no place is taken."""
-
-    def __init__(self, started: Started) -> None:
-        super().__init__(started.run)
-        self.started = started
 
 
 class Starts:
@@ -116,12 +89,13 @@ class Starts:
         self._limits = limits
         self._clock = clock
 
-    async def take(self, start: StartRequest, trace: str) -> ActiveRun:
+    async def take(self, start: StartRequest, trace: str) -> Taken:
         """Take a place; the caller must have it freed. See `ExecutionEngineFactory.place`."""
         admission = _Admission(self._clock() + self._limits.wait_for_interrupt_s)
         cached = True
         while True:
             async with self._users.turn(start.principal):
+                began_s = time.perf_counter()
                 known = self._users.cached(start.principal) if cached else None
                 fresh = known is None
                 # The user's record is read before the run's: a run that has left the one is in the
@@ -134,11 +108,11 @@ class Starts:
                     admission.tried.append(wanted)
                     if await self._store(start.principal, known, decision.record, admission):
                         _starts.add(1, {"outcome": "admitted"})
-                        return wanted
+                        return Taken(wanted, time.perf_counter() - began_s)
             if fresh and not isinstance(decision, Admitted):
                 mine = await self._refuse(start, decision, admission)
                 if mine is not None:
-                    return mine
+                    return Taken(mine, time.perf_counter() - began_s)
             cached = False
 
     async def _wanted(self, start: StartRequest, record: UserRecord, trace: str) -> ActiveRun:

@@ -8,13 +8,14 @@ leaves a run that was never admitted, or one that goes on and is looked after.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 from factorychain._core.component import TaskSet
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger, log_context
 from factorychain._core.stored import NatsUnavailable
-from factorychain._core.telemetry import counter, span, up_down_counter
+from factorychain._core.telemetry import counter, record_creation, span, up_down_counter
 from factorychain.agents.v1.agents_pb2 import ExecuteRequest
 from factorychain.errors import Capacity, ChainDegraded, FactoryChainError
 from factorychain.types.v1.run_pb2 import Run, RunState
@@ -22,7 +23,7 @@ from factorychain_engine.admission import ActiveRun
 from factorychain_engine.bookkeeping import Bookkeeping
 from factorychain_engine.factory import ExecutionEngineFactory, Place
 from factorychain_engine.runs import NotAccepted, SupervisedRun, SupervisedRuns
-from factorychain_engine.starts import AlreadyStarted, Started
+from factorychain_engine.started import AlreadyStarted, Started
 from factorychain_engine.stored_run import StoredRun, record_of
 from factorychain_engine.validation import StartRequest
 
@@ -103,7 +104,7 @@ class RunSupervisor:
         try:
             with log_context(run=start.run, thread=start.thread), self._runs.starting(start.run):
                 async with self._factory.place(start, trace) as place:
-                    run = self._make_run(start.principal, place.entry)
+                    run = self._created(start.principal, place)
                     self._runs.add(run)
                     ended = await self._execute(run, place, start, answer)
                 _finish(run, ended)
@@ -120,6 +121,18 @@ class RunSupervisor:
             self._on_trouble()
         finally:
             self._forget(run)
+
+    def _created(self, principal: Principal, place: Place) -> SupervisedRun:
+        """The run with its context and token.
+
+        `execution_engine` creation is what this engine makes for a run: its place (two round trips
+        to storage) and its context with the signed token. Waiting for another start or ending of the
+        same user, for a run to be interrupted and for agents to accept the run is not part of it.
+        """
+        began_s = time.perf_counter()
+        run = self._make_run(principal, place.entry)
+        record_creation("execution_engine", place.taken_in_s + time.perf_counter() - began_s)
+        return run
 
     async def _execute(
         self,

@@ -1,0 +1,45 @@
+"""What a start comes to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from factorychain.types.v1.run_pb2 import Run
+from factorychain_engine.admission import ActiveRun
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """What a start answers."""
+
+    run: str
+    thread: str
+    epoch: int
+    after: int
+    trace: str
+    existing: bool
+
+    @classmethod
+    def of_entry(cls, entry: ActiveRun, *, existing: bool) -> Started:
+        return cls(entry.run, entry.thread, entry.base_epoch, entry.base_seq, entry.trace, existing)
+
+    @classmethod
+    def of_record(cls, run: Run) -> Started:
+        return cls(run.run, run.thread, run.epoch, run.after, run.trace, existing=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A place that was taken."""
+
+    entry: ActiveRun
+    took_s: float
+    """How long the attempt that succeeded took: what it read, the decision and what it stored."""
+
+
+class AlreadyStarted(Exception):
+    """The same request has started its run before: no place is taken."""
+
+    def __init__(self, started: Started) -> None:
+        super().__init__(started.run)
+        self.started = started
