@@ -99,7 +99,7 @@ class Subscription:
         self._delivering = True
         self._feed.run_begins()
         self._advance(self._join.start_here(after, epoch))
-        if not self.closed and self._join.seq == after:
+        if not self.closed and self._join.seq == after and self._replay is None:
             # Usually the run's first event is on its way. A repeated start may name a run whose events
             # are in the log already, so that nothing comes: don't wait for the next poll.
             self._replay = self._feed.spawn(self._ask_soon(after), "first poll")
