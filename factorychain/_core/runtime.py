@@ -1,7 +1,8 @@
 """Runs one service as a process: configuration, logs, telemetry, start, signals, drain.
 
 Invariants: a wrong configuration ends with status 2 and says what is wrong with it before anything
-is opened; SIGTERM and SIGINT drain, also in the middle of the start; a second one ends at once.
+is opened; SIGTERM and SIGINT drain, also in the middle of the start, and what holds on to a task or a
+thread afterwards does not keep the process; a second one ends at once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import gc
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from importlib import metadata
@@ -32,8 +34,7 @@ S = TypeVar("S", bound=CommonSettings)
 
 EXIT_FAILED = 1
 EXIT_CONFIGURATION = 2
-
-_COLLECT_AFTER = 10_000
+_LET_GO_S = 1.0
 
 
 def version() -> str:
@@ -92,7 +93,20 @@ async def _serve(name: str, settings: S, build: Callable[[S], Awaitable[Componen
     log.info("draining")
     await group.stop()
     log.info("stopped")
+    _end_soon(0)
     return 0
+
+
+def _end_soon(status: int) -> None:
+    """Everything is stopped and flushed: code that lets go of no task or thread is not waited for."""
+
+    def end() -> None:
+        log.warning("code that does not stop was left")
+        os._exit(status)
+
+    guard = threading.Timer(_LET_GO_S, end)
+    guard.daemon = True
+    guard.start()
 
 
 def _leave_reason(settings: CommonSettings, reason: str) -> None:
@@ -131,8 +145,6 @@ async def _start(group: ComponentGroup, stopping: asyncio.Event) -> bool:
     # What is there now stays; later collections need not look at it.
     gc.collect()
     gc.freeze()
-    # Of what a call makes little is cyclic: looking for it less often costs next to no memory.
-    gc.set_threshold(_COLLECT_AFTER, 10, 10)
     return True
 
 

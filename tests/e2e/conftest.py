@@ -32,6 +32,7 @@ async def chain(
         "OTEL_BSP_SCHEDULE_DELAY": "200",
         "FACTORYCHAIN_FRAMES_PER_S": "1000",
         "FACTORYCHAIN_FRAMES_BURST": "1000",
+        "FACTORYCHAIN_AUTH_TIMEOUT_S": "4",
     }
     async with running_chain(tmp_path_factory.mktemp("chain"), env=env) as running:
         yield running

@@ -104,7 +104,6 @@ async def _engines(chain: Chain) -> AsyncIterator[list[tuple[EngineServiceStub, 
     env = environment(
         {
             f"{PREFIX}LISTEN": f"127.0.0.1:{port}",
-            f"{PREFIX}MODE": "development",
             f"{PREFIX}RUN_LIFETIME_S": "600",
             f"{PREFIX}NATS_URL": state.nats,
             f"{PREFIX}NATS_USER": "engine",
@@ -112,10 +111,8 @@ async def _engines(chain: Chain) -> AsyncIterator[list[tuple[EngineServiceStub, 
             f"{PREFIX}TXN_KEY_FILE": str(keys / "txn-key.pem"),
             f"{PREFIX}TXN_JWKS_FILE": str(chain.data.txn_jwks_file),
             f"{PREFIX}USER_SECRET_FILE": str(keys / "user-secret"),
-            f"{PREFIX}ENGINE_ADDRESS": f"127.0.0.1:{port}",
             f"{PREFIX}AGENTS_ADDRESS": state.agents,
             f"{PREFIX}EMITTER_ADDRESS": state.emitter,
-            f"{PREFIX}BRIDGE_ADDRESS": state.bridge,
         }
     )
     command = [sys.executable, "-P", "-m", "factorychain_engine"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
+import threading
 
 from factorychain._core.component import ComponentGroup
 from factorychain._core.runtime import run_service
@@ -12,7 +14,7 @@ from factorychain._core.telemetry import span
 
 
 class Said:
-    """Starts, fails to start, or takes for ever to, as the first argument says."""
+    """Starts, fails to start, takes for ever to, or leaves something behind, as the argument says."""
 
     name = "said"
     healthy = True
@@ -26,6 +28,10 @@ class Said:
             raise RuntimeError("port 7103 is in use; choose another")
         if self._how == "hangs":
             await asyncio.Event().wait()
+        if self._how == "clings":
+            self._clinging = asyncio.create_task(_cling())
+        if self._how == "holds-a-thread":
+            threading.Thread(target=threading.Event().wait).start()
         with span("work of the sample"):
             print("started", flush=True)
 
@@ -34,6 +40,12 @@ class Said:
         if self._how == "never-stops":
             await asyncio.Event().wait()
         print("stopped", flush=True)
+
+
+async def _cling() -> None:
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
 
 
 async def build(settings: EmitterSettings) -> ComponentGroup:

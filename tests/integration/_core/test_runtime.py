@@ -68,6 +68,7 @@ async def test_a_signal_drains_and_ends_with_status_zero(number: signal.Signals)
     assert status == 0
     assert out.split() == ["starting", "started", "stopping", "stopped"]
     assert "Traceback" not in err
+    assert "was left" not in err
 
 
 async def test_a_signal_in_the_middle_of_the_start_drains_too() -> None:
@@ -98,6 +99,17 @@ async def test_a_component_that_does_not_stop_is_left_after_the_deadline() -> No
     assert status == 0
 
 
+@pytest.mark.parametrize("how", ["clings", "holds-a-thread"])
+async def test_code_that_does_not_let_go_does_not_keep_the_process(how: str) -> None:
+    process = await start(how)
+    await process.until_log("ready")
+    process.tell(signal.SIGTERM)
+    status, out, err = await asyncio.wait_for(process.ended(), 10)
+    assert status == 0
+    assert out.split()[-1] == "stopped"
+    assert "code that does not stop was left" in err
+
+
 async def test_a_start_that_fails_ends_with_status_one_and_says_how_to_mend_it() -> None:
     process = await start("fails")
     line = await process.until_log("the service did not start")
@@ -105,6 +117,15 @@ async def test_a_start_that_fails_ends_with_status_one_and_says_how_to_mend_it()
     status, out, _ = await process.ended()
     assert status == 1
     assert out.split()[-1] == "stopped"
+
+
+async def test_the_reason_of_a_start_that_fails_is_left_where_it_is_looked_for(
+    tmp_path: Path,
+) -> None:
+    reason = tmp_path / "reason"
+    process = await start("fails", FACTORYCHAIN_TERMINATION_FILE=str(reason))
+    await process.ended()
+    assert reason.read_text() == "port 7103 is in use; choose another"
 
 
 async def test_a_wrong_configuration_ends_with_status_two_before_anything_starts() -> None:
