@@ -13,7 +13,6 @@ from factorychain._instance.values import error_reason, error_text
 from factorychain.types.v1.event_pb2 import Event
 
 _fields = Event.DESCRIPTOR.fields_by_name
-AGENT_STARTED: Final = _fields["agent_started"].number
 AGENT_THINKING: Final = _fields["agent_thinking"].number
 TOOL_EXECUTING: Final = _fields["tool_executing"].number
 TOOL_COMPLETED: Final = _fields["tool_completed"].number

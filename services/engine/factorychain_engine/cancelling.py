@@ -19,7 +19,8 @@ from factorychain_engine.admission import ActiveRun
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.run_tokens import RunTokens
-from factorychain_engine.runs import Agents, SupervisedRun, SupervisedRuns
+from factorychain_engine.runs import Agents, SupervisedRun
+from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.users_store import UsersStore
 
 log = get_logger(__name__)

@@ -20,7 +20,7 @@ from factorychain_engine.admission import ActiveRun, UserRecord, adopt
 from factorychain_engine.factory import UNOWNED
 from factorychain_engine.heartbeat import Heartbeat
 from factorychain_engine.roll import EngineRoll
-from factorychain_engine.runs import SupervisedRuns
+from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.users_store import UsersStore
 
 log = get_logger(__name__)

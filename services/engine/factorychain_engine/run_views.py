@@ -19,8 +19,8 @@ from factorychain_engine.endings import has_ended
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.pages import Cursor, Newest, Page, cursor_of
 from factorychain_engine.records import Records
-from factorychain_engine.runs import SupervisedRuns
 from factorychain_engine.stored_run import StoredRun, record_of
+from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.users_store import UsersStore
 
 WATCH_POLL_S: Final = 0.5

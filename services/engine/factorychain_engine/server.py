@@ -39,11 +39,12 @@ from factorychain_engine.records import Records
 from factorychain_engine.roll import EngineRoll
 from factorychain_engine.run_tokens import RunTokens
 from factorychain_engine.run_views import RunViews
-from factorychain_engine.runs import SupervisedRun, SupervisedRuns
+from factorychain_engine.runs import SupervisedRun
 from factorychain_engine.service import EngineServicer, UserLimits
 from factorychain_engine.settling import Settler
 from factorychain_engine.starts import PlaceLimits, Starts
 from factorychain_engine.storage import Storage
+from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.supervisor import RunSupervisor
 from factorychain_engine.thread_views import ThreadViews
 from factorychain_engine.users_store import UsersStore

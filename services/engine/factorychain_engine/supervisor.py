@@ -22,9 +22,10 @@ from factorychain.types.v1.run_pb2 import Run, RunState
 from factorychain_engine.admission import ActiveRun
 from factorychain_engine.bookkeeping import Bookkeeping
 from factorychain_engine.factory import ExecutionEngineFactory, Place
-from factorychain_engine.runs import NotAccepted, SupervisedRun, SupervisedRuns
+from factorychain_engine.runs import NotAccepted, SupervisedRun
 from factorychain_engine.started import AlreadyStarted, Started
 from factorychain_engine.stored_run import StoredRun, record_of
+from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.validation import StartRequest
 
 log = get_logger(__name__)
