@@ -52,7 +52,7 @@ class TxnVerifier(Protocol):
 class CallContext:
     """What is known of the call that the current task serves."""
 
-    deadline: float | None = None  # by time.monotonic()
+    deadline_s: float | None = None  # by time.monotonic()
     user: VerifiedUser | None = None
     user_token: str = ""
     run: UserExecutionContext | None = None
@@ -99,9 +99,9 @@ def current_run() -> UserExecutionContext:
 def remaining_s() -> float | None:
     """Seconds until the caller of the current call stops waiting; None if it does not."""
     call = _call.get()
-    if call is None or call.deadline is None:
+    if call is None or call.deadline_s is None:
         return None
-    return max(0.0, call.deadline - time.monotonic())
+    return max(0.0, call.deadline_s - time.monotonic())
 
 
 Metadata = Iterable[tuple[str, str | bytes]]

@@ -46,7 +46,7 @@ class Entry:
     """The kind of each event."""
     parts: tuple[bytes, ...] = ()
     """Each event, serialized."""
-    size: int = 0
+    size_bytes: int = 0
     ends: bool = False
 
 
@@ -95,10 +95,12 @@ def read_entry(
     kinds = tuple([event.WhichOneof("event") or "" for event in events])
     _check_kinds(context, run_seq, kinds)
     kept = tuple([_bare(event, part) for event, part in zip(events, parts, strict=True)])
-    size = sum(map(len, kept)) + _FRAME_BYTES * len(kept)
-    if size > max_bytes - HEADER_BYTES:
-        raise Unfit("EVENT_TOO_LARGE", f"{size} bytes; the log takes {max_bytes - HEADER_BYTES}")
-    return Entry(run_seq, events, kinds, kept, size, kinds[-1] in ENDINGS)
+    size_bytes = sum(map(len, kept)) + _FRAME_BYTES * len(kept)
+    if size_bytes > max_bytes - HEADER_BYTES:
+        raise Unfit(
+            "EVENT_TOO_LARGE", f"{size_bytes} bytes; the log takes {max_bytes - HEADER_BYTES}"
+        )
+    return Entry(run_seq, events, kinds, kept, size_bytes, kinds[-1] in ENDINGS)
 
 
 def _check_kinds(context: UserExecutionContext, run_seq: int, kinds: Sequence[str]) -> None:
@@ -127,7 +129,7 @@ def first_entries(pending: Iterable[Entry], max_bytes: int) -> list[Entry]:
     found: list[Entry] = []
     room = max_bytes - HEADER_BYTES
     for entry in pending:
-        room -= entry.size
+        room -= entry.size_bytes
         # A rejected entry ends the batch: it is acknowledged after those before it.
         if not entry.events or (found and room < 0):
             break
@@ -184,21 +186,21 @@ def _framed(part: bytes) -> bytes:
 def _merged(entries: Iterable[Entry]) -> list[bytes]:
     found: list[bytes] = []
     same: list[Event] = []  # neighbouring deltas of one message, of which the first is found[-1]
-    size = 0
+    size_bytes = 0
     for entry in entries:
         for event, kind, part in zip(entry.events, entry.kinds, entry.parts, strict=True):
-            size += len(part)
+            size_bytes += len(part)
             if (
                 kind in DELTAS
                 and same
-                and size <= MERGED_MAX_BYTES
+                and size_bytes <= MERGED_MAX_BYTES
                 and _continues(same[-1], event, kind)
             ):
                 same.append(event)
                 continue
             _join(same, found)
             same = [event] if kind in DELTAS else []
-            size = len(part)
+            size_bytes = len(part)
             found.append(part)
     _join(same, found)
     return found

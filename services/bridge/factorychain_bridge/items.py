@@ -42,17 +42,22 @@ class StopReason(StrEnum):
 class Stored:
     """One batch as the log holds it. The object is shared by everybody who is delivered it."""
 
-    __slots__ = ("batch", "last_seq", "previous", "size", "stream_seq", "trace", "whole")
+    __slots__ = ("batch", "last_seq", "previous", "size_bytes", "stream_seq", "trace", "whole")
 
     def __init__(
-        self, stream_seq: int, previous: int | None, batch: LogBatch, size: int, trace: str = ""
+        self,
+        stream_seq: int,
+        previous: int | None,
+        batch: LogBatch,
+        size_bytes: int,
+        trace: str = "",
     ) -> None:
         self.stream_seq = stream_seq
         self.previous = previous
         """Stream sequence of the message before it in the thread; None where it is not known."""
         self.batch = batch
         self.last_seq = batch.first_seq + len(batch.events) - 1
-        self.size = size
+        self.size_bytes = size_bytes
         """Bytes that it takes in the log, for bounding what is kept."""
         self.trace = trace
         """W3C `traceparent` that came with the message."""

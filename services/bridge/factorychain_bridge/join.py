@@ -170,7 +170,7 @@ class Join:
         self.stage = Stage.LIVE
         while self._buffer and self.stage is Stage.LIVE:
             stored = self._buffer.popleft()
-            self._buffered_bytes -= stored.size
+            self._buffered_bytes -= stored.size_bytes
             items += self._take_live(stored)
         return items
 
@@ -212,11 +212,11 @@ class Join:
     def _keep(self, stored: Stored) -> None:
         # What does not fit is read from the log later: memory stays bounded, nothing is lost. Once
         # something was dropped everything after it is too, so that the buffer has no hole.
-        if self._dropped_upto or self._buffered_bytes + stored.size > self._buffer_max_bytes:
+        if self._dropped_upto or self._buffered_bytes + stored.size_bytes > self._buffer_max_bytes:
             self._dropped_upto = stored.stream_seq
             return
         self._buffer.append(stored)
-        self._buffered_bytes += stored.size
+        self._buffered_bytes += stored.size_bytes
 
 
 def _why_not(after: int, epoch: int, end: LogEnd) -> ResetReason | None:

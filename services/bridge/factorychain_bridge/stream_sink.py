@@ -42,9 +42,9 @@ class StreamSink:
         if self._waiting_bytes > self._max_bytes:
             self.end(SlowConsumer())
             return False
-        size = item.batch.ByteSize() if isinstance(item, Events) else _ITEM_BYTES
-        self._items.append((item, size))
-        self._waiting_bytes += size
+        size_bytes = item.batch.ByteSize() if isinstance(item, Events) else _ITEM_BYTES
+        self._items.append((item, size_bytes))
+        self._waiting_bytes += size_bytes
         self._arrived.set()
         return True
 
@@ -77,8 +77,8 @@ class StreamSink:
                 raise self._error
             self._arrived.clear()
             await self._arrived.wait()
-        item, size = self._items.popleft()
-        self._waiting_bytes -= size
+        item, size_bytes = self._items.popleft()
+        self._waiting_bytes -= size_bytes
         self._taken.set()
         return _response(item)
 

@@ -206,7 +206,7 @@ def test_a_poll_that_finds_nothing_new_asks_for_no_read() -> None:
 
 def test_the_buffer_is_bounded_and_what_did_not_fit_is_read() -> None:
     log = log_of(*[1] * 50)
-    room = sum(each.size for each in log[2:7])
+    room = sum(each.size_bytes for each in log[2:7])
     join, client = Join(THREAD, room), Client()
     client.take(join.start(0, 0, end_of(log[:2])))
     for each in log[2:]:

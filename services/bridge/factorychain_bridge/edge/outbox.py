@@ -43,15 +43,15 @@ class Outbox:
         self.put_reserved(frame)
         return True
 
-    def reserve(self, size: int) -> bool:
+    def reserve(self, size_bytes: int) -> bool:
         """Count a frame that is queued later; False if there is no room for it.
 
         One frame larger than the whole limit is taken when nothing else is there: it could not be
         sent at all otherwise.
         """
-        if self.closed or (self._size_bytes and self._size_bytes + size > self._limit_bytes):
+        if self.closed or (self._size_bytes and self._size_bytes + size_bytes > self._limit_bytes):
             return False
-        self._size_bytes += size
+        self._size_bytes += size_bytes
         if 2 * self._size_bytes > self._limit_bytes:
             self._roomy.clear()
         return True
@@ -63,9 +63,9 @@ class Outbox:
         self._frames.append(frame)
         self._filled.set()
 
-    def done(self, size: int) -> None:
+    def done(self, size_bytes: int) -> None:
         """A frame was written, or a reserved one is not needed."""
-        self._size_bytes -= size
+        self._size_bytes -= size_bytes
         if 2 * self._size_bytes <= self._limit_bytes:
             self._roomy.set()
 
