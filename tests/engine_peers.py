@@ -53,10 +53,11 @@ class Log:
     async def append(self, ctx: UserExecutionContext, *events: Event, engine: bool = False) -> bool:
         """Append events of a run; False if it has ended already."""
         while True:
+            # In this order: an ending that comes in between makes the append fail.
+            last = await self.reader.last(ctx.principal, ctx.thread)
             found = await self.reader.find_ending(ctx.principal, ctx.thread, ctx.run, ctx.base)
             if found is not None:
                 return False
-            last = await self.reader.last(ctx.principal, ctx.thread)
             batch = LogBatch(
                 tenant=ctx.principal.tenant,
                 user=ctx.principal.user,

@@ -1,0 +1,119 @@
+"""Starts, repeats, interrupts, cancels and ends of one user at random over two engines, one of which
+is killed and replaced on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from factorychain.engine.v1 import engine_pb2 as pb
+from factorychain.errors import ChainDegraded, FactoryChainError, ThreadBusy, UserEngineLimit
+from tests.engine_harness import Chain, Engine
+from tests.token_samples import ADA
+from tests.waiting import until_not
+
+THREADS = ("t1", "t2", "t3")
+_SECONDS = 4.0
+
+
+class Users:
+    """Everything that the one user does, and what was admitted of it."""
+
+    def __init__(self, chain: Chain, engines: list[Engine], chance: random.Random) -> None:
+        self.chain = chain
+        self.engines = engines
+        self.chance = chance
+        self.admitted: dict[str, str] = {}
+        """Thread by run."""
+        self.requests: list[tuple[str, str]] = []
+
+    async def act(self, until_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        while loop.time() < until_s:
+            act = self.chance.choice(
+                (self._start, self._start, self._repeat, self._cancel, self._end)
+            )
+            try:
+                await act(self.chance.choice(self.engines))
+            except (ThreadBusy, UserEngineLimit):
+                await asyncio.sleep(0.01)
+            except FactoryChainError as error:
+                assert isinstance(error, ChainDegraded), error
+            except asyncio.CancelledError:
+                # grpc.aio raises it in callers of an engine that is gone.
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+
+    async def _start(self, engine: Engine) -> None:
+        thread, request = self.chance.choice(THREADS), f"q{len(self.requests)}"
+        self.requests.append((thread, request))
+        await self._ask(engine, thread, request)
+
+    async def _repeat(self, engine: Engine) -> None:
+        if self.requests:
+            await self._ask(engine, *self.chance.choice(self.requests))
+
+    async def _ask(self, engine: Engine, thread: str, request: str) -> None:
+        on_busy = pb.ON_BUSY_INTERRUPT if int(request[1:]) % 3 == 0 else pb.ON_BUSY_REJECT
+        calling = asyncio.ensure_future(
+            engine.start_run(thread=thread, request_id=request, on_busy=on_busy)
+        )
+        if self.chance.random() < 0.2:  # the caller leaves at some moment
+            await asyncio.wait([calling], timeout=self.chance.uniform(0, 0.01))
+            calling.cancel()
+            await asyncio.gather(calling, return_exceptions=True)
+            return
+        started = await calling
+        assert self.admitted.setdefault(started.run, thread) == thread
+
+    async def _cancel(self, engine: Engine) -> None:
+        if self.admitted:
+            await engine.cancel(self.chance.choice(list(self.admitted)))
+
+    async def _end(self, engine: Engine) -> None:
+        del engine
+        alive = [run for run, of in self.chain.agents.runs.items() if not of.finished.is_set()]
+        if alive:
+            await self.chain.agents.end(self.chance.choice(alive))
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_at_most_two_run_and_every_run_ends_once(chain: Chain, seed: int) -> None:
+    chance = random.Random(seed)
+    engines = [await chain.engine(), await chain.engine()]
+    users = Users(chain, engines, chance)
+    until_s = asyncio.get_running_loop().time() + _SECONDS
+    async with _replaced_after(_SECONDS / 2, chain, engines):
+        await asyncio.gather(*(users.act(until_s) for _ in range(6)))
+
+    assert len(users.admitted) > 20
+    assert chain.agents.most_running_of[ADA.ukey] <= 2
+    for run in list(chain.agents.runs):
+        await chain.agents.end(run)
+    await until_not(engines[1].active, 20)
+    executed = chain.agents.executed
+    assert len(executed) == len(set(executed))
+    for run in {*users.admitted, *executed}:
+        endings = [len(await chain.log.endings(ADA, thread, run)) for thread in THREADS]
+        assert sum(endings) == 1, f"{run}: {endings}"
+    usage = await engines[1].stub.GetUsage(pb.GetUsageRequest(), metadata=engines[1].as_user(ADA))
+    assert usage.recorded_runs == len({*users.admitted, *executed})
+
+
+@asynccontextmanager
+async def _replaced_after(
+    seconds: float, chain: Chain, engines: list[Engine]
+) -> AsyncIterator[None]:
+    async def replace() -> None:
+        await asyncio.sleep(seconds)
+        killed, engines[0] = engines[0], await chain.engine()
+        await killed.crash()
+
+    replacing = asyncio.create_task(replace())
+    yield
+    await replacing
