@@ -90,13 +90,14 @@ async def _kill_at_random(chain: Chain) -> list[str]:
     victims: list[str] = []
     while time.monotonic() < until_s:
         await asyncio.sleep(chance.uniform(0.2, 1.5))
-        # Every layer has its turn before one has a second.
+        # Every layer has its turn before one has a second; now and then two die together.
         left = [each for each in LAYERS if victims.count(each) <= len(victims) // len(LAYERS)]
-        layer = chance.choice(left)
-        old = chain.pid(layer)
-        os.kill(old, signal.SIGKILL)
-        victims.append(layer)
-        await chain.restarted(layer, old)
+        dying = chance.sample(left, min(len(left), chance.choice((1, 1, 1, 2))))
+        pids = {layer: chain.pid(layer) for layer in dying}
+        for pid in pids.values():
+            os.kill(pid, signal.SIGKILL)
+        victims += dying
+        await asyncio.gather(*(chain.restarted(layer, pid) for layer, pid in pids.items()))
     return victims
 
 
@@ -104,9 +105,7 @@ async def _check_log(chain: Chain, witness: Witness, story: str) -> None:
     """What the log has is what the user saw, and of every admitted run a whole story."""
     async with _steady(chain, witness) as socket:
         for thread, seen in witness.seen.items():
-            await socket.result("subscribe", thread=thread, after=0)
-            await socket.wait_for(lambda f, t=thread: f["op"] == "caught_up" and f["thread"] == t)
-            logged = socket.events(thread)
+            logged = await _logged(socket, thread)
             assert logged == seen.events, f"{story}: {thread} was seen otherwise than it is logged"
             assert [each["seq"] for each in logged] == list(range(1, len(logged) + 1)), story
             for run in {each["run"] for each in logged}:
@@ -114,6 +113,12 @@ async def _check_log(chain: Chain, witness: Witness, story: str) -> None:
             expected = {run for run, where in witness.admitted.items() if where == thread}
             missing = expected - {each["run"] for each in logged}
             assert not missing, f"{story}: nothing is logged of {missing}"
+
+
+async def _logged(socket: Socket, thread: str) -> list[Frame]:
+    await socket.result("subscribe", thread=thread, after=0)
+    await socket.wait_for(lambda f: f["op"] == "caught_up" and f["thread"] == thread)
+    return socket.events(thread)
 
 
 def _check_run(run: str, events: list[Frame], story: str) -> None:

@@ -161,7 +161,8 @@ class Witness:
                 continue
             self.admitted[run] = thread
             async with self._changed:
-                await self._changed.wait_for(lambda run=run: run in self._ended)
+                while run not in self._ended:
+                    await self._changed.wait()
 
     async def _start(self, thread: str, request: str) -> str | None:
         """The run, or None when it was refused; a start without an answer is repeated as it is."""
