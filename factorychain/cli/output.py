@@ -6,6 +6,10 @@ failed or was cancelled, 2 for what was refused or could not be done.
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+from pathlib import Path
 from typing import NoReturn
 
 import typer
@@ -17,6 +21,16 @@ REFUSED = 2
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def command_line() -> str:
+    """How this command was reached, so that what it tells people to type works for them."""
+    if shutil.which("factorychain"):
+        return "factorychain"
+    reached = Path(sys.argv[0])
+    if reached.name == "factorychain":
+        return os.path.relpath(reached)
+    return f"{os.path.relpath(sys.executable)} -m factorychain.cli"
 
 
 def fail(problem: str, hint: str = "", *, status: int = REFUSED) -> NoReturn:

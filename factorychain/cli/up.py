@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from enum import StrEnum
@@ -17,10 +18,10 @@ from rich.text import Text
 from factorychain._core.settings import PREFIX
 from factorychain.builtin.researcher.documents import read_folder
 from factorychain.cli import options
-from factorychain.cli.output import err, fail
+from factorychain.cli.output import command_line, err, fail
 from factorychain.errors import AgentError
 from factorychain.local.chain import ChainOptions, ChainPlan, plan_chain
-from factorychain.local.datadir import DataDir, DataDirUnusable
+from factorychain.local.datadir import DEFAULT, DataDir, DataDirUnusable
 from factorychain.local.ports import NoFreePort, is_free
 from factorychain.local.supervisor import ChainDidNotStart, SourceWatcher, Supervisor
 
@@ -39,7 +40,10 @@ def up(
     data: options.Data = options.DATA_DEFAULT,
     agents: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODULE[:NAME]", help="A module with agents; may be repeated."),
+        typer.Option(
+            metavar="MODULE[:NAME]",
+            help="A module with agents, from this folder or PYTHONPATH; may be repeated.",
+        ),
     ] = None,
     docs: Annotated[
         Path | None,
@@ -65,9 +69,8 @@ def up(
     try:
         chain = ChainOptions(port, agents or (), docs, isolation.value, _environment())
         plan = _plan(chain, directory)
-        asyncio.run(
-            _serve(Supervisor(plan, directory, ready_file=ready_file, report=_report), reload)
-        )
+        supervisor = Supervisor(plan, directory, ready_file=ready_file, report=_report)
+        asyncio.run(_serve(supervisor, directory, reload))
     except ChainDidNotStart as error:
         fail(str(error))
     finally:
@@ -109,7 +112,7 @@ def _plan(chain: ChainOptions, directory: DataDir) -> ChainPlan:
         fail(str(error))
 
 
-async def _serve(supervisor: Supervisor, reload: bool) -> None:
+async def _serve(supervisor: Supervisor, data: DataDir, reload: bool) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -124,7 +127,7 @@ async def _serve(supervisor: Supervisor, reload: bool) -> None:
     err.print("Starting the chain …")
     try:
         if await _first(supervisor.start(), stopping):
-            _welcome(supervisor)
+            _welcome(supervisor.state.edge, data)
             async with _watching(supervisor) if reload else contextlib.nullcontext():
                 await stopping.wait()
     finally:
@@ -168,9 +171,14 @@ def _report(name: str, what: str) -> None:
     err.print(Text.assemble((f"{name} ", "bold"), what))
 
 
-def _welcome(supervisor: Supervisor) -> None:
-    state = supervisor.state
-    err.print(f"[bold green]The chain is up.[/]  Console and WebSocket: [bold]{state.edge}[/]")
-    err.print('  ask:    factorychain run --user alice "What does the with statement do?"')
-    err.print("  token:  factorychain token --user alice")
-    err.print("  stop:   ^C")
+def _welcome(edge: str, data: DataDir) -> None:
+    """What to do next, as it can be typed in this folder."""
+    us = command_line()
+    where = "" if data.path == DEFAULT.resolve() else f" --data {shlex.quote(str(data.path))}"
+    err.print(f"[bold green]The chain is up.[/]  Console and WebSocket: [bold]{edge}[/]")
+    for label, line in (
+        ("ask", f'{us} run --user alice{where} "What does the with statement do?"'),
+        ("token", f"{us} token --user alice{where}"),
+        ("stop", "^C"),
+    ):
+        err.print(f"  {label + ':':7} {line}", markup=False)

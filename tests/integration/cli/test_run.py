@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import re
 import signal
 from typing import Any
@@ -176,6 +177,19 @@ async def test_status_shows_every_part_with_its_address_and_process(up: Up) -> N
         assert address in rows[layer]
         assert str(up.state.pids[layer][0]) in rows[layer]
         assert "yes" in rows[layer]
+
+
+async def test_status_is_one_while_a_part_does_not_serve(up: Up) -> None:
+    pid = up.state.pids["emitter"][0]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        said = await up.command("status", "--data", str(up.data))
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert said.status == 1
+    rows = _rows(said.out)
+    assert "no" in rows["emitter"].split()
+    assert "yes" in rows["engine"].split()
 
 
 async def test_a_question_of_the_command_goes_to_the_researcher(up: Up, command: Command) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pty
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -141,6 +142,17 @@ async def test_reload_restarts_the_agents_with_what_was_changed_also_after_a_mis
 
         await until(answers, 30)
         assert chain.process.poll() is None
+
+
+async def test_what_it_says_to_type_next_works_as_it_stands(up: Up, command: Command) -> None:
+    (line,) = [each for each in up.log().splitlines() if each.startswith("  token: ")]
+    typed = shlex.split(line.removeprefix("  token: "))
+    process = await asyncio.create_subprocess_exec(
+        *typed, cwd=command.cwd, env=command.environment({}), stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    assert out.count(b".") == 2
 
 
 async def test_sigterm_ends_it_as_an_interrupt_does(command: Command, tmp_path: Path) -> None:
