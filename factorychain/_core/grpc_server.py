@@ -198,7 +198,7 @@ def _options(settings: TransportSettings) -> Options:
         # Two processes on one port must be an error, not a lottery.
         ("grpc.so_reuseport", 0),
         *options_of_both_ends(settings),
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", int(settings.keepalive_min_s * 1000)),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(settings.keepalive_min_s * 1000)),
     ]
     if settings.max_connection_age_s:
         options += [

@@ -16,6 +16,7 @@ from factorychain._core.contracts import ContractMissing
 from factorychain._core.credentials import Authenticator
 from factorychain._core.grpc_client import GrpcChannel
 from factorychain._core.grpc_server import GrpcServer, Service
+from factorychain._core.settings import TransportSettings
 from factorychain.agents.v1 import agents_pb2, agents_pb2_grpc
 from factorychain.engine.v1 import engine_pb2, engine_pb2_grpc
 from factorychain.errors import FactoryChainError, TokenInvalid
@@ -43,6 +44,29 @@ async def test_health_answers_for_the_process_and_for_each_service(wire: Wire) -
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await health_of(wire.server.address, "nobody")
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_quiet_stream_is_not_broken_for_the_pings_that_keep_it_alive(wire: Wire) -> None:
+    settings = TransportSettings(listen="127.0.0.1:0", keepalive_time_s=1, keepalive_min_s=0.5)
+    server = GrpcServer(
+        settings,
+        services(wire.script),
+        Authenticator(users=wire.users, txns=Txns()),
+        drain_timeout_s=1,
+    )
+    await server.start()
+    channel = GrpcChannel(server.address, "engine", settings)
+    health: Any = health_pb2_grpc.HealthStub(channel.channel)
+    watch = health.Watch(health_pb2.HealthCheckRequest())
+    await watch.read()
+    # A server that found these pings too many would say so after the third.
+    quiet = asyncio.create_task(watch.read())
+    await asyncio.wait([quiet], timeout=5)
+    assert not quiet.done()
+    server.set_serving(False)
+    assert (await quiet).status == NOT_SERVING
+    await channel.stop()
+    await server.stop()
 
 
 async def test_a_drain_says_not_serving_lets_calls_finish_and_watchers_go(wire: Wire) -> None:
