@@ -42,8 +42,6 @@ class AgentsService(AgentsServiceServicer):
             replaces=request.replaces,
         )
         run = await self._runs.accept(current_run(), start, current_traceparent())
-        # `agent_started` has the longer way to the user: it is written first.
-        await asyncio.sleep(0)
         yield pb.ExecuteResponse(accepted=self._accepted())
         async for alive in self._life(run):
             yield pb.ExecuteResponse(alive=alive)
