@@ -9,6 +9,8 @@ import asyncio
 from collections.abc import Mapping
 from typing import Final
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain.errors import ThreadNotFound
@@ -39,17 +41,18 @@ class ThreadViews:
             InvalidField: the token is not one of this listing's.
         """
         newest = Newest[Thread](size, cursor_of(principal, THREADS, token))
-        active = await self._active(principal)
-        missing = dict(active)
+        places = await self._places(principal)
+        missing = dict(places)
         async for thread in self._records.threads_of(principal):
             missing.pop(thread.thread, None)
             newest.offer(_cursor(thread), thread)
         for entry in missing.values():
-            thread = _thread_of(entry)
+            thread = _begun(entry.thread, timestamp(entry.admitted_at_s))
             newest.offer(_cursor(thread), thread)
         page = newest.page()
+        active = await self._active(principal, places)
         for thread in page.items:
-            thread.active_run = active[thread.thread].run if thread.thread in active else ""
+            thread.active_run = active.get(thread.thread, "")
         return page
 
     async def thread(self, principal: Principal, thread: str) -> Thread:
@@ -58,16 +61,25 @@ class ThreadViews:
         Raises:
             ThreadNotFound: the principal has none of this id.
         """
-        found, active = await asyncio.gather(
-            self._records.thread(principal, thread), self._active(principal)
+        found, places = await asyncio.gather(
+            self._records.thread(principal, thread), self._places(principal)
         )
-        entry = active.get(thread)
         if found is None:
-            if entry is None:
-                raise ThreadNotFound
-            found = _thread_of(entry)
-        found.active_run = "" if entry is None else entry.run
+            found = await self._unrecorded(principal, thread, places.get(thread))
+        found.active_run = (await self._active(principal, places)).get(thread, "")
         return found
+
+    async def _unrecorded(
+        self, principal: Principal, thread: str, place: ActiveRun | None
+    ) -> Thread:
+        """A thread whose record is not written yet. Its first run has a place, or has ended by now:
+        then it has a record, which was written before the place was freed.
+        """
+        if place is not None:
+            return _begun(thread, timestamp(place.admitted_at_s))
+        async for stored in self._records.runs_of(principal, thread):
+            return _begun(thread, stored.run.created_at)
+        raise ThreadNotFound
 
     async def runs(self, principal: Principal, thread: str, *, size: int, token: str) -> Page[Run]:
         """A page of the thread's runs, the oldest first, without those that were replaced.
@@ -84,32 +96,39 @@ class ThreadViews:
 
     async def history(self, context: UserExecutionContext, limit: int) -> list[Run]:
         """What the run of this context has before it: the latest `limit` runs, the oldest first."""
-        runs, active = await asyncio.gather(
-            self._all_runs(context.principal, context.thread), self._active(context.principal)
+        runs, places = await asyncio.gather(
+            self._all_runs(context.principal, context.thread), self._places(context.principal)
         )
-        entry = active.get(context.thread)
+        entry = places.get(context.thread)
         replaces = entry.replaces if entry is not None and entry.run == context.run else ""
         before = history.before(runs, context.run, replaces)
         return latest_that_fit([run for run in before if has_ended(run)], limit)
 
     async def _all_runs(self, principal: Principal, thread: str) -> list[Run]:
+        # Places before records: a run that has left the one is in the other.
+        entry = (await self._users.read(principal)).record.in_thread(thread)
         found = {
             stored.run.run: await self._runs.shown(principal, stored)
             async for stored in self._records.runs_of(principal, thread)
         }
-        entry = (await self._users.read(principal)).record.in_thread(thread)
         if entry is not None and entry.run not in found:
             found[entry.run] = await self._runs.of_place(principal, entry)
         return list(found.values())
 
-    async def _active(self, principal: Principal) -> Mapping[str, ActiveRun]:
-        """By thread, the runs that have not ended."""
-        places = (await self._users.read(principal)).record.active
-        runs = await asyncio.gather(*(self._runs.of_place(principal, each) for each in places))
+    async def _places(self, principal: Principal) -> Mapping[str, ActiveRun]:
+        """By thread, the runs that hold a place; one may have ended this moment."""
+        active = (await self._users.read(principal)).record.active
+        return {each.thread: each for each in active}
+
+    async def _active(
+        self, principal: Principal, places: Mapping[str, ActiveRun]
+    ) -> Mapping[str, str]:
+        """By thread, the run that has not ended."""
+        runs = await asyncio.gather(
+            *(self._runs.of_place(principal, each) for each in places.values())
+        )
         return {
-            place.thread: place
-            for place, run in zip(places, runs, strict=True)
-            if not has_ended(run)
+            thread: run.run for thread, run in zip(places, runs, strict=True) if not has_ended(run)
         }
 
 
@@ -122,10 +141,8 @@ def _cursor(thread: Thread) -> Cursor:
     return Cursor(thread.updated_at.ToNanoseconds(), thread.thread)
 
 
-def _thread_of(entry: ActiveRun) -> Thread:
-    """A thread whose first run was admitted this moment, before its record was written."""
-    at = timestamp(entry.admitted_at_s)
-    return Thread(thread=entry.thread, created_at=at, updated_at=at)
+def _begun(thread: str, at: Timestamp) -> Thread:
+    return Thread(thread=thread, created_at=at, updated_at=at)
 
 
 def _after(cursors: list[tuple[Cursor, Run]], last: Cursor) -> list[tuple[Cursor, Run]]:

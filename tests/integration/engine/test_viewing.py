@@ -13,6 +13,7 @@ from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
 
 from factorychain._core.contracts import Credential, contract_of
 from factorychain._core.credentials import TXN_HEADER
+from factorychain._core.ids import Principal
 from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.errors import (
     FactoryChainError,
@@ -23,6 +24,7 @@ from factorychain.errors import (
     TokenInvalid,
 )
 from factorychain.types.v1.run_pb2 import RunState
+from factorychain_engine.stored_run import StoredRun
 from tests.engine_harness import BOB, Chain, Engine
 from tests.engine_peers import completed
 from tests.token_samples import ADA
@@ -112,6 +114,50 @@ async def test_a_thread_that_has_just_begun_is_there_at_once(engine: Engine) -> 
     assert [each.run for each in thread.runs] == [started.run]
     listed = await engine.stub.ListThreads(pb.ListThreadsRequest(), metadata=engine.as_user(ADA))
     assert [each.active_run for each in listed.threads] == [started.run]
+
+
+async def test_a_thread_whose_first_run_has_ended_is_there_before_its_record_is_written(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine.server.records, "touch_thread", _never)
+    started = await engine.start_run(thread="t1", agent="quick")
+    await until_not(engine.active)
+    found = await engine.stub.GetThread(
+        pb.GetThreadRequest(thread="t1"), metadata=engine.as_user(ADA)
+    )
+    assert [each.run for each in found.runs] == [started.run]
+    assert found.thread.active_run == ""
+    assert found.thread.HasField("created_at")
+    with pytest.raises(ThreadNotFound):
+        await engine.stub.GetThread(pb.GetThreadRequest(thread="t1"), metadata=engine.as_user(BOB))
+
+
+async def test_a_run_that_ends_while_its_thread_is_read_is_shown(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = engine.server.records
+    runs_of = records.runs_of
+
+    async def before_it_ended(
+        principal: Principal, thread: str | None = None
+    ) -> AsyncIterator[StoredRun]:
+        found = [each async for each in runs_of(principal, thread)]
+        await engine.cancel(started.run)
+        await until_not(engine.active)
+        for each in found:
+            yield each
+
+    monkeypatch.setattr(records, "create_run", _never)
+    monkeypatch.setattr(records, "runs_of", before_it_ended)
+    started = await engine.start_run(thread="t1")
+    found = await engine.stub.GetThread(
+        pb.GetThreadRequest(thread="t1"), metadata=engine.as_user(ADA)
+    )
+    assert [each.run for each in found.runs] == [started.run]
+
+
+async def _never(*_: object) -> None:
+    await asyncio.Event().wait()
 
 
 async def test_threads_come_newest_first_in_pages(engine: Engine) -> None:
