@@ -40,6 +40,7 @@ async def test_every_run_ends_once_whatever_is_killed(tmp_path: Path) -> None:
         # What an engine that is gone has held is found sooner, and with it the places of its users.
         "FACTORYCHAIN_HEARTBEAT_TTL_S": "3",
         "FACTORYCHAIN_CLEANUP_INTERVAL_S": "1",
+        "FACTORYCHAIN_LOG_LEVEL": os.environ.get("FACTORYCHAIN_SURVIVAL_LOG_LEVEL", "info"),
     }
     async with running_chain(tmp_path / "chain", env=env) as chain:
         witnesses = [
@@ -106,13 +107,23 @@ async def _check_log(chain: Chain, witness: Witness, story: str) -> None:
     async with _steady(chain, witness) as socket:
         for thread, seen in witness.seen.items():
             logged = await _logged(socket, thread)
-            assert logged == seen.events, f"{story}: {thread} was seen otherwise than it is logged"
+            assert _first_difference(logged, seen.events) is None, (
+                f"{story}: seen ≠ logged, {thread}"
+            )
             assert [each["seq"] for each in logged] == list(range(1, len(logged) + 1)), story
             for run in {each["run"] for each in logged}:
                 _check_run(run, [each for each in logged if each["run"] == run], story)
             expected = {run for run, where in witness.admitted.items() if where == thread}
             missing = expected - {each["run"] for each in logged}
             assert not missing, f"{story}: nothing is logged of {missing}"
+
+
+def _first_difference(logged: list[Frame], seen: list[Frame]) -> tuple[Frame, Frame] | int | None:
+    """What differs first, the two lengths apart; whole lists would take minutes to show."""
+    for one, other in zip(logged, seen, strict=False):
+        if one != other:
+            return one, other
+    return None if len(logged) == len(seen) else len(logged) - len(seen)
 
 
 async def _logged(socket: Socket, thread: str) -> list[Frame]:
