@@ -113,6 +113,7 @@ class RunSupervisor:
             _answer(answer, found.started)
         except Exception as error:  # whatever it is, a run is left and must be adopted
             if isinstance(error, FactoryChainError) and not answer.done():
+                log.debug("a start is refused", run=start.run, reason=error.reason)
                 _answer(answer, error)  # a refusal: nothing is left of the start
                 if isinstance(error, NatsUnavailable):
                     self._on_trouble()  # or a place, if only storage's answer was lost
