@@ -21,7 +21,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 RUNS = 1000
 USERS = 20
-_WARM_UP = 100
+# Every user in each of their threads: what is known of a thread is remembered, within bounds.
+_WARM_UP = 160
 _RELEASED_WITHIN_S = 5.0
 # Records of what was, bounded by design: verified tokens, records read, statistics themselves.
 _BOUNDED = ("token_cache", "metrics", "VerifiedUser", "UserExecutionContext", "Principal")
