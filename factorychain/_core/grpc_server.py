@@ -94,6 +94,8 @@ class GrpcServer:
         table = {**self._table, **_health_handlers(self.health), **_reflection_handlers(names)}
         self._server = grpc.aio.server(handlers=[_Table(table)], options=_options(self._settings))
         self.address = _bind(self._server, self._settings.listen, self._credentials)
+        if self._settings.listen_also:
+            _bind(self._server, self._settings.listen_also, self._credentials)
         # The task that accepts calls lives on, and with it the context that it was started in.
         await detached(self._server.start(), name=f"{self.name}:start")
         await self._start_probes()

@@ -2,6 +2,9 @@
 
 Invariant: a process is given the secrets that its layer needs and no other: only the engine the signing
 key, only engine and bridge NATS credentials.
+
+The layers call one another over Unix sockets in the data directory, which cost less than TCP and which
+nobody else can open; they listen on TCP as well, for everybody else on the machine.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from factorychain.local.state import ChainState
 
 LAYERS = ("emitter", "bridge", "agents", "engine")
 _HOST = "127.0.0.1"
+_SOCKET_MAX_BYTES = 100  # `sun_path` has 108 with its end; macOS has 104
 # Variables with which an operator says that users come from elsewhere.
 _IDENTITY_PROVIDER = ("USER_JWKS_URL", "USER_JWKS_FILE", "USER_SECRET_FILE")
 
@@ -73,10 +77,13 @@ def plan_chain(options: ChainOptions, data: DataDir) -> ChainPlan:
         nats=f"nats://{_HOST}:{nats_port}",
     )
     secrets = _Secrets(data)
-    common = _common_environment(options, data, state)
+    near = _near_addresses(data, addresses)
+    common = _common_environment(options, data, state, near)
     processes = [_nats(data, nats_port)]
     for layer in LAYERS:
         env = common | {f"{PREFIX}LISTEN": addresses[layer]} | secrets.environment(layer)
+        if near[layer] != addresses[layer]:
+            env[f"{PREFIX}LISTEN_ALSO"] = near[layer]
         env[f"{PREFIX}TERMINATION_FILE"] = str(data.reason_file(layer))
         if layer == "bridge":
             env[f"{PREFIX}EDGE_LISTEN"] = edge
@@ -91,6 +98,13 @@ def plan_chain(options: ChainOptions, data: DataDir) -> ChainPlan:
             )
         )
     return ChainPlan(processes, state, secrets.files)
+
+
+def _near_addresses(data: DataDir, addresses: Mapping[str, str]) -> Mapping[str, str]:
+    """Where each layer finds the others: sockets, unless the folder's path is too long for them."""
+    near = {layer: f"unix:{data.socket(layer)}" for layer in addresses}
+    fit = all(len(str(data.socket(layer)).encode()) <= _SOCKET_MAX_BYTES for layer in addresses)
+    return near if fit else addresses
 
 
 def _nats(data: DataDir, port: int) -> ProcessSpec:
@@ -139,7 +153,9 @@ def external_identity_provider(env: Mapping[str, str] = os.environ) -> bool:
     return any(env.get(f"{PREFIX}{name}") for name in _IDENTITY_PROVIDER)
 
 
-def _common_environment(options: ChainOptions, data: DataDir, state: ChainState) -> dict[str, str]:
+def _common_environment(
+    options: ChainOptions, data: DataDir, state: ChainState, near: Mapping[str, str]
+) -> dict[str, str]:
     env = dict(os.environ) | dict(options.env)
     env.setdefault(f"{PREFIX}MODE", "production" if external_identity_provider() else "development")
     env.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -148,7 +164,7 @@ def _common_environment(options: ChainOptions, data: DataDir, state: ChainState)
         f"{PREFIX}TXN_JWKS_FILE": str(data.txn_jwks_file),
     }
     for layer in LAYERS:
-        env[f"{PREFIX}{layer.upper()}_ADDRESS"] = getattr(state, layer)
+        env[f"{PREFIX}{layer.upper()}_ADDRESS"] = near[layer]
     return with_this_code(env)
 
 

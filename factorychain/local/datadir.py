@@ -55,6 +55,10 @@ class DataDir:
         """Public keys of the engine, as JWKS."""
         return self.path / "txn-jwks.json"
 
+    def socket(self, layer: str) -> Path:
+        """Where a layer listens for the others."""
+        return self.path / f"{layer}.sock"
+
     def reason_file(self, layer: str) -> Path:
         """Where a layer that does not start says why."""
         return self.path / f"{layer}.failed"

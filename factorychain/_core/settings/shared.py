@@ -77,6 +77,11 @@ class TransportSettings(Documented):
     """gRPC: where a service listens, and its limits. Each service names the peers that it calls."""
 
     listen: Address = Field("127.0.0.1:0", description="Address that the service listens on")
+    listen_also: OptionalAddress = Field(
+        "",
+        description="A second address that it listens on, such as unix:/path for neighbours on the"
+        " same machine; empty means none",
+    )
     health_listen: OptionalAddress = Field(
         "",
         description="Address for the health service alone, in plain text, for probes; empty means none",

@@ -1,0 +1,40 @@
+"""Where the layers of a local chain find one another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from factorychain.local.chain import LAYERS, ChainOptions, plan_chain
+from factorychain.local.datadir import DataDir
+
+
+def environments(folder: Path) -> dict[str, dict[str, str]]:
+    data = DataDir(folder)
+    data.prepare()
+    plan = plan_chain(ChainOptions(edge_port=0), data)
+    try:
+        return {each.name: dict(each.env) for each in plan.processes if each.name in LAYERS}
+    finally:
+        plan.close()
+        data.release()
+
+
+def test_the_layers_call_one_another_over_sockets_and_listen_on_tcp_too(tmp_path: Path) -> None:
+    if len(str(tmp_path / "emitter.sock")) > 100:
+        pytest.skip("the temporary folder's path is too long for a socket")
+    found = environments(tmp_path)
+    for layer in LAYERS:
+        near = f"unix:{tmp_path}/{layer}.sock"
+        assert found[layer]["FACTORYCHAIN_LISTEN_ALSO"] == near
+        assert found[layer]["FACTORYCHAIN_LISTEN"].startswith("127.0.0.1:")
+        assert found["engine"][f"FACTORYCHAIN_{layer.upper()}_ADDRESS"] == near
+
+
+def test_a_path_that_is_too_long_for_a_socket_leaves_tcp(tmp_path: Path) -> None:
+    found = environments(tmp_path / ("long" * 30))
+    for layer in LAYERS:
+        assert "FACTORYCHAIN_LISTEN_ALSO" not in found[layer]
+        address = found[layer]["FACTORYCHAIN_LISTEN"]
+        assert found["bridge"][f"FACTORYCHAIN_{layer.upper()}_ADDRESS"] == address
