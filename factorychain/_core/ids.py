@@ -11,6 +11,7 @@ import re
 import secrets
 from base64 import b32encode
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 
 from factorychain.errors import InvalidField, RunNotFound
@@ -42,6 +43,7 @@ class Principal:
         )
 
 
+@lru_cache(maxsize=4096)
 def thread_key(thread: str) -> str:
     """The thread's name in subjects and keys; the same id under two users has two subjects."""
     return _digest(b"fc-thread", _KEY_BYTES, thread).hex()
