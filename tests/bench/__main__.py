@@ -21,6 +21,7 @@ CONTRACT_P99_MS = {
     "agent_instance": 3.0,
     "websocket_emitter": 1.0,
     "bridge_integration": 2.0,
+    "total": 11.0,
 }
 CONTEXT_BYTES = 2048
 EVENTS_PER_S = 10_000

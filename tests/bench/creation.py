@@ -17,6 +17,7 @@ LAYERS = {
     "agent_instance": "agents",
     "websocket_emitter": "emitter",
     "bridge_integration": "bridge",
+    "total": "bridge",
 }
 _INSTRUMENT = "factorychain.creation.duration{{layer={layer}}}"
 _CONTEXTS = 1000

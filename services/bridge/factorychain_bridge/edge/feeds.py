@@ -7,13 +7,17 @@ thread already; and an event goes into the outbox only if it is the socket's own
 
 from __future__ import annotations
 
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Container, Mapping
+from functools import partial
 from typing import Protocol
 
 from factorychain._core.ids import Principal
+from factorychain._core.metrics import record_creation
 from factorychain.errors import ErrorCode, FactoryChainError
 from factorychain_bridge.edge import answers
+from factorychain_bridge.edge.creations import Creations
 from factorychain_bridge.edge.outbox import Outbox
 from factorychain_bridge.items import CaughtUp, Events, FeedItem, Sink, StopReason, SubscribedAt
 
@@ -52,6 +56,7 @@ class Feed:
         principal: Principal,
         outbox: Outbox,
         awaited: Container[str],
+        creations: Creations,
         on_stop: Callable[[StopReason], None],
     ) -> None:
         """`awaited`: runs whose start has no reply yet. From the first event of one of them on
@@ -67,6 +72,7 @@ class Feed:
         self._outbox = outbox
         self._on_stop = on_stop
         self._awaited = awaited
+        self._creations = creations
         self._held: deque[tuple[str, bytes]] = deque()
         self._closed = False
 
@@ -81,6 +87,7 @@ class Feed:
                 self.stop(StopReason.PRINCIPAL_MISMATCH)
                 return False
             run = item.run
+            self._creations.shown(run)
         frame = _frame(item)
         if self._held or run in self._awaited:
             return self._hold(run, frame)
@@ -163,6 +170,7 @@ class Feeds:
         self._on_stop = on_stop
         self._feeds: dict[str, Feed] = {}
         self._awaited: Counter[str] = Counter()
+        self._creations = Creations(time.perf_counter, partial(record_creation, "total"))
         self._closed = False
 
     def __len__(self) -> int:
@@ -210,6 +218,10 @@ class Feeds:
         feed.subscription = subscription
         return found, subscription.go
 
+    def found(self, run: str) -> None:
+        """The run that was to be started was there already."""
+        self._creations.forget(run)
+
     def unsubscribe(self, thread: str) -> None:
         feed = self._feeds.pop(thread, None)
         if feed is not None:
@@ -226,10 +238,13 @@ class Feeds:
             feed.subscription = self._hub.prepare(self._principal, thread)
         feed.starts += 1
         self._awaited[run] += 1
+        self._creations.begin(run)
         return Starting(self, feed, run)
 
     def end_start(self, feed: Feed, run: str, position: tuple[int, int] | None) -> None:
         """Used by `Starting`."""
+        if position is None:
+            self._creations.forget(run)
         self._awaited[run] -= 1
         if not self._awaited[run]:
             del self._awaited[run]
@@ -256,7 +271,9 @@ class Feeds:
     # --- steps ---------------------------------------------------------------------------------
 
     def _replace(self, thread: str) -> Feed:
-        feed = Feed(thread, self._principal, self._outbox, self._awaited, self._on_stop)
+        feed = Feed(
+            thread, self._principal, self._outbox, self._awaited, self._creations, self._on_stop
+        )
         previous = self._feeds.get(thread)
         if previous is not None:
             previous.close()

@@ -92,6 +92,8 @@ class Operations:
 async def _started(response: pb.StartRunResponse, feeds: Feeds, starting: Starting) -> Answer:
     result = message_object(response)
     after, epoch = response.after, response.epoch
+    if response.existing:
+        feeds.found(response.run)
     if not response.existing or feeds.following(response.thread):
         return Answer(result, lambda: starting.begun(after, epoch))
     # The same start again: its events may be in the log already.
