@@ -85,7 +85,8 @@ class Witness:
             reading = asyncio.create_task(self._read(ws))
             try:
                 await self._resume()
-                self._ready.set()
+                if self._ws is ws:  # else it broke right behind the last reply
+                    self._ready.set()
                 await reading
             finally:
                 reading.cancel()
