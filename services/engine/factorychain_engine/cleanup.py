@@ -59,6 +59,7 @@ class CleanUp:
         self._tasks = TaskSet(self.name)
         self._passed_at_s = time.monotonic()
         self._swept_at_s = float("-inf")
+        self._asked = False
         self.passes = 0
         """How many passes have succeeded."""
 
@@ -77,12 +78,13 @@ class CleanUp:
 
     def sweep_soon(self) -> None:
         """Look through all records at the next pass."""
-        self._swept_at_s = float("-inf")
+        self._asked = True
 
     async def _pass_for_ever(self) -> None:
         while True:
             try:
                 self._runs.tick()
+                await self._look_for_forgotten()
                 await self._look_for_orphans()
             except NatsUnavailable as error:
                 self._roll.blind()
@@ -95,13 +97,23 @@ class CleanUp:
                 self._passed_at_s = time.monotonic()
             await asyncio.sleep(self._interval_s)
 
+    async def _look_for_forgotten(self) -> None:
+        """A place that this engine took must not wait for a look through all records."""
+        for principal, record in self._users.remembered():
+            forgotten = {
+                each.run: each.owner for each in record.active if self._is_forgotten(principal, each)
+            }
+            if forgotten:
+                await self._adopt(principal, forgotten)
+
     async def _look_for_orphans(self) -> None:
         vanished = self._roll.look(await self._heartbeat.engines())
         if not self._heartbeat.healthy:
             self._roll.blind()
         due = time.monotonic() - self._swept_at_s >= SWEEP_EVERY_S
-        if not (due or vanished or self._roll.pending):
+        if not (due or self._asked or vanished or self._roll.pending):
             return
+        self._asked = False  # asked again from now on means another look
         owners: set[str] = set()
         async for principal, record in self._users.scan():
             owners.update(each.owner for each in record.active)

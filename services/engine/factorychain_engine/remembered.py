@@ -25,6 +25,9 @@ class Remembered(Generic[V]):
     def get(self, key: str) -> V | None:
         return self._values.get(key)
 
+    def values(self) -> list[V]:
+        return list(self._values.values())
+
     def put(self, key: str, value: V) -> None:
         self._values[key] = value
         self._values.move_to_end(key)

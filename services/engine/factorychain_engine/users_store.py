@@ -120,6 +120,11 @@ class UsersStore:
             except WrongLastSequence:
                 known = await self.read(principal)
 
+    def remembered(self) -> list[tuple[Principal, UserRecord]]:
+        """Every record that this process still remembers; it may be outdated."""
+        records = [each.record for each in self._cache.values()]
+        return [(Principal(each.tenant, each.user), each) for each in records if each.active]
+
     async def scan(self) -> AsyncIterator[tuple[Principal, UserRecord]]:
         """Every record, as some replica has it; one that cannot be read is reported and skipped."""
         async for entry in self._bucket.scan():

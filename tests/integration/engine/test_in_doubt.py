@@ -48,6 +48,40 @@ async def test_a_place_that_storage_never_confirmed_is_free_again_within_seconds
     assert len(await chain.log.endings(ADA, "t1", run)) == 1
 
 
+async def test_a_place_that_nobody_in_its_engine_holds_is_found_without_a_look_at_all_records(
+    chain: Chain, engine: Engine
+) -> None:
+    lost = await engine.start_run(thread="t1")
+    await engine.until_passes(2)
+    run = engine.server.runs.find(ADA, lost.run)
+    assert run is not None
+    engine.server.runs.remove(run)
+    engine.server.runs._starting.clear()  # as if its task had ended without a trace
+    chain.agents.forget(lost.run)
+    await until_not(engine.active, 5)
+    assert len(await chain.log.endings(ADA, "t1", lost.run)) == 1
+
+
+async def test_who_asks_for_the_clean_up_while_it_looks_is_heard(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await engine.until_passes(2)
+    users, scan = engine.server.users, engine.server.users.scan
+    looks = 0
+
+    async def asked_meanwhile() -> Any:
+        nonlocal looks
+        looks += 1
+        if looks == 1:
+            engine.server.clean_up.sweep_soon()
+        async for each in scan():
+            yield each
+
+    monkeypatch.setattr(users, "scan", asked_meanwhile)
+    engine.server.clean_up.sweep_soon()
+    await until_true(lambda: looks == 2)
+
+
 async def test_a_start_that_takes_long_is_not_taken_for_a_forgotten_one(
     chain: Chain, engine: Engine
 ) -> None:
