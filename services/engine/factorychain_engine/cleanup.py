@@ -101,7 +101,9 @@ class CleanUp:
         """A place that this engine took must not wait for a look through all records."""
         for principal, record in self._users.remembered():
             forgotten = {
-                each.run: each.owner for each in record.active if self._is_forgotten(principal, each)
+                each.run: each.owner
+                for each in record.active
+                if self._is_forgotten(principal, each)
             }
             if forgotten:
                 await self._adopt(principal, forgotten)
