@@ -169,7 +169,10 @@ class Agents(agents_pb2_grpc.AgentsServiceServicer):
         self._broken += 1
 
     async def end(self, run: str, event: Event | None = None) -> None:
-        """The agent ends by itself."""
+        """The agent ends by itself; it does so also when whoever asked for it does not wait."""
+        await asyncio.shield(asyncio.ensure_future(self._end(run, event)))
+
+    async def _end(self, run: str, event: Event | None) -> None:
         there = self.runs[run]
         if await self.log.append(there.ctx, event or completed()):
             self._left(there)

@@ -74,11 +74,11 @@ class Bookkeeping:
 
     async def stop(self) -> None:
         """Whoever adopts the runs that go on finds where they are."""
-        for run in list(self._beginnings):
-            self._begin(run)
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        for run in list(self._beginnings):
+            self._write_begun(run)
         await self._tasks.finish(LAST_WRITES_S)
         await self._tasks.close()
 
@@ -91,11 +91,14 @@ class Bookkeeping:
             self._touch(run, title, run.entry.admitted_at_s)
 
     def _begin(self, run: SupervisedRun) -> None:
+        self._write_begun(run)
+        self._after(TOUCH_AFTER_S, self._touch_begun, run)
+
+    def _write_begun(self, run: SupervisedRun) -> None:
         begun = self._beginnings.pop(run)
         self._write(run, lambda: self._records.create_run(run.principal, begun.known))
         if begun.is_accepted:
             self._write(run, lambda: self._note_agents(run))
-        self._after(TOUCH_AFTER_S, self._touch_begun, run)
 
     def _touch_begun(self, run: SupervisedRun) -> None:
         self._timers.pop(run, None)

@@ -188,6 +188,9 @@ async def test_an_engine_that_stops_hands_its_runs_to_another(chain: Chain, engi
     await engine.stop()
     await until_true(lambda: other.looks_after(started.run))
     assert chain.agents.executed == [started.run]
+    place = (await other.server.users.read(ADA)).record.find(started.run)
+    assert place is not None
+    assert place.agents_address == chain.agents.address
     await chain.agents.end(started.run)
     await until_not(other.active)
     assert (await other.run(started.run)).state == RunState.RUN_STATE_COMPLETED
