@@ -121,11 +121,12 @@ class RunContext(AgentContext):
         """How far the tool call is in which this is called (`tool_progress`).
 
         Raises:
-            RuntimeError: called outside of a tool.
+            RuntimeError: called outside of a tool, or by something that has outlived its tool call.
         """
         call = self._run.call
-        if not call:
-            raise RuntimeError("ctx.progress belongs inside a tool; elsewhere use ctx.emit")
+        if call not in self._run.open_calls:
+            over = "its tool call is over; " if call else ""
+            raise RuntimeError(f"{over}ctx.progress belongs inside a tool; elsewhere use ctx.emit")
         event = events.tool_progress(self._run.trace, call, _json(data, "progress"))
         await self._run.emit(events.TOOL_PROGRESS, event)
 
@@ -142,6 +143,10 @@ class RunContext(AgentContext):
         /,
         *args: P.args,
         **kwargs: P.kwargs,
+    ) -> R: ...
+    @overload
+    async def call(
+        self, tool: Callable[Concatenate[RunContext, P], R], /, *args: P.args, **kwargs: P.kwargs
     ) -> R: ...
     @overload
     async def call(self, tool: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R: ...

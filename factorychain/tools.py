@@ -1,7 +1,7 @@
 """Tools: functions of an agent whose calls a user sees.
 
 Invariant: inside a run every call of a tool emits `tool_executing` before and `tool_completed` after,
-also when it fails or is cancelled, whichever way it is called: `self.search(query=…)`,
+also when it fails, is cancelled or takes too long, whichever way it is called: `self.search(query=…)`,
 `ctx.call(self.search, …)` or by name through `ctx.tools`. Outside of a run a tool is its plain function.
 """
 
@@ -22,6 +22,8 @@ from factorychain.input import Json
 if TYPE_CHECKING:
     from typing import Self
 
+NAME_MAX_CHARS = 128
+
 _MADE = "__factorychain_tool__"
 _F = TypeVar("_F", bound=Callable[..., object])
 
@@ -29,9 +31,16 @@ _F = TypeVar("_F", bound=Callable[..., object])
 @overload
 def tool(function: _F, /) -> _F: ...
 @overload
-def tool(*, name: str = "", description: str = "") -> Callable[[_F], _F]: ...
 def tool(
-    function: Callable[..., object] | None = None, /, *, name: str = "", description: str = ""
+    *, name: str = "", description: str = "", timeout_s: float | None = None
+) -> Callable[[_F], _F]: ...
+def tool(
+    function: Callable[..., object] | None = None,
+    /,
+    *,
+    name: str = "",
+    description: str = "",
+    timeout_s: float | None = None,
 ) -> object:
     """Make a method or a function a tool.
 
@@ -39,11 +48,15 @@ def tool(
     are validated before every call. A parameter annotated `RunContext` is filled in and not shown.
     A synchronous tool runs in a thread: on the event loop a call of it is awaited as well.
 
+    A call that takes longer than `timeout_s` is cancelled and raises `ToolError` with the reason
+    TOOL_TIMEOUT; a thread cannot be stopped, but says nothing more. Without one, a call may take as long
+    as its run.
+
     Raised `ToolError` and `AgentError` reach the user with their text, anything else as "The tool failed".
     """
 
     def decorate(function: Callable[..., object]) -> Tool:
-        return Tool(function, name, description)
+        return Tool(function, name, description, timeout_s)
 
     return decorate if function is None else decorate(function)
 
@@ -52,12 +65,23 @@ class Tool:
     """What `tool` makes of a function; on an instance it gives a `BoundTool`."""
 
     def __init__(
-        self, function: Callable[..., object], name: str = "", description: str = ""
+        self,
+        function: Callable[..., object],
+        name: str = "",
+        description: str = "",
+        timeout_s: float | None = None,
     ) -> None:
+        """As `tool`.
+
+        Raises:
+            TypeError: the function, its name or its time limit cannot be a tool's.
+        """
         self.function = function
         self.name = name or getattr(function, "__name__", "tool")
         self.description = description or inspect.getdoc(function) or ""
-        self.is_async = inspect.iscoroutinefunction(function)
+        self.timeout_s = timeout_s
+        self.is_async = _is_async(function)
+        _check(self)
         self.__doc__ = function.__doc__
         self.__name__ = self.name
         self.__wrapped__ = function
@@ -108,6 +132,11 @@ class BoundTool:
     @property
     def is_async(self) -> bool:
         return self.tool.is_async
+
+    @property
+    def timeout_s(self) -> float | None:
+        """How long a call may take; None: as long as its run."""
+        return self.tool.timeout_s
 
     def plain(self, *args: object, **kwargs: object) -> object:
         """Call the function itself: no events, no validation, no thread."""
@@ -207,12 +236,35 @@ def as_tool(function: Callable[..., object]) -> BoundTool:
     return BoundTool(made, None)
 
 
+def _is_async(function: Callable[..., object]) -> bool:
+    """Whether calling it gives a coroutine: also for an object with an asynchronous `__call__`."""
+    call = getattr(type(function), "__call__", None)  # noqa: B004 - the method itself is asked for
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def _check(made: Tool) -> None:
+    """Refuse what would fail at every call, or at the first."""
+    if not 0 < len(made.name) <= NAME_MAX_CHARS or not made.name.isprintable():
+        limit = f"1 to {NAME_MAX_CHARS} printable characters"
+        raise TypeError(f"tool {made.name[:40]!r}: its name must have {limit}")
+    if isinstance(made.function, staticmethod | classmethod):
+        raise TypeError(f"tool {made.name}: make it a plain method, or a function of the module")
+    if inspect.isgeneratorfunction(made.function) or inspect.isasyncgenfunction(made.function):
+        raise TypeError(
+            f"tool {made.name} must not yield: tell how far it is with ctx.progress, return the result"
+        )
+    if made.timeout_s is not None and not made.timeout_s > 0:
+        raise TypeError(f"tool {made.name}: timeout_s is {made.timeout_s}; it must be above 0")
+
+
 def _methods(cls: type) -> list[Tool]:
     names: dict[str, None] = {}
     for base in reversed(cls.__mro__):
-        names.update(
-            dict.fromkeys(name for name, each in vars(base).items() if isinstance(each, Tool))
-        )
+        for name, each in vars(base).items():
+            if isinstance(each, staticmethod | classmethod) and isinstance(each.__func__, Tool):
+                raise TypeError(f"tool {name}: make it a plain method, or a function of the module")
+            if isinstance(each, Tool):
+                names[name] = None
     members = [inspect.getattr_static(cls, name) for name in names]
     return [each for each in members if isinstance(each, Tool)]
 

@@ -58,6 +58,8 @@ class ActiveRun:
         self.usage = Usage()
         self.closed = False
         self.text_limit_bytes = max(spec.event_max_bytes - _OVERHEAD_BYTES, 256)
+        self.open_calls: set[str] = set()
+        """Tool calls whose function has not come to its end."""
         self.printed: BaseException | None = None
         """The failure whose traceback is in the log already."""
         self._context: AgentContext | None = None

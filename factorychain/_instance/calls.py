@@ -1,16 +1,18 @@
 """One call of a tool: the pair of events around it, its span and what users hear of a failure.
 
 Invariant: `tool_executing` that was sent is followed by `tool_completed`, also when the call is
-cancelled, once more while it says so, or the events in between were rejected.
+cancelled, once more while it says so, takes longer than it may, or the events in between were rejected.
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
@@ -40,6 +42,10 @@ class Callee(Protocol):
     @property
     def is_async(self) -> bool: ...
 
+    @property
+    def timeout_s(self) -> float | None:
+        """How long a call may take; None: as long as its run."""
+
     def plain(self, *args: object, **kwargs: object) -> object:
         """Call the function itself."""
 
@@ -51,6 +57,7 @@ class _Call:
     call: str
     trace: str
     parent_id: str
+    """The span that it is in."""
     started_ns: int = field(default_factory=time.time_ns)
     began: float = field(default_factory=time.monotonic)
 
@@ -70,7 +77,8 @@ async def execute(
     """Call a tool inside a run; what it raises is raised.
 
     Raises:
-        ToolError: also INVALID_ARGUMENTS, when the arguments do not fit.
+        ToolError: also INVALID_ARGUMENTS, when the arguments do not fit, and TOOL_TIMEOUT, when the
+            call took longer than the tool may.
     """
     ready: dict[str, object] | BadArguments
     try:
@@ -90,8 +98,12 @@ async def execute(
     try:
         if isinstance(ready, BadArguments):
             raise ToolError(f"{callee.name}: {ready}", "INVALID_ARGUMENTS") from ready
-        with run.entered(call.trace, call.call):
-            result = await _invoke(run, callee, ready)
+        with _open(call):
+            result = await _within_time(run, callee, ready)
+    except (
+        GeneratorExit
+    ):  # nobody drives it any more: it can await nothing, the host closes the pair
+        raise
     except BaseException as error:
         await _failed(call, error)
         raise
@@ -108,13 +120,41 @@ def _ready(
     return signature.validated(signature.named(args, arguments))
 
 
+async def _within_time(run: ActiveRun, callee: Callee, arguments: dict[str, object]) -> object:
+    try:
+        async with asyncio.timeout(callee.timeout_s) as limit:
+            return await _invoke(run, callee, arguments)
+    except TimeoutError as error:
+        if not limit.expired():  # the tool's own
+            raise
+        raise ToolError(
+            f"{callee.name} did not finish within {callee.timeout_s:g} s", "TOOL_TIMEOUT"
+        ) from error
+    except (SystemExit, KeyboardInterrupt) as error:
+        # In a task of its own (parallel calls) asyncio would let it end the whole process.
+        raise RuntimeError(f"tool {callee.name} raised {type(error).__name__}") from error
+
+
 async def _invoke(run: ActiveRun, callee: Callee, arguments: dict[str, object]) -> object:
     name = callee.signature.context_name
     if name:
         arguments = {**arguments, name: run.context}
-    if not callee.is_async:
-        return await in_thread(callee.plain, **arguments)
-    return await cast("Awaitable[object]", callee.plain(**arguments))
+    if callee.is_async:
+        return await cast("Awaitable[object]", callee.plain(**arguments))
+    result = await in_thread(callee.plain, **arguments)
+    # A plain function may hand back the coroutine of another one.
+    return await result if inspect.isawaitable(result) else result
+
+
+@contextmanager
+def _open(call: _Call) -> Iterator[None]:
+    """Be in the call: what is said meanwhile belongs to it."""
+    call.run.open_calls.add(call.call)
+    try:
+        with call.run.entered(call.trace, call.call):
+            yield
+    finally:
+        call.run.open_calls.discard(call.call)
 
 
 def _begin(run: ActiveRun, tool: str) -> _Call:

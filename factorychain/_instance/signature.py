@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -103,8 +104,12 @@ class ToolSignature:
 
 
 def _hints(function: Function, tool: str) -> dict[str, object]:
+    while isinstance(function, partial):
+        function = function.func
+    # An object that can be called has its annotations at its method.
+    annotated: object = function if inspect.isroutine(function) else type(function).__call__
     try:
-        return get_type_hints(function, include_extras=True)
+        return get_type_hints(annotated, include_extras=True)
     except (NameError, TypeError, AttributeError) as error:
         raise TypeError(f"tool {tool}: its annotations cannot be read: {error}") from error
 

@@ -3,6 +3,9 @@
 A fresh thread, not a pool: no thread-local of one user's call is there for the next, and a call that
 never returns holds up nobody. The context variables of the caller go along. Threads are daemons, since
 Python cannot stop one: what its run has abandoned must not keep the process.
+
+Invariant: what a thread waits for on the loop ends with the call that the thread was made for. A call
+that is cancelled cancels it, waits for it, and lets the thread begin nothing more.
 """
 
 from __future__ import annotations
@@ -15,8 +18,47 @@ from contextlib import suppress
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from factorychain.errors import RunEnded
+
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _Waits:
+    """What the thread of one call waits for on the loop. Used on the loop only."""
+
+    __slots__ = ("_left", "_tasks")
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._left = False
+
+    async def within(self, awaitable: Awaitable[R]) -> R:
+        if self._left:
+            _drop(awaitable)
+            raise RunEnded(
+                "the call was cancelled or its time was up; nothing more can begin in it"
+            )
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine of run_coroutine_threadsafe is a task"
+        self._tasks.add(task)
+        try:
+            return await awaitable
+        finally:
+            self._tasks.discard(task)
+
+    async def leave(self) -> None:
+        self._left = True
+        left = set(self._tasks)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left)
+
+
+_waits: contextvars.ContextVar[_Waits | None] = contextvars.ContextVar(
+    "factorychain_waits", default=None
+)
 
 
 async def in_thread(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -24,6 +66,8 @@ async def in_thread(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwar
     loop = asyncio.get_running_loop()
     future: asyncio.Future[R] = loop.create_future()
     context = contextvars.copy_context()
+    waits = _Waits()
+    context.run(_waits.set, waits)
 
     def work() -> None:
         try:
@@ -36,7 +80,11 @@ async def in_thread(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwar
             _deliver(loop, partial(_succeed, future, result))
 
     threading.Thread(target=work, name="agent code", daemon=True).start()
-    return await future
+    try:
+        return await future
+    except asyncio.CancelledError:
+        await waits.leave()
+        raise
 
 
 def on_event_loop() -> bool:
@@ -49,16 +97,24 @@ def wait_from_thread(loop: asyncio.AbstractEventLoop, awaitable: Awaitable[R]) -
 
     Raises:
         RuntimeError: called on the event loop, which would wait for itself.
+        RunEnded: the call that the thread was made for is over.
     """
     if on_event_loop():
-        if asyncio.iscoroutine(awaitable):
-            awaitable.close()
+        _drop(awaitable)
         raise RuntimeError("this is for synchronous code in a thread; here, use `await`")
-    return asyncio.run_coroutine_threadsafe(_awaited(awaitable), loop).result()
+    waiting = (_waits.get() or _Waits()).within(awaitable)
+    try:
+        future = asyncio.run_coroutine_threadsafe(waiting, loop)
+    except RuntimeError:  # the loop is closed, and with it everything that it ran
+        waiting.close()
+        _drop(awaitable)
+        raise RunEnded("the run is over; nothing more can begin in it") from None
+    return future.result()
 
 
-async def _awaited(awaitable: Awaitable[R]) -> R:
-    return await awaitable
+def _drop(awaitable: Awaitable[object]) -> None:
+    if asyncio.iscoroutine(awaitable):
+        awaitable.close()
 
 
 def _deliver(loop: asyncio.AbstractEventLoop, settle: Callable[[], None]) -> None:

@@ -46,9 +46,17 @@ def dumps_anything(value: object) -> str:
     except NotJson:
         pass
     try:
-        return to_json(value, inf_nan_mode="null", bytes_mode="base64", fallback=repr).decode()
+        return to_json(value, inf_nan_mode="null", bytes_mode="base64", fallback=_repr).decode()
     except (PydanticSerializationError, ValueError, RecursionError):
-        return orjson.dumps(clean_text(repr(value))).decode()
+        return orjson.dumps(clean_text(_repr(value))).decode()
+
+
+def _repr(value: object) -> str:
+    """An author's `repr` may fail; that must not fail what is told of the value."""
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - whatever its code does
+        return f"<{type(value).__name__}>"
 
 
 def clean_text(text: str) -> str:
