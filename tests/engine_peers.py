@@ -308,7 +308,7 @@ class Emitter(emitter_pb2_grpc.EmitterServiceServicer):
         async for response in self._link.serve(requests):
             yield response
 
-    async def open(
+    def open(
         self, ctx: UserExecutionContext, opening: RunOpen, receipts: Receipts
     ) -> ChannelHandler:
         self.opened.append(ctx)
@@ -320,6 +320,9 @@ class _Settling:
 
     def __init__(self, log: Log, ctx: UserExecutionContext, receipts: Receipts) -> None:
         self._log, self._ctx, self._receipts = log, ctx, receipts
+
+    async def wait_opened(self) -> None:
+        """Nothing is ever durable before."""
 
     def events(self, events: list[tuple[int, bytes]]) -> None:
         self._task = asyncio.get_running_loop().create_task(self._append(events))

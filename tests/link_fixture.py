@@ -111,6 +111,9 @@ class MemoryChannel:
         self._receipts = receipts
         log.channels.add(self)
 
+    async def wait_opened(self) -> None:
+        """What is durable is in memory."""
+
     def events(self, events: list[tuple[int, bytes]]) -> None:
         self._log.before_write()
         self._log.append(self._run, events)
@@ -142,7 +145,7 @@ class MemoryBridge(bridge_pb2_grpc.BridgeServiceServicer):
             window_bytes=window_bytes,
         )
 
-    async def open(
+    def open(
         self, ctx: UserExecutionContext, opening: RunOpen, receipts: Receipts
     ) -> ChannelHandler:
         self.log.opened.append(opening)

@@ -54,6 +54,8 @@ class EndingFound:
     epoch: int
     attempt: int
     stream_seq: int
+    is_last: bool
+    """Whether it was the thread's last event when it was read."""
 
 
 async def ensure_event_log(
@@ -112,10 +114,10 @@ class ThreadLogReader:
         if last is None or last.stream_seq <= base:
             return None
         if last.run == run:
-            return _ending_in(last.batch, last.stream_seq) if last.ended else None
+            return _ending_in(last.batch, last.stream_seq, is_last=True) if last.ended else None
         async for stream_seq, batch in self.read_from(principal, thread, base, last.stream_seq):
             if batch.run == run and batch.ends:
-                return _ending_in(batch, stream_seq)
+                return _ending_in(batch, stream_seq, is_last=False)
         return None
 
     def locate(self, principal: Principal, thread: str) -> tuple[Stream, str]:
@@ -154,6 +156,6 @@ async def read_upto(
         yield missing
 
 
-def _ending_in(batch: LogBatch, stream_seq: int) -> EndingFound:
+def _ending_in(batch: LogBatch, stream_seq: int, *, is_last: bool) -> EndingFound:
     seq = batch.first_seq + len(batch.events) - 1
-    return EndingFound(batch.events[-1], seq, batch.epoch, batch.attempt, stream_seq)
+    return EndingFound(batch.events[-1], seq, batch.epoch, batch.attempt, stream_seq, is_last)

@@ -113,7 +113,7 @@ class LinkClient(Generic[RequestT_contra]):
 
     # --- runs -------------------------------------------------------------------------------
 
-    async def open(
+    def open(
         self,
         ctx: UserExecutionContext,
         *,

@@ -38,7 +38,7 @@ class FrameMessage(Protocol):
 
 class Receipts(Protocol):
     """How a handler answers on its channel. All return at once; after the channel is over they do
-    nothing. `LinkHandler.open` answers the opening by returning, not here.
+    nothing. An opening is answered by returning from it, not here.
     """
 
     def acknowledged(self, durable_run_seq: int, ended: bool = False) -> None: ...
@@ -56,6 +56,11 @@ class ChannelHandler(Protocol):
     def durable_run_seq(self) -> int:
         """The highest run_seq that is durable when the channel opens; read once."""
 
+    async def wait_opened(self) -> None:
+        """Returns when `durable_run_seq` is known; awaited only for an opening that is resumed.
+        A `FactoryChainError` refuses it. Other runs go on meanwhile.
+        """
+
     def events(self, events: Events) -> None:
         """Takes events, in order. Must not block: the window bounds what comes before the next
         acknowledgement. Events up to `durable_run_seq` may come again after a reconnect.
@@ -70,10 +75,10 @@ class ChannelHandler(Protocol):
 class LinkHandler(Protocol):
     """What a layer does with the runs that are opened on it."""
 
-    async def open(
+    def open(
         self, ctx: UserExecutionContext, opening: RunOpen, receipts: Receipts
     ) -> ChannelHandler:
-        """Opens a run; a `FactoryChainError` refuses it. Other runs go on meanwhile."""
+        """Opens a run, at once: its events are next. A `FactoryChainError` refuses it."""
 
 
 class LinkServer(Generic[ResponseT]):
@@ -126,7 +131,7 @@ class LinkServer(Generic[ResponseT]):
 
 
 class _Stream:
-    """One stream: a task that reads, one for each opening that is under way."""
+    """One stream: a task that reads, one for each resumed opening that is under way."""
 
     def __init__(
         self,
@@ -203,8 +208,7 @@ class _Stream:
         if isinstance(step, Delivery):
             self._deliver(step.channel, step.events)
         elif isinstance(step, Opening):
-            task = self._tasks.spawn(self._open(step.channel, step.request), "open")
-            self._openings[step.channel] = task
+            self._open(step.channel, step.request)
         else:
             self._closing(step)
 
@@ -214,24 +218,37 @@ class _Stream:
             opening.cancel()
         self._close(step.channel)
 
-    async def _open(self, number: int, request: RunOpen) -> None:
+    def _open(self, number: int, request: RunOpen) -> None:
+        # Here and now: the first event of a new run is in the same message.
         try:
             ctx = self._verify(request.token)
-            handler = await self._handler.open(ctx, request, _ChannelReceipts(self, number))
-        except FactoryChainError as error:
-            self.refuse(number, Refusal.of(error))
+            handler = self._handler.open(ctx, request, _ChannelReceipts(self, number))
+        except Exception as error:  # noqa: BLE001 - `_refusal` tells ours from the unexpected, which it logs
+            self.refuse(number, _refusal(error, number))
             return
-        except Exception:
-            log.exception("a run could not be opened", channel=number)
-            self.refuse(number, _INTERNAL)
-            return
-        finally:
-            self._openings.pop(number, None)
-        if not self._receiver.is_open(number):
+        if not self._receiver.is_open(number):  # refused from within
             handler.close()
             return
         self._handlers[number] = handler
         self._expires_at_s[number] = ctx.expires_at_s
+        if request.resumed:
+            resuming = self._tasks.spawn(self._resume(number, handler), "open")
+            self._openings[number] = resuming
+        else:
+            self._opened(number, handler)
+
+    async def _resume(self, number: int, handler: ChannelHandler) -> None:
+        try:
+            await handler.wait_opened()
+        except Exception as error:  # noqa: BLE001 - as above
+            self._close(number)
+            self.refuse(number, _refusal(error, number))
+        else:
+            self._opened(number, handler)
+        finally:
+            self._openings.pop(number, None)
+
+    def _opened(self, number: int, handler: ChannelHandler) -> None:
         early = self._receiver.opened(number, handler.durable_run_seq)
         self._answer()
         if early:
@@ -285,6 +302,13 @@ class _Stream:
         self._handlers.pop(number, None)
         self._expires_at_s.pop(number, None)
         self._answer()
+
+
+def _refusal(error: Exception, number: int) -> Refusal:
+    if isinstance(error, FactoryChainError):
+        return Refusal.of(error)
+    log.error("a run could not be opened", channel=number, exc_info=error)
+    return _INTERNAL
 
 
 class _ChannelReceipts:

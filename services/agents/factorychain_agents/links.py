@@ -38,7 +38,7 @@ class EmitterLinks:
         rejected: Rejections,
         refused: Callable[[], None],
     ) -> RunLink:
-        return await self._link.open(ctx, trace=trace, observer=_Observer(rejected, refused))
+        return self._link.open(ctx, trace=trace, observer=_Observer(rejected, refused))
 
 
 class _Observer:

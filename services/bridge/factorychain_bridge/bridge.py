@@ -64,12 +64,8 @@ class AgentWebSocketBridge:
 
     # --- from emitters -------------------------------------------------------------------------
 
-    async def open(
-        self, ctx: UserExecutionContext, opening: RunOpen, receipts: Receipts
-    ) -> RunWriter:
+    def open(self, ctx: UserExecutionContext, opening: RunOpen, receipts: Receipts) -> RunWriter:
         """Make the route of one run and attempt.
-
-        Returns at once for a run that is new; one that is opened again first reads how far it has come.
 
         Raises:
             AttemptSuperseded: A later attempt of the run writes here.
@@ -90,7 +86,6 @@ class AgentWebSocketBridge:
             else:
                 replaced.supersede()
             record_creation("bridge_integration", time.perf_counter() - began_s)
-            await writer.wait_open()
         except BaseException:
             writer.close()
             raise

@@ -94,8 +94,8 @@ class RunWriter:
     def durable_run_seq(self) -> int:
         return self._log.durable_run_seq
 
-    async def wait_open(self) -> None:
-        """Wait until it is known how far the run has come; returns too if the opening is refused."""
+    async def wait_opened(self) -> None:
+        """Returns too if the opening is refused."""
         await self._open
 
     # --- the link's channel --------------------------------------------------------------------
@@ -124,7 +124,7 @@ class RunWriter:
     # --- what the core says --------------------------------------------------------------------
 
     def opened(self, durable_run_seq: int) -> None:
-        """The link answers the opening when `wait_open` returns, with `durable_run_seq`."""
+        """The link answers the opening when `wait_opened` returns, with `durable_run_seq`."""
         self._settle_open()
 
     def acknowledged(self, durable_run_seq: int, ended: bool) -> None:

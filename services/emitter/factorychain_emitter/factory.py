@@ -26,12 +26,10 @@ class EmitterFactory:
         self._bridge = bridge
         self._limits = limits
 
-    async def open(
+    def open(
         self, ctx: UserExecutionContext, opening: RunOpen, receipts: Receipts
     ) -> UserWebSocketEmitter:
-        """Makes a run's emitter. Returns at once for a run that is new; one that is resumed first
-        hears from the bridge what is durable. Raises what the bridge refuses it with.
-        """
+        """Makes a run's emitter."""
         began_s = time.perf_counter()
         attributes: Attributes = {
             genai.RUN: ctx.run,
@@ -42,7 +40,7 @@ class EmitterFactory:
         with span("emitter open", parent=opening.trace, attributes=attributes) as opened:
             emitter = UserWebSocketEmitter(ctx, opening, receipts, self._limits)
             try:
-                upstream = await self._bridge.open(
+                upstream = self._bridge.open(
                     ctx,
                     trace=opened.traceparent,
                     resumed=opening.resumed,
@@ -51,8 +49,6 @@ class EmitterFactory:
                 )
                 emitter.connect(upstream)
                 record_creation("websocket_emitter", time.perf_counter() - began_s)
-                if opening.resumed:
-                    await emitter.wait_opened()
             except BaseException:
                 emitter.close()
                 raise

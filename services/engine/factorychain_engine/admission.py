@@ -77,6 +77,14 @@ class UserRecord:
     def find(self, run: str) -> ActiveRun | None:
         return next((each for each in self.active if each.run == run), None)
 
+    def place(self, entry: ActiveRun) -> ActiveRun | None:
+        """The same place, as it is now. Its run may have another: a repeated start takes one for the
+        moment in which it is looked whether the run is over.
+        """
+        found = self.find(entry.run)
+        same = found is not None and found.admitted_at_s == entry.admitted_at_s
+        return found if same else None
+
     def in_thread(self, thread: str) -> ActiveRun | None:
         return next((each for each in self.active if each.thread == thread), None)
 
@@ -143,17 +151,19 @@ def check_same_request(known_hash: str, request_hash: str) -> None:
         )
 
 
-def release(record: UserRecord, run: str, used: Totals = NOTHING_USED) -> UserRecord:
-    """Free the run's place; nothing changes when it has none, so that releasing twice counts once."""
-    if record.find(run) is None:
+def release(record: UserRecord, entry: ActiveRun, used: Totals = NOTHING_USED) -> UserRecord:
+    """Free a place; nothing changes when it is free, so that releasing twice counts once."""
+    if record.place(entry) is None:
         return record
-    rest = tuple(each for each in record.active if each.run != run)
+    rest = tuple(each for each in record.active if each.run != entry.run)
     return replace(record, active=rest, totals=record.totals.plus(used))
 
 
-def accepted(record: UserRecord, run: str, address: str, boot: str) -> UserRecord:
+def accepted(record: UserRecord, entry: ActiveRun, address: str, boot: str) -> UserRecord:
     """Note which agents replica accepted the run, so that every engine can reach it."""
-    return _changed(record, run, agents_address=address, agents_boot=boot)
+    if record.place(entry) is None:
+        return record
+    return _changed(record, entry.run, agents_address=address, agents_boot=boot)
 
 
 def adopt(record: UserRecord, gone: Collection[str], new_owner: str) -> UserRecord:

@@ -143,7 +143,7 @@ class Bookkeeping:
     async def _note_agents(self, run: SupervisedRun) -> None:
         await self._users.change(
             run.principal,
-            lambda record: accepted(record, run.entry.run, run.agents_address, run.agents_boot),
+            lambda record: accepted(record, run.entry, run.agents_address, run.agents_boot),
         )
 
     async def _restore(self, run: SupervisedRun) -> None:

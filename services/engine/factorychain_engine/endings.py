@@ -12,7 +12,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from factorychain.types.v1.event_pb2 import Event, Usage
 from factorychain.types.v1.run_pb2 import Run, RunError, RunState
-from factorychain_engine.admission import Totals
+from factorychain_engine.admission import NOTHING_USED, ActiveRun, Totals
 from factorychain_engine.lifeline import EndReason
 
 _CANCELLED_BY: Final = frozenset({EndReason.USER, EndReason.INTERRUPTED})
@@ -85,8 +85,12 @@ def begun(run: Run, started: Event) -> Run:
     return made
 
 
-def used_by(run: Run) -> Totals:
-    """What an ended run adds to its user's totals."""
+def used_by(run: Run, entry: ActiveRun) -> Totals:
+    """What an ended run adds to its user's totals when it leaves this place: nothing if it was an
+    earlier place in which it ran.
+    """
+    if (run.after, run.epoch) != (entry.base_seq, entry.base_epoch):
+        return NOTHING_USED
     usage = run.usage
     return Totals(
         1,

@@ -20,6 +20,7 @@ from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import NOTHING_USED, ActiveRun, Totals, UserRecord, release
 from factorychain_engine.endings import used_by
 from factorychain_engine.retry import retries
+from factorychain_engine.started import Taken
 from factorychain_engine.starts import Starts
 from factorychain_engine.users_store import UsersStore
 from factorychain_engine.validation import StartRequest
@@ -33,12 +34,11 @@ UNOWNED: Final = ""
 class Place:
     """A place that is held, for one run."""
 
-    __slots__ = ("_done", "_used", "entry", "principal", "taken_in_s")
+    __slots__ = ("_done", "_used", "entry", "principal")
 
-    def __init__(self, principal: Principal, entry: ActiveRun, taken_in_s: float = 0.0) -> None:
+    def __init__(self, principal: Principal, entry: ActiveRun) -> None:
         self.principal = principal
         self.entry = entry
-        self.taken_in_s = taken_in_s
         self._done = False
         self._used = NOTHING_USED
 
@@ -53,7 +53,7 @@ class Place:
     def ended(self, run: Run) -> None:
         """The run's ending is in the log and in its record: the place can be freed."""
         self._done = True
-        self._used = used_by(run)
+        self._used = used_by(run, self.entry)
 
     def refused(self) -> None:
         """Agents never took the run: the place can be freed, and nothing remembers it."""
@@ -69,8 +69,8 @@ class ExecutionEngineFactory:
         self._users = users
 
     @asynccontextmanager
-    async def place(self, start: StartRequest, trace: str) -> AsyncIterator[Place]:
-        """Hold a place for a start.
+    async def place(self, start: StartRequest, trace: str) -> AsyncIterator[tuple[Place, Taken]]:
+        """Hold a place for a start; beside it what was made while it was taken.
 
         Raises:
             AlreadyStarted: the same request was admitted before.
@@ -80,8 +80,11 @@ class ExecutionEngineFactory:
             ChainDegraded: storage or agents are away.
         """
         taken = await self._starts.take(start, trace)
-        async with self._held(Place(start.principal, taken.entry, taken.took_s)) as place:
-            yield place
+        async with self._held(Place(start.principal, taken.entry)) as place:
+            if taken.problem is not None:
+                place.refused()
+                raise taken.problem
+            yield place, taken
 
     @asynccontextmanager
     async def adopted(self, principal: Principal, entry: ActiveRun) -> AsyncIterator[Place]:
@@ -103,7 +106,7 @@ class ExecutionEngineFactory:
         async for _ in retries():
             try:
                 await self._users.change(
-                    place.principal, lambda record: release(record, place.entry.run, place.used)
+                    place.principal, lambda record: release(record, place.entry, place.used)
                 )
             except NatsUnavailable as error:
                 log.warning("a place is not freed yet", run=place.entry.run, cause=error.what)
@@ -114,7 +117,7 @@ class ExecutionEngineFactory:
         """Leave the run to another engine. If that cannot be stored, the missing heartbeat tells."""
 
         def unowned(record: UserRecord) -> UserRecord:
-            entry = record.find(place.entry.run)
+            entry = record.place(place.entry)
             return record if entry is None else _owned(record, entry, self._engine_id)
 
         try:

@@ -7,6 +7,9 @@ and its record shows the outcome before anybody is told that it has ended.
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from factorychain._core.ids import Principal
@@ -16,18 +19,48 @@ from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import ActiveRun
 from factorychain_engine.endings import begun, has_ended, project
 from factorychain_engine.records import Records
+from factorychain_engine.remembered import Remembered
 from factorychain_engine.stored_run import StoredRun, record_of
 
 FIRST_POLL_S: Final = 0.02
 LONGEST_POLL_S: Final = 0.5
 
+REMEMBERED_ENDS: Final = 4096
+REMEMBERED_FOR_S: Final = 300.0
+"""Far below the age at which the log drops what it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadEnd:
+    """Where a thread's log ended when its last run had ended."""
+
+    run: str
+    stream_seq: int
+    seq: int
+    epoch: int
+    seen_at_s: float
+
 
 class Outcomes:
     """Outcomes of runs."""
 
-    def __init__(self, log: ThreadLogReader, records: Records) -> None:
+    def __init__(
+        self,
+        log: ThreadLogReader,
+        records: Records,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._log = log
         self._records = records
+        self._monotonic = monotonic
+        self._ends: Remembered[ThreadEnd] = Remembered(REMEMBERED_ENDS)
+
+    def end_after(self, principal: Principal, thread: str, run: str) -> ThreadEnd | None:
+        """Where the thread's log ends if `run` was the last to write there, as far as is remembered."""
+        end = self._ends.get(f"{principal.ukey}.{thread}")
+        if end is None or end.run != run:
+            return None
+        return end if self._monotonic() - end.seen_at_s < REMEMBERED_FOR_S else None
 
     async def of_record(self, principal: Principal, known: StoredRun) -> Run | None:
         """The run as it ended; None while its ending is not in the log.
@@ -50,7 +83,7 @@ class Outcomes:
         """
         ending = await self._ending(principal, entry.thread, entry.run, entry.base)
         if ending is None:
-            return None
+            return await self._ended_before(principal, entry)
         known = await self.restored(principal, entry)
         return await self._records.end_run(principal, known, lambda run: project(run, ending))
 
@@ -81,7 +114,21 @@ class Outcomes:
 
     async def _ending(self, principal: Principal, thread: str, run: str, base: int) -> Event | None:
         found = await self._log.find_ending(principal, thread, run, base)
-        return None if found is None else found.event
+        if found is None:
+            return None
+        if found.is_last:
+            end = ThreadEnd(run, found.stream_seq, found.seq, found.epoch, self._monotonic())
+            self._ends.put(f"{principal.ukey}.{thread}", end)
+        return found.event
+
+    async def _ended_before(self, principal: Principal, entry: ActiveRun) -> Run | None:
+        """The run as an earlier place of it ended: the same start came again, and took a place before
+        it was seen that it had been there. No agents ever have such a place.
+        """
+        if entry.agents_address:
+            return None
+        stored = await self._records.find_run(principal, entry.run)
+        return stored.run if stored is not None and has_ended(stored.run) else None
 
     async def _started(self, principal: Principal, entry: ActiveRun) -> Event | None:
         last = await self._log.last(principal, entry.thread)

@@ -98,8 +98,10 @@ class SupervisedRun:
         outcomes: Outcomes,
         settler: Settler,
         limits: LifeLimits,
+        context: UserExecutionContext | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`context` is the run's for agents, if it was made already."""
         self.principal = principal
         self.entry = entry
         self.ended: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
@@ -111,7 +113,7 @@ class SupervisedRun:
         self._settler = settler
         self._clock = clock
         self._lifeline = Lifeline(entry.deadline_s, limits, clock())
-        self._context = tokens.run(principal, entry)
+        self._context = context or tokens.run(principal, entry)
         self._address = entry.agents_address
         self._boot = entry.agents_boot
         self._life: Life | None = None

@@ -8,6 +8,7 @@ from typing import Final
 
 from factorychain._core.component import Component, ComponentGroup
 from factorychain._core.credentials import Authenticator
+from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.grpc_client import GrpcChannel
 from factorychain._core.grpc_server import GrpcServer, Service
 from factorychain._core.ids import Principal
@@ -29,6 +30,7 @@ from factorychain_engine.bookkeeping import Bookkeeping
 from factorychain_engine.cancelling import Canceller
 from factorychain_engine.catalog import AgentCatalog
 from factorychain_engine.cleanup import CleanUp
+from factorychain_engine.entries import Entries
 from factorychain_engine.factory import ExecutionEngineFactory
 from factorychain_engine.heartbeat import Heartbeat
 from factorychain_engine.keys import PublicKeys
@@ -140,15 +142,21 @@ class EngineServer:
         self.settler = Settler(self.link, self.tokens, self.outcomes)
         self.runs = SupervisedRuns()
         self.canceller = Canceller(self.runs, self.users, self.outcomes, self.peers, self.tokens)
-        starts = Starts(
+        entries = Entries(
             engine_id=self.engine_id,
-            users=self.users,
             records=self.records,
             log=self.log,
             outcomes=self.outcomes,
             resolve=self._resolve,
+            lifetime_s=settings.run_lifetime_s,
+        )
+        starts = Starts(
+            users=self.users,
+            entries=entries,
+            outcomes=self.outcomes,
             interrupt=self._interrupt,
-            limits=PlaceLimits(settings.user_max_runs, settings.run_lifetime_s),
+            context=self.tokens.run,
+            limits=PlaceLimits(settings.user_max_runs),
         )
         self.factory = ExecutionEngineFactory(self.engine_id, starts, self.users)
         self.supervisor = RunSupervisor(
@@ -208,7 +216,9 @@ class EngineServer:
         ended = await self.canceller.cancel(principal, holder, EndReason.INTERRUPTED, wait_s)
         return ended is not None
 
-    def _supervised(self, principal: Principal, entry: ActiveRun) -> SupervisedRun:
+    def _supervised(
+        self, principal: Principal, entry: ActiveRun, context: UserExecutionContext | None
+    ) -> SupervisedRun:
         settings = self.settings
         return SupervisedRun(
             principal,
@@ -218,6 +228,7 @@ class EngineServer:
             outcomes=self.outcomes,
             settler=self.settler,
             limits=LifeLimits(settings.run_idle_s, settings.agents_lost_after_s, CANCEL_GRACE_S),
+            context=context,
         )
 
 

@@ -43,7 +43,7 @@ class EmitterRun(Protocol):
 class EmitterLink(Protocol):
     """The link to the emitter (`LinkClient`)."""
 
-    async def open(
+    def open(
         self, ctx: UserExecutionContext, *, trace: str
     ) -> AbstractAsyncContextManager[EmitterRun]: ...
 
@@ -84,7 +84,7 @@ class Settler:
         context = self._tokens.lifecycle(principal, entry)
         event = ending_of(reason, self._clock(), entry.trace)
         async with asyncio.timeout(ATTEMPT_S):
-            async with await self._link.open(context, trace=entry.trace) as run:
+            async with self._link.open(context, trace=entry.trace) as run:
                 try:
                     await run.send(event.SerializeToString(), 0)
                     await run.wait_ended()

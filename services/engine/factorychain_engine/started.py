@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from factorychain._core.execution_context import UserExecutionContext
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import ActiveRun
 
@@ -33,8 +34,12 @@ class Taken:
     """A place that was taken."""
 
     entry: ActiveRun
+    context: UserExecutionContext
+    """For agents, with the run's token."""
     took_s: float
     """How long the attempt that succeeded took: what it read, the decision and what it stored."""
+    problem: Exception | None = None
+    """Why the place must be left again: the start was there before, or nobody knows."""
 
 
 class AlreadyStarted(Exception):

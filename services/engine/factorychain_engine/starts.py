@@ -13,12 +13,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
-from factorychain._core.log_reader import LogPosition, ThreadLogReader
 from factorychain._core.stored import NatsUnavailable, WrongLastSequence
 from factorychain._core.telemetry import counter
-from factorychain.errors import RunNotFound, ThreadBusy, UserEngineLimit
-from factorychain.types.v1.run_pb2 import AgentInfo
+from factorychain.errors import ThreadBusy, UserEngineLimit
 from factorychain_engine.admission import (
     ActiveRun,
     Admitted,
@@ -29,15 +28,13 @@ from factorychain_engine.admission import (
     Totals,
     UserRecord,
     admit,
-    check_same_request,
     release,
 )
 from factorychain_engine.endings import used_by
+from factorychain_engine.entries import Entries
 from factorychain_engine.outcomes import Outcomes
-from factorychain_engine.records import Records
 from factorychain_engine.retry import retries
 from factorychain_engine.started import AlreadyStarted, Started, Taken
-from factorychain_engine.stored_run import StoredRun
 from factorychain_engine.users_store import UsersStore, Versioned
 from factorychain_engine.validation import OnBusy, StartRequest
 
@@ -50,7 +47,6 @@ ACCEPT_LOOKS: Final = 40
 ACCEPT_LOOK_S: Final = 0.05
 """A repeated start looks so often, in this interval, whether agents have accepted the first."""
 
-Resolve = Callable[[str], Awaitable[AgentInfo]]
 Interrupt = Callable[[Principal, ActiveRun, float], Awaitable[bool]]
 
 
@@ -59,7 +55,6 @@ class PlaceLimits:
     """What every place is bounded by."""
 
     user_max_runs: int
-    lifetime_s: float
     wait_for_interrupt_s: float = 30.0
 
 
@@ -69,23 +64,19 @@ class Starts:
     def __init__(
         self,
         *,
-        engine_id: str,
         users: UsersStore,
-        records: Records,
-        log: ThreadLogReader,
+        entries: Entries,
         outcomes: Outcomes,
-        resolve: Resolve,
         interrupt: Interrupt,
+        context: Callable[[Principal, ActiveRun], UserExecutionContext],
         limits: PlaceLimits,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._engine_id = engine_id
         self._users = users
-        self._records = records
-        self._log = log
+        self._entries = entries
         self._outcomes = outcomes
-        self._resolve = resolve
         self._interrupt = interrupt
+        self._context = context
         self._limits = limits
         self._clock = clock
 
@@ -98,63 +89,50 @@ class Starts:
                 began_s = time.perf_counter()
                 known = self._users.cached(start.principal) if cached else None
                 fresh = known is None
-                # The user's record is read before the run's: a run that has left the one is in the
-                # other.
                 known = known or await self._users.read(start.principal)
-                wanted = await self._wanted(start, known.record, trace)
+                wanted = await self._entries.make(start, known, trace)
                 free = _without(known.record, admission.ended)
                 decision = admit(free, wanted, self._limits.user_max_runs)
                 if isinstance(decision, Admitted):
                     admission.tried.append(wanted)
-                    if await self._store(start.principal, known, decision.record, admission):
-                        _starts.add(1, {"outcome": "admitted"})
-                        return Taken(wanted, time.perf_counter() - began_s)
+                    taken = await self._stored(start, known, decision.record, admission, began_s)
+                    if taken is not None:
+                        return taken
             if fresh and not isinstance(decision, Admitted):
                 mine = await self._refuse(start, decision, admission)
                 if mine is not None:
-                    return Taken(mine, time.perf_counter() - began_s)
+                    context = self._context(start.principal, mine)
+                    problem = await self._entries.seen_before(start)
+                    return Taken(mine, context, time.perf_counter() - began_s, problem)
             cached = False
 
-    async def _wanted(self, start: StartRequest, record: UserRecord, trace: str) -> ActiveRun:
-        """The entry of this start, with all that is read for it read at once."""
-        position, stored, _ = await asyncio.gather(
-            self._log.last(start.principal, start.thread),
-            self._records.find_run(start.principal, start.run),
-            self._check_replaced(start, record),
-        )
-        if stored is not None and record.find(start.run) is None:
-            raise _already(stored, start)
-        if _is_stale(position, record, start.thread):
-            position = await self._log.last(start.principal, start.thread)
-        agent = await self._agent(start, record)
-        now_s = self._clock()
-        return ActiveRun(
-            run=start.run,
-            thread=start.thread,
-            agent=agent.name,
-            request_hash=start.request_hash,
-            owner=self._engine_id,
-            admitted_at_s=now_s,
-            deadline_s=now_s + _lifetime_s(agent, self._limits.lifetime_s),
-            base=0 if position is None else position.stream_seq,
-            base_seq=0 if position is None else position.seq,
-            base_epoch=int(now_s * 1000) if position is None else position.epoch,
-            trace=trace,
-            replaces=start.replaces,
-        )
+    async def _stored(
+        self,
+        start: StartRequest,
+        known: Versioned,
+        record: UserRecord,
+        admission: _Admission,
+        began_s: float,
+    ) -> Taken | None:
+        """The place, if the compare-and-set succeeds; None if the record was another.
 
-    async def _agent(self, start: StartRequest, record: UserRecord) -> AgentInfo:
-        # A repeated start finds its run also when its agent is gone by now.
-        active = record.find(start.run)
-        return AgentInfo(name=active.agent) if active else await self._resolve(start.agent)
+        Meanwhile it is looked whether the start's run is an ended one, and the token is signed. The
+        look comes after the user's record was read, so a run that has left that has a record.
+        """
+        wanted = admission.tried[-1]
+        stored, problem, context = await asyncio.gather(
+            self._store(start.principal, known, record, admission),
+            self._entries.seen_before(start),
+            self._signed(start.principal, wanted),
+        )
+        if not stored:
+            return None
+        _starts.add(1, {"outcome": "admitted" if problem is None else "repeated"})
+        return Taken(wanted, context, time.perf_counter() - began_s, problem)
 
-    async def _check_replaced(self, start: StartRequest, record: UserRecord) -> None:
-        if not start.replaces:
-            return
-        if await self._records.run_in(start.principal, start.thread, start.replaces) is None:
-            active = record.find(start.replaces)
-            if active is None or active.thread != start.thread:
-                raise RunNotFound("replaces: no such run in this thread")
+    async def _signed(self, principal: Principal, entry: ActiveRun) -> UserExecutionContext:
+        await asyncio.sleep(0)  # the requests to storage leave first
+        return self._context(principal, entry)
 
     async def _store(
         self, principal: Principal, known: Versioned, record: UserRecord, admission: _Admission
@@ -199,6 +177,9 @@ class Starts:
             if not decision.entry.agents_address and await admission.may_wait():
                 return None  # agents may still refuse it, and then it was never there
             raise AlreadyStarted(Started.of_entry(decision.entry, existing=True))
+        before = await self._entries.seen_before(start)
+        if before is not None:
+            raise before
         holders = (decision.holder,) if isinstance(decision, Busy) else _holders(decision)
         if await self._note_ended(start.principal, holders, admission):
             return None
@@ -229,8 +210,12 @@ class Starts:
         outcomes = await asyncio.gather(
             *(self._outcomes.of_place(principal, each) for each in holders)
         )
-        ended = {each.run: used_by(each) for each in outcomes if each is not None}
-        admission.ended.update(ended)
+        ended = [
+            (entry, used_by(run, entry))
+            for entry, run in zip(holders, outcomes, strict=True)
+            if run is not None
+        ]
+        admission.ended += ended
         return bool(ended)
 
 
@@ -240,7 +225,7 @@ class _Admission:
     def __init__(self, until_s: float) -> None:
         self.until_s = until_s
         self.tried: list[ActiveRun] = []
-        self.ended: dict[str, Totals] = {}
+        self.ended: list[tuple[ActiveRun, Totals]] = []
         self._waits = 0
 
     async def may_wait(self) -> bool:
@@ -252,28 +237,14 @@ class _Admission:
         return True
 
 
-def _already(stored: StoredRun, start: StartRequest) -> AlreadyStarted:
-    check_same_request(stored.request_hash, start.request_hash)
-    return AlreadyStarted(Started.of_record(stored.run))
-
-
 def _holders(decision: Decision) -> tuple[ActiveRun, ...]:
     return decision.holders if isinstance(decision, Full) else ()
 
 
-def _without(record: UserRecord, ended: dict[str, Totals]) -> UserRecord:
-    for run, used in ended.items():
-        record = release(record, run, used)
+def _without(record: UserRecord, ended: list[tuple[ActiveRun, Totals]]) -> UserRecord:
+    for entry, used in ended:
+        record = release(record, entry, used)
     return record
-
-
-def _is_stale(position: LogPosition | None, record: UserRecord, thread: str) -> bool:
-    """Whether the log was read before the thread's last run ended, and the user's record after."""
-    return position is not None and not position.ended and record.in_thread(thread) is None
-
-
-def _lifetime_s(agent: AgentInfo, operators_s: float) -> float:
-    return min(agent.lifetime_s, operators_s) if agent.lifetime_s > 0 else operators_s
 
 
 def _retry_after_s(holders: Iterable[ActiveRun], now_s: float) -> float:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from factorychain._core.component import TaskSet
+from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger, log_context
 from factorychain._core.stored import NatsUnavailable
@@ -23,7 +24,7 @@ from factorychain_engine.admission import ActiveRun
 from factorychain_engine.bookkeeping import Bookkeeping
 from factorychain_engine.factory import ExecutionEngineFactory, Place
 from factorychain_engine.runs import NotAccepted, SupervisedRun
-from factorychain_engine.started import AlreadyStarted, Started
+from factorychain_engine.started import AlreadyStarted, Started, Taken
 from factorychain_engine.stored_run import StoredRun, record_of
 from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.validation import StartRequest
@@ -32,7 +33,7 @@ log = get_logger(__name__)
 _active = up_down_counter("factorychain.engine.active_runs", "Runs that this engine looks after")
 _ended = counter("factorychain.engine.runs", "Runs that ended, by state and reason")
 
-MakeRun = Callable[[Principal, ActiveRun], SupervisedRun]
+MakeRun = Callable[[Principal, ActiveRun, UserExecutionContext | None], SupervisedRun]
 
 
 class RunSupervisor:
@@ -92,7 +93,7 @@ class RunSupervisor:
     def adopt(self, principal: Principal, entry: ActiveRun) -> None:
         """Look after a run whose engine is gone; its record names this engine already."""
         if not self._stopping and self._runs.find(principal, entry.run) is None:
-            run = self._make_run(principal, entry)
+            run = self._make_run(principal, entry, None)
             self._runs.add(run)
             self._task = self._tasks.spawn(self._adopted(run), entry.run)
 
@@ -104,8 +105,8 @@ class RunSupervisor:
         run: SupervisedRun | None = None
         try:
             with log_context(run=start.run, thread=start.thread), self._runs.starting(start.run):
-                async with self._factory.place(start, trace) as place:
-                    run = self._created(start.principal, place)
+                async with self._factory.place(start, trace) as (place, taken):
+                    run = self._created(start.principal, taken)
                     self._runs.add(run)
                     ended = await self._execute(run, place, start, answer)
                 _finish(run, ended)
@@ -124,16 +125,16 @@ class RunSupervisor:
         finally:
             self._forget(run)
 
-    def _created(self, principal: Principal, place: Place) -> SupervisedRun:
+    def _created(self, principal: Principal, taken: Taken) -> SupervisedRun:
         """The run with its context and token.
 
-        `execution_engine` creation is what this engine makes for a run: its place (two round trips
-        to storage) and its context with the signed token. Waiting for another start or ending of the
+        `execution_engine` creation is what this engine makes for a run: its place (one round trip
+        to storage, or two) and its context with the signed token. Waiting for another start or ending of the
         same user, for a run to be interrupted and for agents to accept the run is not part of it.
         """
         began_s = time.perf_counter()
-        run = self._make_run(principal, place.entry)
-        record_creation("execution_engine", place.taken_in_s + time.perf_counter() - began_s)
+        run = self._make_run(principal, taken.entry, taken.context)
+        record_creation("execution_engine", taken.took_s + time.perf_counter() - began_s)
         return run
 
     async def _execute(

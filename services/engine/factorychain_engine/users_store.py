@@ -3,14 +3,15 @@
 Invariant: a record is only ever replaced by one that was made from exactly the revision which it
 replaces. The cache makes a start cheaper, never wrong: what is written from a cached record fails
 if anybody has written since, and a refusal is never given from the cache. Within this process the
-changes of one user take turns, which keeps them from failing for one another.
+changes of one user take turns, which keeps them from failing for one another. What is remembered
+beside a record (who left a thread last) holds for exactly its revision.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -25,6 +26,7 @@ from factorychain_engine.remembered import Remembered
 log = get_logger(__name__)
 
 CACHED_USERS: Final = 4096
+KEPT_THREADS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,10 @@ class Versioned:
 
     record: UserRecord
     revision: int
+    last_runs: Mapping[str, str] = field(default_factory=dict)
+    """By thread, the run that left its place last; of threads that this process saw one leave, and
+    every change of the record since.
+    """
 
 
 class UsersStore:
@@ -86,7 +92,7 @@ class UsersStore:
         except BaseException:
             self._cache.forget(principal.ukey)
             raise
-        stored = Versioned(record, revision)
+        stored = Versioned(record, revision, _last_runs(known, record))
         self._remember(principal, stored)
         return stored
 
@@ -140,6 +146,19 @@ class UsersStore:
 
     def _remember(self, principal: Principal, found: Versioned) -> None:
         known = self._cache.get(principal.ukey)
-        if known is not None and known.revision > found.revision:
-            return  # a read that began before our own last write
+        if known is not None and known.revision >= found.revision:
+            return  # nothing new, or a read that began before our own last write
         self._cache.put(principal.ukey, found)
+
+
+def _last_runs(known: Versioned, record: UserRecord) -> Mapping[str, str]:
+    """Who left each thread last, after `known` was replaced by `record`."""
+    left = {each.thread: each.run for each in known.record.active if not record.find(each.run)}
+    if not left:
+        return known.last_runs
+    last = {thread: run for thread, run in known.last_runs.items() if thread not in left}
+    # One that is not counted did not run in the place that it leaves: it was refused, or a repeated
+    # start whose run had ended before others came to the thread.
+    if record.totals.runs - known.record.totals.runs == len(left):
+        last.update(left)
+    return dict([*last.items()][-KEPT_THREADS:])

@@ -71,7 +71,8 @@ class Replica:
     async def open(self, context: UserExecutionContext, *, resumed: bool = False) -> Sender:
         receipts = Receipts()
         opening = RunOpen(token=context.token, resumed=resumed)
-        writer = await self.bridge.open(context, opening, receipts)
+        writer = self.bridge.open(context, opening, receipts)
+        await writer.wait_opened()
         return Sender(writer, receipts)
 
     async def subscribe(

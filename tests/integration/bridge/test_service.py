@@ -145,7 +145,7 @@ async def test_what_an_emitter_publishes_reaches_a_subscriber_and_ends(bridge: B
     async with bridge.stub() as stub, link_to(bridge.address) as link:
         stream = bridge.subscribe(stub)
         assert (await message(stream)).HasField("caught_up")
-        async with await link.open(context) as run:
+        async with link.open(context) as run:
             await run.send(started(), 1)
             for n in range(2, 502):
                 await run.send(thinking(str(n)), n)
@@ -171,7 +171,7 @@ async def test_a_subscriber_sees_only_their_own_thread_of_that_name(bridge: Brid
         streams = {who: bridge.subscribe(stub, who) for who in (ANA, BEN)}
         for who in (ANA, BEN):
             context = bridge.context(run_id_for(who, "req-1"), principal=who)
-            async with await link.open(context) as run:
+            async with link.open(context) as run:
                 await run.send(thinking(f"for {who.user}"), 1)
                 await run.send(completed(), 2)
                 await run.wait_ended()
@@ -192,7 +192,7 @@ async def test_a_thread_that_the_engine_does_not_know_is_not_found(bridge: Bridg
 
 async def test_a_forged_token_opens_nothing(bridge: Bridge) -> None:
     stranger = Bridge(bridge.server, TxnKey.generate())
-    async with link_to(bridge.address) as link, await link.open(stranger.context()) as run:
+    async with link_to(bridge.address) as link, link.open(stranger.context()) as run:
         await run.send(started(), 1)
         with pytest.raises(TokenInvalid):
             await flushed(run)
@@ -200,10 +200,10 @@ async def test_a_forged_token_opens_nothing(bridge: Bridge) -> None:
 
 async def test_a_run_that_has_ended_is_not_settled_again(bridge: Bridge) -> None:
     async with link_to(bridge.address) as link:
-        async with await link.open(bridge.context()) as run:
+        async with link.open(bridge.context()) as run:
             await run.send(completed(), 1)
             await run.wait_ended()
-        async with await link.open(bridge.context(scope=Scope.LIFECYCLE)) as settling:
+        async with link.open(bridge.context(scope=Scope.LIFECYCLE)) as settling:
             await settling.send(failed(), 0)
             with pytest.raises(RunEnded):
                 await flushed(settling)
@@ -213,7 +213,7 @@ async def test_a_stream_that_breaks_resumes_without_loss_or_repeat(bridge: Bridg
     async with (
         bridge.stub() as stub,
         link_to(bridge.address) as link,
-        await link.open(bridge.context()) as run,
+        link.open(bridge.context()) as run,
     ):
         for n in range(1, 301):
             await run.send(thinking(str(n)), n)
@@ -234,7 +234,7 @@ async def test_an_open_run_is_resolved_for_its_owner_only(bridge: Bridge) -> Non
     async with (
         bridge.stub() as stub,
         link_to(bridge.address) as link,
-        await link.open(bridge.context()) as run,
+        link.open(bridge.context()) as run,
     ):
         await run.send(started(), 1)
         await run.flushed()
@@ -290,7 +290,7 @@ async def test_health_and_integration_tell_of_an_outage_and_sockets_stay(
         await until(is_away)
         await nats_server.start()
         await until(is_back)
-        async with link_to(bridge.address) as link, await link.open(bridge.context()) as run:
+        async with link_to(bridge.address) as link, link.open(bridge.context()) as run:
             await run.send(completed(), 1)
             await run.wait_ended()
         assert len(await gather_events(stream, 1)) == 1
@@ -321,7 +321,7 @@ async def test_a_drain_ends_long_streams_at_once_and_says_so(bridge: Bridge) -> 
     async with bridge.stub() as stub, link_to(bridge.address) as link:
         stream = bridge.subscribe(stub)
         assert (await message(stream)).HasField("caught_up")
-        async with await link.open(bridge.context()) as run:
+        async with link.open(bridge.context()) as run:
             await run.send(started(), 1)
             await run.flushed()
             began_s = time.perf_counter()

@@ -60,7 +60,7 @@ class Chain:
 
     async def open(self, name: str) -> tuple[str, LinkRun]:
         ctx = self.tokens.context(name)
-        return ctx.run, await self.link.open(ctx)
+        return ctx.run, self.link.open(ctx)
 
 
 async def say(run: LinkRun, *events: Event) -> None:
@@ -150,7 +150,7 @@ async def test_an_open_call_is_abandoned_in_the_same_piece_as_the_ending(chain: 
 async def test_a_rejected_event_is_told_to_the_sender_and_the_run_goes_on(chain: Chain) -> None:
     told: list[tuple[int, str]] = []
     ctx = chain.tokens.context("rejected")
-    run = await chain.link.open(
+    run = chain.link.open(
         ctx, on_rejected=lambda run_seq, reason, _: told.append((run_seq, reason))
     )
     await say(run, STARTED, completed("never-begun"))
@@ -172,7 +172,7 @@ async def test_bytes_that_are_no_event_harm_no_other_run(chain: Chain) -> None:
 
 
 async def test_a_forged_token_is_refused(chain: Chain) -> None:
-    forged = await chain.link.open(Tokens().context("forged"))
+    forged = chain.link.open(Tokens().context("forged"))
     await say(forged, STARTED)
     with pytest.raises(TokenInvalid):
         await forged.wait_ended()
@@ -182,7 +182,7 @@ async def test_the_engine_settles_a_run_whose_agents_are_gone(chain: Chain) -> N
     run_id, run = await chain.open("lost")
     await say(run, STARTED)
     await run.flushed()
-    settling = await chain.link.open(chain.tokens.context("lost", Scope.LIFECYCLE))
+    settling = chain.link.open(chain.tokens.context("lost", Scope.LIFECYCLE))
     lost = Event(agent_failed=AgentFailed(reason="AGENT_LOST", message="m"))
     await settling.send(lost.SerializeToString(), 0)
     await settling.wait_ended()
@@ -192,7 +192,7 @@ async def test_the_engine_settles_a_run_whose_agents_are_gone(chain: Chain) -> N
 async def test_what_the_bridge_refuses_is_passed_back(chain: Chain) -> None:
     ctx = chain.tokens.context("over")
     chain.bridge.log.append(ctx.run, [(1, ENDING.SerializeToString())])
-    run = await chain.link.open(ctx)
+    run = chain.link.open(ctx)
     await say(run, STARTED)
     await run.wait_ended()
     with pytest.raises(RunEnded):
@@ -305,7 +305,7 @@ async def test_a_run_leaves_one_span_for_its_opening_and_one_for_its_ending(chai
     try:
         with tracing.span("invoke_agent") as agent:
             trace = agent.traceparent
-        run = await chain.link.open(chain.tokens.context("traced"), trace=trace)
+        run = chain.link.open(chain.tokens.context("traced"), trace=trace)
         await say(run, STARTED, *[delta("word ") for _ in range(20)])
         await say(run, Event(trace=trace, agent_completed=ENDING.agent_completed))
         await run.wait_ended()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,7 +22,8 @@ from factorychain.errors import (
     TokenInvalid,
     UserEngineLimit,
 )
-from factorychain.types.v1.run_pb2 import RunState
+from factorychain.types.v1.run_pb2 import Run, RunState
+from factorychain_engine.admission import ActiveRun
 from tests.engine_harness import BOB, Chain, Engine
 from tests.engine_peers import completed
 from tests.token_samples import ADA
@@ -68,6 +70,60 @@ async def test_the_next_run_of_a_thread_begins_after_the_last(chain: Chain, engi
     second = await engine.start_run(thread="t1")
     assert (second.after, second.epoch) == (2, first.epoch)
     assert chain.agents.runs[second.run].ctx.base > 0
+
+
+async def test_a_run_begins_after_one_that_another_engine_looked_after(chain: Chain) -> None:
+    one, other = await chain.engine(), await chain.engine()
+    first = await one.start_run(thread="t1", request_id="first", agent="quick")
+    await until_not(one.active)
+    await other.start_run(thread="t1", agent="quick")
+    await until_not(other.active)
+    third = await one.start_run(thread="t1", agent="quick")
+    assert (third.after, third.epoch) == (4, first.epoch)
+
+
+async def test_a_repeated_start_does_not_hide_what_came_after_its_run(chain: Chain) -> None:
+    one, other = await chain.engine(), await chain.engine()
+    first = await one.start_run(thread="t1", request_id="first", agent="quick")
+    await until_not(one.active)
+    await other.start_run(thread="t1", agent="quick")
+    await until_not(other.active)
+    again = await one.start_run(thread="t1", request_id="first", agent="quick")
+    assert (again.run, again.after, again.existing) == (first.run, 0, True)
+    await until_not(one.active)
+    fourth = await one.start_run(thread="t1", agent="quick")
+    assert (fourth.after, chain.agents.executed.count(first.run)) == (4, 1)
+    await until_not(one.active)
+    usage = await one.stub.GetUsage(pb.GetUsageRequest(), metadata=one.as_user(ADA))
+    assert usage.recorded_runs == 3
+
+
+async def test_a_repeated_start_is_found_when_the_user_is_at_the_limit(
+    chain: Chain, engine: Engine
+) -> None:
+    first = await engine.start_run(thread="t1", request_id="first", agent="quick")
+    await until_not(engine.active)
+    await engine.start_run(thread="t2")
+    await engine.start_run(thread="t3")
+    again = await engine.start_run(thread="t1", request_id="first", agent="quick")
+    assert (again.run, again.existing) == (first.run, True)
+
+
+async def test_a_place_of_a_repeated_start_whose_engine_died_ends_nothing_again(
+    chain: Chain, engine: Engine
+) -> None:
+    first = await engine.start_run(thread="t1", request_id="first", agent="quick")
+    await until_not(engine.active)
+    ended = await engine.run(first.run)
+    left = replace(_entry_of(ended), base=2, base_seq=2)
+    users = engine.server.users
+    await users.change(ADA, lambda record: replace(record, active=(left,)))
+    engine.server.clean_up.sweep_soon()
+    await until_not(engine.active, 20)
+    assert await engine.run(first.run) == ended
+    assert len(await chain.log.endings(ADA, "t1", first.run)) == 1
+    usage = await engine.stub.GetUsage(pb.GetUsageRequest(), metadata=engine.as_user(ADA))
+    assert usage.recorded_runs == 1
 
 
 async def test_the_third_run_of_a_user_is_refused_and_leaves_nothing(
@@ -311,3 +367,20 @@ async def test_a_hundred_starts_over_two_engines_never_admit_a_third_run(
             await chain.agents.end(each.run)
         await until_not(engine.active)
     assert len(chain.agents.executed) == 10
+
+
+def _entry_of(run: Run) -> ActiveRun:
+    """A place of the run, as a repeated start takes it."""
+    return ActiveRun(
+        run=run.run,
+        thread=run.thread,
+        agent=run.agent,
+        request_hash="00" * 16,
+        owner="",
+        admitted_at_s=0.0,
+        deadline_s=4e9,
+        base=0,
+        base_seq=run.after,
+        base_epoch=run.epoch,
+        trace=run.trace,
+    )

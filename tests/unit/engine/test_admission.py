@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -74,14 +76,20 @@ def test_the_same_request_id_with_another_body_is_refused() -> None:
 
 def test_a_place_is_freed_and_counted_once() -> None:
     used = Totals(runs=1, output_tokens=5)
-    once = release(holding(entry("r1"), entry("r2")), "r1", used)
+    once = release(holding(entry("r1"), entry("r2")), entry("r1"), used)
     assert [each.run for each in once.active] == ["r2"]
-    assert release(once, "r1", used) == once
+    assert release(once, entry("r1"), used) == once
     assert once.totals == used
 
 
+def test_who_left_a_place_does_not_free_another_of_the_same_run() -> None:
+    again = holding(replace(entry("r1"), admitted_at_s=entry("r1").admitted_at_s + 1))
+    assert release(again, entry("r1"), Totals(runs=1)) == again
+    assert accepted(again, entry("r1"), "10.0.0.1:7102", "boot") == again
+
+
 def test_an_accepted_run_can_be_reached_from_every_engine() -> None:
-    record = accepted(holding(entry("r1"), entry("r2")), "r1", "10.0.0.1:7102", "boot")
+    record = accepted(holding(entry("r1"), entry("r2")), entry("r1"), "10.0.0.1:7102", "boot")
     found = record.find("r1")
     assert found is not None
     assert (found.agents_address, found.agents_boot) == ("10.0.0.1:7102", "boot")
@@ -89,7 +97,7 @@ def test_an_accepted_run_can_be_reached_from_every_engine() -> None:
 
 
 def test_accepting_a_run_that_was_released_does_not_bring_it_back() -> None:
-    assert accepted(EMPTY, "r1", "10.0.0.1:7102", "boot") == EMPTY
+    assert accepted(EMPTY, entry("r1"), "10.0.0.1:7102", "boot") == EMPTY
 
 
 def test_only_runs_of_engines_that_are_gone_are_adopted() -> None:
@@ -155,7 +163,7 @@ class TwoEngines(RuleBasedStateMachine):
         decision = admit(view, entry(f"r{number}", "t0", owner=engine), LIMIT)
         if isinstance(decision, Busy) and decision.holder.run in self.running:
             self.end(decision.holder.run)
-            self.write(engine, release(view, decision.holder.run, Totals(runs=1)))
+            self.write(engine, release(view, decision.holder, Totals(runs=1)))
 
     @precondition(lambda self: self.running)
     @rule(data=st.data())
@@ -165,8 +173,10 @@ class TwoEngines(RuleBasedStateMachine):
     @rule(engine=engines, number=numbers)
     def releases(self, engine: str, number: int) -> None:
         run = f"r{number}"
-        if run in self.ended:
-            self.write(engine, release(self.views[engine][0], run, Totals(runs=1)))
+        view = self.views[engine][0]
+        held = view.find(run)
+        if run in self.ended and held is not None:
+            self.write(engine, release(view, held, Totals(runs=1)))
 
     @rule(engine=engines)
     def adopts_the_other(self, engine: str) -> None:

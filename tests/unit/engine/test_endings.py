@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.run_pb2 import Run, RunState
-from factorychain_engine.admission import Totals
+from factorychain_engine.admission import NOTHING_USED, ActiveRun, Totals
 from factorychain_engine.endings import begun, ending_of, has_ended, project, usage_of, used_by
 from factorychain_engine.lifeline import EndReason
 
-RUNNING = Run(run="r1", thread="t1", state=RunState.RUN_STATE_RUNNING, input_json='{"text":"?"}')
+RUNNING = Run(
+    run="r1",
+    thread="t1",
+    state=RunState.RUN_STATE_RUNNING,
+    input_json='{"text":"?"}',
+    after=4,
+    epoch=9,
+)
+PLACE = ActiveRun("r1", "t1", "a", "00", "e", 0.0, 300.0, base=2, base_seq=4, base_epoch=9)
 
 
 def test_a_completed_run_has_its_output_and_its_usage() -> None:
@@ -24,7 +34,9 @@ def test_a_completed_run_has_its_output_and_its_usage() -> None:
     assert (ended.output_json, ended.ended_at.seconds) == ("[1]", 7)
     assert ended.pending[0].prompt == "Sure?"
     assert ended.input_json == '{"text":"?"}'
-    assert used_by(ended) == Totals(runs=1, output_tokens=3)
+    assert used_by(ended, PLACE) == Totals(runs=1, output_tokens=3)
+    again = replace(PLACE, base=8, base_seq=7)
+    assert used_by(ended, again) == NOTHING_USED, "counted when it left its first place"
     assert not has_ended(RUNNING)
 
 

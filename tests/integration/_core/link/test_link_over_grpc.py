@@ -35,7 +35,7 @@ def texts(host: BridgeHost, run: str) -> list[str]:
 
 async def test_what_is_sent_becomes_durable_and_the_ending_is_waited_for(host: BridgeHost) -> None:
     ctx = host.tokens.context("one")
-    async with link_to(host.address) as link, await link.open(ctx) as run:
+    async with link_to(host.address) as link, link.open(ctx) as run:
         for n in range(1, 101):
             await run.send(thinking(str(n)), n)
         await run.flushed()
@@ -52,10 +52,7 @@ async def test_a_server_that_is_killed_again_and_again_loses_and_doubles_nothing
 ) -> None:
     names = ["a", "b", "c"]
     async with link_to(host.address) as link:
-        runs = [
-            (host.tokens.context(name), await link.open(host.tokens.context(name)))
-            for name in names
-        ]
+        runs = [(host.tokens.context(name), link.open(host.tokens.context(name))) for name in names]
 
         async def flood(index: int) -> None:
             _, run = runs[index]
@@ -85,7 +82,7 @@ async def test_a_lost_acknowledgement_is_made_up_for_after_the_reconnect(host: B
     ctx = host.tokens.context("ack")
     host.log.acknowledging = False
     async with link_to(host.address) as link:
-        run = await link.open(ctx)
+        run = link.open(ctx)
         await run.send(thinking("1"), 1)
         await host.log.wait_for(lambda: host.log.durable(ctx.run) == 1)
         host.log.acknowledging = True
@@ -99,7 +96,7 @@ async def test_runs_can_be_opened_before_the_peer_is_there(tmp_path: Path) -> No
     host = BridgeHost(tmp_path / "late")
     async with link_to(host.address) as link:
         ctx = host.tokens.context("early")
-        run = await link.open(ctx)
+        run = link.open(ctx)
         await run.send(thinking("1"), 1)
         await host.start()
         await run.flushed()
@@ -112,7 +109,7 @@ async def test_sending_waits_while_the_window_is_full_and_others_go_on(host: Bri
     host.log.acknowledging = False
     stuck_ctx, lively_ctx = host.tokens.context("stuck"), host.tokens.context("lively")
     async with link_to(host.address) as link:
-        stuck = await link.open(stuck_ctx)
+        stuck = link.open(stuck_ctx)
 
         async def send_all() -> None:
             for n in range(1, 10_000):
@@ -123,7 +120,7 @@ async def test_sending_waits_while_the_window_is_full_and_others_go_on(host: Bri
         sent = stuck.core.last_run_seq
         assert 5 < sent < 40
         host.log.acknowledge()
-        lively = await link.open(lively_ctx)
+        lively = link.open(lively_ctx)
         for n in range(1, 200):
             await lively.send(thinking("y" * 5_000), n)
         await lively.flushed()
@@ -136,8 +133,8 @@ async def test_sending_waits_while_the_window_is_full_and_others_go_on(host: Bri
 async def test_a_bad_token_is_refused_and_its_neighbour_is_not(host: BridgeHost) -> None:
     other = BridgeHost(host.path)
     async with link_to(host.address) as link:
-        forged = await link.open(other.tokens.context("forged"))
-        honest = await link.open(host.tokens.context("honest"))
+        forged = link.open(other.tokens.context("forged"))
+        honest = link.open(host.tokens.context("honest"))
         await honest.send(thinking("1"), 1)
         await honest.flushed()
         with pytest.raises(TokenInvalid):
@@ -151,7 +148,7 @@ async def test_a_token_that_expires_while_the_stream_is_open_closes_its_run(
 ) -> None:
     ctx = host.tokens.context("expires")
     async with link_to(host.address) as link:
-        run = await link.open(ctx)
+        run = link.open(ctx)
         await run.send(thinking("1"), 1)
         await run.flushed()
         assert host.bridge is not None
@@ -167,7 +164,7 @@ async def test_an_expired_token_is_refused(host: BridgeHost) -> None:
     ctx = issued(host.tokens.signer, deadline_s=0, limits={})
     host.tokens.verifier._clock = lambda: time.time() + 3600
     async with link_to(host.address) as link:
-        run = await link.open(ctx)
+        run = link.open(ctx)
         with pytest.raises(TokenExpired):
             await run.wait_ended()
 
@@ -176,7 +173,7 @@ async def test_a_run_that_has_ended_counts_as_ended_for_whoever_waits(host: Brid
     ctx = host.tokens.context("ended")
     host.log.append(ctx.run, [(1, ENDING)])
     async with link_to(host.address) as link:
-        run = await link.open(ctx)
+        run = link.open(ctx)
         await run.wait_ended()
         with pytest.raises(RunEnded):
             await run.send(thinking("late"), 1)
@@ -184,7 +181,7 @@ async def test_a_run_that_has_ended_counts_as_ended_for_whoever_waits(host: Brid
 
 async def test_a_run_that_its_owner_gave_up_never_counts_as_ended(host: BridgeHost) -> None:
     async with link_to(host.address) as link:
-        run = await link.open(host.tokens.context("given"))
+        run = link.open(host.tokens.context("given"))
         await run.send(thinking("1"), 1)
         waiting = asyncio.ensure_future(run.wait_ended())
         await run.flushed()
@@ -198,7 +195,7 @@ async def test_a_bridge_that_cannot_take_a_run_now_is_asked_again(host: BridgeHo
     ctx = host.tokens.context("later")
     host.log.refuse_openings_with = ChainDegraded("nats")
     async with link_to(host.address) as link:
-        run = await link.open(ctx)
+        run = link.open(ctx)
         await run.send(thinking("1"), 1)
         await host.log.wait_for(lambda: len(host.log.opened) >= 3)
         host.log.refuse_openings_with = None
@@ -212,21 +209,21 @@ async def test_a_handler_that_fails_takes_only_its_own_run_with_it(host: BridgeH
         raise ZeroDivisionError
 
     async with link_to(host.address) as link:
-        broken = await link.open(host.tokens.context("broken"))
+        broken = link.open(host.tokens.context("broken"))
         await broken.send(thinking("1"), 1)
         await broken.flushed()
         host.log.before_write = fail_once
         await broken.send(thinking("2"), 2)
         with pytest.raises(Exception, match="failed on this run"):
             await broken.flushed()
-        sound = await link.open(host.tokens.context("sound"))
+        sound = link.open(host.tokens.context("sound"))
         await sound.send(thinking("1"), 1)
         await sound.flushed()
 
 
 async def test_the_engine_settles_a_run_with_a_lifecycle_token(host: BridgeHost) -> None:
     ctx = host.tokens.context("settled", Scope.LIFECYCLE)
-    async with link_to(host.address) as link, await link.open(ctx) as run:
+    async with link_to(host.address) as link, link.open(ctx) as run:
         await run.send(ENDING, 0)
         await run.wait_ended()
     assert host.log.run_seqs(ctx.run) == [0]
@@ -234,7 +231,7 @@ async def test_the_engine_settles_a_run_with_a_lifecycle_token(host: BridgeHost)
 
 async def test_a_drained_server_ends_its_streams_and_the_link_comes_back(host: BridgeHost) -> None:
     async with link_to(host.address) as link:
-        run = await link.open(host.tokens.context("drained"))
+        run = link.open(host.tokens.context("drained"))
         await run.send(thinking("1"), 1)
         await run.flushed()
         assert host.bridge is not None
@@ -247,13 +244,13 @@ async def test_a_drained_server_ends_its_streams_and_the_link_comes_back(host: B
 async def test_nothing_of_a_closed_run_is_left_at_either_end(host: BridgeHost) -> None:
     async with link_to(host.address) as link:
         for n in range(50):
-            async with await link.open(
+            async with link.open(
                 host.tokens.context(f"{chr(97 + n % 26)}{chr(97 + n // 26)}")
             ) as run:
                 await run.send(thinking("1"), 1)
                 await run.flushed()
         assert link.runs == 0
-        last = await link.open(host.tokens.context("last"))
+        last = link.open(host.tokens.context("last"))
         await last.send(thinking("1"), 1)
         await last.flushed()
         assert host.bridge is not None

@@ -1,0 +1,126 @@
+"""What a start needs to know before it takes a place: where its thread's log ends, its agent, and
+whether it was there before.
+
+Invariant: an entry is right for the very revision of the user's record that it was made for, so that
+the compare-and-set which stores it proves it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+
+from factorychain._core.log_reader import LogPosition, ThreadLogReader
+from factorychain.errors import FactoryChainError, RunNotFound
+from factorychain.types.v1.run_pb2 import AgentInfo
+from factorychain_engine.admission import ActiveRun, UserRecord, check_same_request
+from factorychain_engine.outcomes import Outcomes
+from factorychain_engine.records import Records
+from factorychain_engine.started import AlreadyStarted, Started
+from factorychain_engine.stored_run import StoredRun
+from factorychain_engine.users_store import Versioned
+from factorychain_engine.validation import StartRequest
+
+Resolve = Callable[[str], Awaitable[AgentInfo]]
+
+
+class Entries:
+    """Makes the entries of starts."""
+
+    def __init__(
+        self,
+        *,
+        engine_id: str,
+        records: Records,
+        log: ThreadLogReader,
+        outcomes: Outcomes,
+        resolve: Resolve,
+        lifetime_s: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine_id = engine_id
+        self._records = records
+        self._log = log
+        self._outcomes = outcomes
+        self._resolve = resolve
+        self._lifetime_s = lifetime_s
+        self._clock = clock
+
+    async def make(self, start: StartRequest, known: Versioned, trace: str) -> ActiveRun:
+        """The entry that the start is to have in the user's record `known`.
+
+        Raises:
+            AgentNotFound, AgentDependencyMissing, RunNotFound: what it names is not there.
+            ChainDegraded: storage or agents are away.
+        """
+        if start.replaces:
+            await self._check_replaced(start, known.record)
+        base, base_seq, base_epoch = await self._base(start, known)
+        agent = await self._agent(start, known.record)
+        now_s = self._clock()
+        return ActiveRun(
+            run=start.run,
+            thread=start.thread,
+            agent=agent.name,
+            request_hash=start.request_hash,
+            owner=self._engine_id,
+            admitted_at_s=now_s,
+            deadline_s=now_s + _lifetime_s(agent, self._lifetime_s),
+            base=base,
+            base_seq=base_seq,
+            base_epoch=base_epoch or int(now_s * 1000),
+            trace=trace,
+            replaces=start.replaces,
+        )
+
+    async def _base(self, start: StartRequest, known: Versioned) -> tuple[int, int, int]:
+        """Where the thread's log ends: stream sequence, seq and epoch; zeros for an empty thread.
+
+        It is not read when the run that left the thread last is known together with the user's record:
+        had anybody been in the thread since, the compare-and-set would fail, and it is read then.
+        """
+        run = known.last_runs.get(start.thread, "")
+        end = self._outcomes.end_after(start.principal, start.thread, run) if run else None
+        if end is not None:
+            return end.stream_seq, end.seq, end.epoch
+        position = await self._log.last(start.principal, start.thread)
+        if _is_stale(position, known.record, start.thread):
+            position = await self._log.last(start.principal, start.thread)
+        return (
+            (0, 0, 0) if position is None else (position.stream_seq, position.seq, position.epoch)
+        )
+
+    async def seen_before(self, start: StartRequest) -> Exception | None:
+        """What to answer instead of starting the run; None: it is new."""
+        try:
+            stored = await self._records.find_run(start.principal, start.run)
+            return None if stored is None else _already(stored, start)
+        except FactoryChainError as error:
+            return error
+
+    async def _agent(self, start: StartRequest, record: UserRecord) -> AgentInfo:
+        # A repeated start finds its run also when its agent is gone by now.
+        active = record.find(start.run)
+        return AgentInfo(name=active.agent) if active else await self._resolve(start.agent)
+
+    async def _check_replaced(self, start: StartRequest, record: UserRecord) -> None:
+        if not start.replaces:
+            return
+        if await self._records.run_in(start.principal, start.thread, start.replaces) is None:
+            active = record.find(start.replaces)
+            if active is None or active.thread != start.thread:
+                raise RunNotFound("replaces: no such run in this thread")
+
+
+def _already(stored: StoredRun, start: StartRequest) -> AlreadyStarted:
+    check_same_request(stored.request_hash, start.request_hash)
+    return AlreadyStarted(Started.of_record(stored.run))
+
+
+def _is_stale(position: LogPosition | None, record: UserRecord, thread: str) -> bool:
+    """Whether the log was read before the thread's last run ended, and the user's record after."""
+    return position is not None and not position.ended and record.in_thread(thread) is None
+
+
+def _lifetime_s(agent: AgentInfo, operators_s: float) -> float:
+    return min(agent.lifetime_s, operators_s) if agent.lifetime_s > 0 else operators_s
