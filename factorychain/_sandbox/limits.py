@@ -1,0 +1,63 @@
+"""Limits of a process, and its weight against others. Invariant: none is ever raised."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import resource
+import time
+from pathlib import Path
+
+from factorychain._sandbox import kernel
+from factorychain._sandbox.confinement import Confinement
+
+_PROC = Path("/proc/self")
+_LAST_CPU_S = 1
+"""Between SIGXCPU, which may be ignored, and SIGKILL, which may not."""
+_ARENAS = 2
+_NONE = ("RLIMIT_CORE", "RLIMIT_MSGQUEUE", "RLIMIT_NICE", "RLIMIT_RTPRIO")
+
+
+def apply_limits(confinement: Confinement) -> None:
+    """Sets the limits, counted from what the process has used and mapped by now."""
+    kernel.limit_arenas(_ARENAS)  # a thread's own heap would take 64 MiB of the address space
+    used_s = math.ceil(time.process_time() + confinement.cpu_s)
+    _limit(resource.RLIMIT_CPU, used_s, used_s + _LAST_CPU_S)
+    _limit(resource.RLIMIT_NOFILE, confinement.open_files)
+    _limit(resource.RLIMIT_FSIZE, confinement.file_bytes)
+    for name in _NONE:
+        _limit(getattr(resource, name), 0)
+    _limit(resource.RLIMIT_AS, mapped_bytes() + confinement.memory_bytes)
+
+
+def mapped_bytes() -> int:
+    """Address space that this process has mapped."""
+    return int((_PROC / "statm").read_text().split()[0]) * resource.getpagesize()
+
+
+def _limit(which: int, soft: int, hard: int | None = None) -> None:
+    _, most = resource.getrlimit(which)
+    wanted = soft if hard is None else hard
+    highest = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    resource.setrlimit(which, (min(soft, highest), highest))
+
+
+def lower_weight(nice: int) -> None:
+    """Takes less processor time than others; goes first when the machine is out of memory."""
+    os.nice(nice)
+    with contextlib.suppress(OSError):  # a /proc that cannot be written to, in some containers
+        (_PROC / "oom_score_adj").write_text("1000")
+    if os.getsid(0) == os.getpid():
+        lower_session_weight(nice)
+
+
+def lower_session_weight(nice: int) -> None:
+    """Lowers the weight of the caller's session, whose leader it should be.
+
+    Where the scheduler groups by session (`kernel.sched_autogroup_enabled`) a process's niceness
+    counts only within its session. The kernel lets processes without privilege do this ten times a
+    second in all, so a parent that leads the session of many runs does it once for them.
+    """
+    with contextlib.suppress(OSError):
+        (_PROC / "autogroup").write_text(str(nice))
