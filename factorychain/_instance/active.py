@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -62,6 +62,8 @@ class ActiveRun:
         """Tool calls whose function has not come to its end."""
         self.printed: BaseException | None = None
         """The failure whose traceback is in the log already."""
+        self.release: Callable[[BaseException], Awaitable[None]] | None = None
+        """Closes what was made for the run; None before anything was."""
         self._context: AgentContext | None = None
         self._ids: dict[str, int] = {}
         self._rejected: EventRejected | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import get_type_hints
 
 from dishka import Provider, Scope
@@ -17,6 +17,8 @@ from factorychain._instance.definition import AgentDefinition
 from factorychain.agent import Agent
 from factorychain.context import RunContext
 from factorychain.providers import is_shared
+
+_WRITTEN = "__factorychain_written__"
 
 
 def module_providers(module: types.ModuleType | None) -> list[Provider]:
@@ -46,10 +48,15 @@ def module_providers(module: types.ModuleType | None) -> list[Provider]:
     return found
 
 
-def overriding(overrides: Mapping[type, object]) -> Provider:
-    """Values to use instead of what is provided."""
+def written(provider: object) -> object:
+    """What an author wrote, of a function that `module_providers` has prepared for dishka."""
+    return getattr(provider, _WRITTEN, provider)
+
+
+def overriding(overrides: Iterable[tuple[object, object]]) -> Provider:
+    """Values to use instead of what is provided, by type."""
     provider = Provider(scope=Scope.APP)
-    for hint, value in overrides.items():
+    for hint, value in overrides:
         provider.provide(_constant(value), provides=hint)
     return provider
 
@@ -97,6 +104,7 @@ def _with_defaults(function: types.FunctionType, provided: set[object]) -> types
     copy.__kwdefaults__ = function.__kwdefaults__
     copy.__qualname__ = function.__qualname__
     copy.__module__ = function.__module__
+    setattr(copy, _WRITTEN, function)
     _give_signature(copy, parameters, hints, provided, function.__qualname__)
     copy.__annotations__["return"] = hints["return"]
     return copy

@@ -10,23 +10,55 @@ from __future__ import annotations
 import sys
 import traceback
 import types
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
 
-from dishka import AsyncContainer, Provider, Scope, make_async_container
+from dishka import AsyncContainer, Provider
 from dishka.exception_base import DishkaError
-from dishka.exceptions import GraphMissingFactoryError
 
 from factorychain._instance.declared import agent_provider, module_providers, overriding
 from factorychain._instance.definition import AgentDefinition
-from factorychain.agent import Agent
+from factorychain._instance.footprint import Footprint, Left
+from factorychain._instance.graph import Graph, complete, named, provided
+from factorychain._instance.run_scope import RunScope
 from factorychain.context import RunContext
 from factorychain.errors import FactoryChainError
 
 Overrides = Mapping[type, object]
 
-# More missing dependencies than this are not worth listing.
-_MOST_MISSING = 32
+_NOTHING = Left()
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """Something shared, as it was made at start-up."""
+
+    provides: str
+    """Its type."""
+    provider: str
+    """What made it, as its author finds it."""
+    left: Left = _NOTHING
+    """What it needs of this process that a fork would not have."""
+    failure: str = ""
+    """Why it could not be made."""
+
+    @property
+    def fork_problem(self) -> str:
+        """Why processes that are forked from this one cannot use it; empty if they can."""
+        if not self.left:
+            return ""
+        return (
+            f"{self.provider} makes a {self.provides} that does not survive a fork: {self.left}. "
+            "Make it for each run (without `shared`), or only what is read from it here"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Something shared and how it was made, for other modules that list the same provider."""
+
+    value: object
+    built: Built
 
 
 class Injection:
@@ -37,31 +69,43 @@ class Injection:
         module: types.ModuleType | None,
         definitions: Iterable[AgentDefinition],
         overrides: Overrides | None = None,
+        made: dict[Hashable, Made] | None = None,
     ) -> None:
+        """`made` is what injections of one process have made by now: nothing of it is made twice."""
         self.definitions = tuple(definitions)
         self.missing: dict[str, tuple[str, ...]] = {}
         """Names of what each agent misses, by the agent's name; empty for one that can start."""
         self._module = module
         self._overrides = overrides or {}
+        self.built: list[Built] = []
+        """What was made here at start-up, in this order."""
+        self._made = {} if made is None else made
         self._container: AsyncContainer | None = None
+        self._shared: dict[object, Built] = {}
+        self._shared_by: dict[str, list[Built]] = {}
+
+    def fork_problems(self, agent: str) -> tuple[str, ...]:
+        """Why the agent cannot run in a process that is forked from this one."""
+        shared = self._shared_by.get(agent, ())
+        return tuple(each.fork_problem for each in shared if each.fork_problem)
 
     async def start(self) -> None:
         """Check every agent, make what is shared. Never fails: what cannot start is in `missing`."""
         try:
-            providers = [*module_providers(self._module), overriding(self._overrides)]
-            agents = self._agents(_provided(providers))
-            self._container, absent = _complete([*providers, *agents.values()])
+            providers = [*module_providers(self._module), overriding(self._overrides.items())]
+            agents = self._agents(provided(providers))
+            graph = Graph([*providers, *agents.values()])
+            providers.append(self._made_before(graph, agents))
+            self._container, absent = complete([*providers, *agents.values()])
         except (TypeError, NameError, ValueError, DishkaError) as error:
             problem = (f"providers: {error}",)
             self.missing = {each.name: problem for each in self.definitions}
             return
-        graph = _Graph([*providers, *agents.values()])
-        failed: dict[object, str] = {}
         for definition in self.definitions:
             if definition.name in agents:
                 needed = graph.needed(definition.cls)
-                missing = [_named(hint) for hint in absent if hint in needed]
-                missing += await self._make_shared(graph.shared(needed), failed, set(absent))
+                missing = [named(hint) for hint in absent if hint in needed]
+                missing += await self._make_shared(graph, definition, set(absent))
                 self.missing[definition.name] = tuple(missing)
 
     async def close(self) -> None:
@@ -70,13 +114,11 @@ class Injection:
             container, self._container = self._container, None
             await container.close()
 
-    @asynccontextmanager
-    async def instance(self, definition: AgentDefinition, ctx: RunContext) -> AsyncIterator[Agent]:
-        """The agent of one run, with everything that was made for it closed at the end."""
+    def scope(self, ctx: RunContext) -> RunScope:
+        """The dependencies of one run."""
         if self._container is None:
             raise RuntimeError("the injection is not started")
-        async with self._container({RunContext: ctx}) as scope:
-            yield await scope.get(definition.cls)
+        return RunScope(self._container({RunContext: ctx}))
 
     def _agents(self, provided: set[object]) -> dict[str, Provider]:
         """A provider of each agent whose constructor can be understood."""
@@ -88,114 +130,47 @@ class Injection:
                 self.missing[each.name] = (str(error),)
         return found
 
+    def _made_before(self, graph: Graph, agents: Iterable[str]) -> Provider:
+        """What another module's injection has made with the same provider of the same things."""
+        classes = [each.cls for each in self.definitions if each.name in agents]
+        shared = dict.fromkeys(hint for cls in classes for hint in graph.shared(cls))
+        found = {hint: self._made.get(graph.identity(hint)) for hint in shared}
+        self._shared = {hint: each.built for hint, each in found.items() if each is not None}
+        return overriding((hint, each.value) for hint, each in found.items() if each is not None)
+
     async def _make_shared(
-        self, hints: Iterable[object], failed: dict[object, str], absent: set[object]
+        self, graph: Graph, definition: AgentDefinition, absent: set[object]
     ) -> list[str]:
         """Make what an agent needs of what is shared; what is in the way, in words."""
-        found = []
-        for hint in hints:
-            if hint not in absent and hint not in failed:
-                failed[hint] = await self._make_one(hint)
-            if failed.get(hint):
-                found.append(failed[hint])
-        return found
+        found: dict[object, Built] = {}
+        unusable = set(absent)
+        for hint in graph.shared(definition.cls):
+            if unusable.isdisjoint(graph.needed(hint)):  # else that is named already
+                if hint not in self._shared:
+                    self._shared[hint] = await self._make_one(graph, hint)
+                found[hint] = self._shared[hint]
+                unusable |= {hint} if found[hint].failure else set()
+        self._shared_by[definition.name] = list(found.values())
+        return [each.failure for each in found.values() if each.failure]
 
-    async def _make_one(self, hint: object) -> str:
+    async def _make_one(self, graph: Graph, hint: object) -> Built:
+        before = Footprint.now()
+        value, failure = await self._value(hint)
+        left = _NOTHING if failure else before.left_by(value)
+        built = Built(named(hint), graph.provider(hint), left, failure)
+        if not failure:
+            self._made.setdefault(graph.identity(hint), Made(value, built))
+        self.built.append(built)
+        return built
+
+    async def _value(self, hint: object) -> tuple[object, str]:
+        """Something shared, or why there is none."""
         assert self._container is not None, "start has made it"
         try:
-            await self._container.get(hint)
-        except _Absent:
-            return ""  # it is listed by its own name
+            return await self._container.get(hint), ""
         except FactoryChainError as error:
-            return f"{_named(hint)}: {error.message}"
+            return None, f"{named(hint)}: {error.message}"
         except Exception as error:  # noqa: BLE001 - an author's code: its text is for the log only
             sys.stderr.write("".join(traceback.format_exception(error)))
-            return f"{_named(hint)}: making it failed ({type(error).__name__}); see the log"
-        return ""
-
-
-class _Absent(Exception):
-    """Something was asked for that nothing provides."""
-
-
-class _Graph:
-    """What needs what."""
-
-    def __init__(self, providers: Iterable[Provider]) -> None:
-        self._needs: dict[object, list[object]] = {}
-        self._shared: set[object] = set()
-        for provider in providers:
-            for factory in provider.factories:
-                hint = factory.provides.type_hint
-                keys = [*factory.dependencies, *factory.kw_dependencies.values()]
-                self._needs[hint] = [each.type_hint for each in keys]
-                if factory.scope is Scope.APP:
-                    self._shared.add(hint)
-            for alias in provider.aliases:
-                self._needs[alias.provides.type_hint] = [alias.source.type_hint]
-
-    def needed(self, hint: object) -> list[object]:
-        """Everything that has to be made for something, itself included, what is needed first last."""
-        found: dict[object, None] = {}
-        wanted = [hint]
-        while wanted:
-            each = wanted.pop()
-            if each not in found:
-                found[each] = None
-                wanted += self._needs.get(each, [])
-        return list(found)
-
-    def shared(self, hints: Iterable[object]) -> list[object]:
-        return [hint for hint in hints if hint in self._shared]
-
-
-def _complete(providers: list[Provider]) -> tuple[AsyncContainer, list[object]]:
-    """A container in which stand-ins fill what is absent, and what that is.
-
-    dishka refuses a whole graph for one gap; here an agent that has all it needs can start beside one
-    that has not.
-    """
-    absent: list[object] = []
-    stand_ins = Provider(scope=Scope.APP)
-    context = Provider(scope=Scope.REQUEST)
-    context.from_context(RunContext)
-    there = _provided(providers)
-    while True:
-        try:
-            return make_async_container(context, *providers, stand_ins), absent
-        except GraphMissingFactoryError as error:
-            hint = error.requested.type_hint
-            if hint in there or hint in absent or len(absent) >= _MOST_MISSING:
-                raise TypeError(
-                    f"something shared needs {_named(hint)}, which is made for each run"
-                    if hint in there
-                    else str(error)
-                ) from error
-            absent.append(hint)
-            stand_ins.provide(_absent(hint), provides=hint)
-
-
-def _absent(hint: object) -> types.FunctionType:
-    def make() -> object:
-        raise _Absent(_named(hint))
-
-    assert isinstance(make, types.FunctionType)
-    return make
-
-
-def _provided(providers: Iterable[Provider]) -> set[object]:
-    found: set[object] = {RunContext}
-    for provider in providers:
-        found.update(each.provides.type_hint for each in provider.factories)
-        found.update(each.provides.type_hint for each in provider.aliases)
-    return found
-
-
-def _named(hint: object) -> str:
-    if isinstance(hint, type):
-        return (
-            hint.__qualname__
-            if hint.__module__ == "builtins"
-            else f"{hint.__module__}.{hint.__qualname__}"
-        )
-    return str(hint)
+            why = f"making it failed ({type(error).__name__}); see the log"
+            return None, f"{named(hint)}: {why}"

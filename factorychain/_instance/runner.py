@@ -37,13 +37,26 @@ async def run_agent(run: ActiveRun, definition: AgentDefinition, injection: Inje
         beats.stop()
 
 
+async def abandon(run: ActiveRun) -> None:
+    """Let go of a run whose code does not stop when it is cancelled.
+
+    Nothing more is said in its name, and what was made for it is closed under its hands. What its
+    finalisers raise goes to the log.
+    """
+    run.close()
+    if run.release is not None:
+        await run.release(asyncio.CancelledError())
+
+
 async def _instance_run(
     run: ActiveRun, definition: AgentDefinition, injection: Injection
 ) -> object:
     ctx = RunContext(run)
     run.begin(ctx)
     argument = definition.argument(run.spec.input_json)
-    async with injection.instance(definition, ctx) as agent:
+    async with injection.scope(ctx) as scope:
+        run.release = scope.close
+        agent = await scope.agent(definition.cls)
         bind_agent(ctx, agent)
         run.host.created()
         return await _call(definition, agent, ctx, argument)

@@ -11,7 +11,7 @@ import inspect
 import sys
 import traceback
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -21,7 +21,7 @@ import orjson
 from factorychain._core.logging import get_logger
 from factorychain._core.settings import Misconfigured
 from factorychain._instance.definition import AgentDefinition, BadAgent, define
-from factorychain._instance.injection import Injection
+from factorychain._instance.injection import Injection, Made
 from factorychain.agent import Agent
 from factorychain.builtin.researcher import Researcher
 from factorychain.errors import AgentDependencyMissing, AgentNotFound
@@ -58,8 +58,10 @@ class AgentRegistry:
         by_module: dict[str, list[AgentDefinition]] = {}
         for each in found:
             by_module.setdefault(each.cls.__module__, []).append(each)
+        made: dict[Hashable, Made] = {}
         self._injections = {
-            module: Injection(sys.modules.get(module), each) for module, each in by_module.items()
+            module: Injection(sys.modules.get(module), each, made=made)
+            for module, each in by_module.items()
         }
         self._agents = {
             each.name: Registered(each, self._injections[each.cls.__module__]) for each in found
@@ -80,7 +82,7 @@ class AgentRegistry:
                 log.info("the agent is available", agent=name)
 
     async def stop(self) -> None:
-        for injection in self._injections.values():
+        for injection in reversed(self._injections.values()):
             await injection.close()
 
     def find(self, name: str) -> Registered:

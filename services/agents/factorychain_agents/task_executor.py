@@ -7,17 +7,18 @@ started it, or of another user's, is there for the agent's code to find.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace as otel_trace
 
-from factorychain._core.component import detached
+from factorychain._core.component import TaskSet, detached
 from factorychain._core.logging import get_logger, log_context
 from factorychain._core.metrics import up_down_counter
 from factorychain._core.telemetry import parse_traceparent
 from factorychain._instance.active import ActiveRun
 from factorychain._instance.host import RunHost
-from factorychain._instance.runner import run_agent
+from factorychain._instance.runner import abandon, run_agent
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec
 from factorychain_agents.executor import RunHandle
 from factorychain_agents.output import captured
@@ -36,6 +37,7 @@ class TaskExecutor:
     def __init__(self, registry: AgentRegistry) -> None:
         self._registry = registry
         self._running: set[asyncio.Task[Outcome]] = set()
+        self._abandoned = TaskSet(self.name)
 
     @property
     def healthy(self) -> bool:
@@ -52,6 +54,7 @@ class TaskExecutor:
         """Cancel what was abandoned; runs were ended by their owner."""
         for task in self._running:
             task.cancel()
+        await self._abandoned.close(timeout_s=1.0)
 
     async def start_run(self, spec: RunSpec, host: RunHost) -> RunHandle:
         registered = self._registry.find(spec.agent)
@@ -60,7 +63,11 @@ class TaskExecutor:
         self._running.add(task)
         _tasks.add(1)
         task.add_done_callback(self._done)
-        return _TaskHandle(run, task)
+        return _TaskHandle(run, task, self._let_go)
+
+    def _let_go(self, run: ActiveRun) -> None:
+        """What was made for the run is closed although its code goes on."""
+        _ = self._abandoned.spawn(_released(run), run.spec.run)
 
     def _done(self, task: asyncio.Task[Outcome]) -> None:
         self._running.discard(task)
@@ -72,9 +79,12 @@ class TaskExecutor:
 class _TaskHandle:
     """One run as a task."""
 
-    def __init__(self, run: ActiveRun, task: asyncio.Task[Outcome]) -> None:
+    def __init__(
+        self, run: ActiveRun, task: asyncio.Task[Outcome], let_go: Callable[[ActiveRun], None]
+    ) -> None:
         self._run = run
         self._task = task
+        self._let_go = let_go
 
     def cancel(self) -> None:
         self._task.cancel()
@@ -93,11 +103,18 @@ class _TaskHandle:
 
     def abandon(self) -> None:
         self._run.close()
+        self._let_go(self._run)
         log.warning(
             "an agent did not stop when cancelled and was abandoned",
             run=self._run.spec.run,
             agent=self._run.spec.agent,
         )
+
+
+async def _released(run: ActiveRun) -> None:
+    spec = run.spec
+    with log_context(run=spec.run, thread=spec.thread, tenant=spec.tenant), captured(spec.run):
+        await abandon(run)
 
 
 async def _run(run: ActiveRun, registered: Registered) -> Outcome:

@@ -87,6 +87,8 @@ class Stubborn(Agent):
 
     name = "stubborn"
 
+    def __init__(self, resource: Resource) -> None: ...
+
     async def run(self, ctx: RunContext, text: str) -> None:
         await ctx.think("here to stay")
         while not stubborn.is_set():

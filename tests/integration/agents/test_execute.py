@@ -143,9 +143,12 @@ async def test_an_agent_that_swallows_its_cancel_is_abandoned_and_ends_all_the_s
     assert [each async for each in call][-1].finished.state == RunState.RUN_STATE_CANCELLED
     assert chain.log.kinds(ctx.run)[-1] == "agent_cancelled"
     assert chain.agents.executor.running == 1
+    # What was made for it does not wait for its code.
+    await until(_true_if(lambda: ctx.run in samples.closed))
     samples.stubborn.set()
     await until(_true_if(lambda: chain.agents.executor.running == 0))
     samples.stubborn.clear()
+    assert samples.closed.count(ctx.run) == 1
     assert chain.log.kinds(ctx.run).count("agent_thinking") == 1
 
 

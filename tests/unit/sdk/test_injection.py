@@ -96,7 +96,8 @@ async def test_shared_things_are_made_once_and_others_for_each_run_and_closed_at
     assert injection.missing == {"reader": ()}
     assert log.count == 1
     for user in ("ada", "bob"):
-        async with injection.instance(definition, FakeContext(user)) as agent:
+        async with injection.scope(FakeContext(user)) as scope:
+            agent = await scope.agent(Reader)
             assert isinstance(agent, Reader)
             assert (agent.library.user, agent.library.index.number) == (user, 1)
     await injection.close()
@@ -107,18 +108,6 @@ async def test_shared_things_are_made_once_and_others_for_each_run_and_closed_at
         "library of bob closed",
         "index closed",
     ]
-
-
-async def test_a_run_that_fails_closes_what_was_made_for_it() -> None:
-    log = Log()
-    definition = define(Reader)
-    injection = Injection(log.module(), [definition])
-    await injection.start()
-    with pytest.raises(RuntimeError):
-        async with injection.instance(definition, FakeContext("ada")):
-            raise RuntimeError
-    assert log.said[-1] == "library of ada closed"
-    await injection.close()
 
 
 async def test_everything_that_is_missing_is_named_and_others_can_start() -> None:
@@ -170,6 +159,25 @@ async def test_dishka_providers_work_beside_functions() -> None:
     await injection.start()
     assert injection.missing == {"needs-clock": ()}
     await injection.close()
+
+
+async def test_what_needs_a_broken_thing_is_not_tried_and_the_broken_one_is_named_once() -> None:
+    log = Log()
+
+    @shared
+    def index() -> Index:
+        log.count += 1
+        raise AgentError("the folder is empty")
+
+    @shared
+    def library(index: Index) -> Library:
+        raise AssertionError
+
+    injection = Injection(module_with(library, index), [define(Reader)])
+    await injection.start()
+    assert injection.missing["reader"] == (f"{__name__}.Index: the folder is empty",)
+    assert log.count == 1
+    assert [each.failure for each in injection.built] == list(injection.missing["reader"])
 
 
 async def test_something_shared_that_needs_the_run_is_refused_with_that_reason() -> None:
