@@ -7,6 +7,8 @@ is closed nothing more is said in its name, whoever still holds it.
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import gc
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -40,6 +42,20 @@ def current_run() -> ActiveRun | None:
     """The run that this code is in; None outside of one or after its end."""
     position = _position.get()
     return position.run if position is not None and not position.run.closed else None
+
+
+def run_of(task: asyncio.Task[object]) -> ActiveRun | None:
+    """The run whose code a task is; None if it is no agent's. May be asked from any thread."""
+    position = _context_of(task).get(_position)
+    return position.run if position is not None else None
+
+
+def _context_of(task: asyncio.Task[object]) -> contextvars.Context:
+    get: Callable[[], contextvars.Context] | None = getattr(task, "get_context", None)
+    if get is not None:  # from Python 3.12 on
+        return get()
+    held = [each for each in gc.get_referents(task) if isinstance(each, contextvars.Context)]
+    return held[0] if held else contextvars.Context()
 
 
 class AgentContext:

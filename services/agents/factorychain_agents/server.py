@@ -8,7 +8,7 @@ from factorychain._core.component import Component, ComponentGroup
 from factorychain._core.credentials import Authenticator
 from factorychain._core.grpc_client import GrpcChannel
 from factorychain._core.grpc_server import GrpcServer, Service
-from factorychain._core.link import LinkClient, ServingOnceLinked
+from factorychain._core.link import LinkClient
 from factorychain._core.settings import AgentsSettings
 from factorychain._core.txn_tokens import TxnVerifier
 from factorychain.agents.v1 import agents_pb2
@@ -21,6 +21,7 @@ from factorychain_agents.factory import AgentInstanceFactory, InstanceLimits
 from factorychain_agents.history import EngineHistory
 from factorychain_agents.links import EmitterLinks
 from factorychain_agents.output import OutputCapture
+from factorychain_agents.readiness import Readiness
 from factorychain_agents.registry import AgentRegistry, load
 from factorychain_agents.runs import Runs
 from factorychain_agents.service import AgentsService
@@ -65,7 +66,7 @@ class AgentsServer:
             self.link,
             self.runs,
             self.server,
-            ServingOnceLinked(self.link, self.server.set_serving),
+            Readiness(self.link, [self.executor], self.server.set_serving),
         ]
         timeout_s = self.settings.drain_timeout_s
         return ComponentGroup(components, name="agents", drain_timeout_s=timeout_s)

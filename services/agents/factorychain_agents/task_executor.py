@@ -16,10 +16,12 @@ from factorychain._core.component import TaskSet, detached
 from factorychain._core.logging import get_logger, log_context
 from factorychain._core.metrics import up_down_counter
 from factorychain._core.telemetry import parse_traceparent
+from factorychain._core.watchdog import listen
 from factorychain._instance.active import ActiveRun
 from factorychain._instance.host import RunHost
 from factorychain._instance.runner import abandon, run_agent
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec
+from factorychain_agents.blocking import BlockedLoop
 from factorychain_agents.executor import RunHandle
 from factorychain_agents.output import captured
 from factorychain_agents.registry import AgentRegistry, Registered
@@ -38,20 +40,25 @@ class TaskExecutor:
         self._registry = registry
         self._running: set[asyncio.Task[Outcome]] = set()
         self._abandoned = TaskSet(self.name)
+        self._loop = BlockedLoop()
+        self._stop_listening: Callable[[], None] | None = None
 
     @property
     def healthy(self) -> bool:
-        return True
+        return not self._loop.degraded
 
     @property
     def running(self) -> int:
         return len(self._running)
 
     async def start(self) -> None:
-        """Nothing to prepare."""
+        """From now on the watchdog of the loop says whose code holds it up."""
+        self._stop_listening = listen(self._loop)
 
     async def stop(self) -> None:
         """Cancel what was abandoned; runs were ended by their owner."""
+        if self._stop_listening is not None:
+            self._stop_listening()
         for task in self._running:
             task.cancel()
         await self._abandoned.close(timeout_s=1.0)

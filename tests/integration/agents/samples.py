@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 from pydantic import BaseModel
 
@@ -15,6 +15,8 @@ from factorychain import Agent, AgentError, RunContext, ToolError, shared, tool
 closed: list[str] = []
 """Runs whose dependencies were closed."""
 stubborn = asyncio.Event()
+unblock: Callable[[], bool] = lambda: True  # noqa: E731 - tests put another one here
+"""Whether an agent that blocks may go on."""
 leak: contextvars.ContextVar[str] = contextvars.ContextVar("leak", default="")
 
 
@@ -182,3 +184,27 @@ class Incomplete(Agent):
 
     async def run(self, ctx: RunContext, text: str) -> str:
         return text
+
+
+class Blocks(Agent):
+    """Holds up the loop that it shares with everybody."""
+
+    name = "blocks"
+
+    async def run(self, ctx: RunContext, text: str) -> None:
+        if text == "itself":
+            self.block()
+        elif text == "in a task":
+            await asyncio.create_task(self.later(), name="its own task")
+        elif text == "in a callback":
+            asyncio.get_running_loop().call_soon(self.block)
+            await asyncio.sleep(0)
+
+    async def later(self) -> None:
+        self.block()
+
+    def block(self) -> None:
+        for _ in range(1000):
+            if unblock():
+                return
+            time.sleep(0.005)
