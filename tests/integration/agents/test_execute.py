@@ -135,6 +135,7 @@ async def test_a_cancel_reaches_the_code_closes_its_calls_and_ends_by_its_reason
 async def test_an_agent_that_swallows_its_cancel_is_abandoned_and_ends_all_the_same(
     chain: Chain,
 ) -> None:
+    samples.closed.clear()
     ctx = chain.token("stubborn")
     call = chain.execute(ctx)
     await first(call)
