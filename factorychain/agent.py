@@ -39,7 +39,7 @@ class Agent:
     name: ClassVar[str] = ""
     """What users start; from the class's name if empty (`MyAgent` is `my-agent`)."""
     isolation: ClassVar[str] = ""
-    """`process` or `task`; empty: the operator's choice."""
+    """`process` (a process for each run) or `task` (trusted, beside others); empty: the operator's."""
     memory_bytes: ClassVar[int] = 0
     """Memory limit in a process of its own; 0: the operator's."""
     cpu_s: ClassVar[float] = 0.0
@@ -49,10 +49,12 @@ class Agent:
     repeat_safe: ClassVar[bool] = False
     """Whether a run that was lost with its replica may be started again."""
     read_paths: ClassVar[Sequence[str]] = ()
-    """Files and folders that an isolated agent may read."""
+    """Files and folders that an isolated agent may read, seen from where the service was started."""
     network_ports: ClassVar[Sequence[int]] = ()
     """TCP ports that an isolated agent may connect to."""
     env: ClassVar[Sequence[str]] = ()
     """Environment variables that an isolated agent sees."""
+    processes: ClassVar[bool] = False
+    """Whether an isolated agent may start other processes, where the operator allows it."""
     tools: ClassVar[Sequence[Callable[..., object]]] = ()
     """Functions besides the methods marked with `tool`."""

@@ -14,6 +14,7 @@ from typing import get_type_hints
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from factorychain._instance.needs import Needs, needs_of
 from factorychain._instance.signature import problems_of
 from factorychain.agent import Agent
 from factorychain.errors import InvalidField
@@ -40,6 +41,8 @@ class AgentDefinition:
     """`str`, `Input`, a pydantic model, or `NoneType` for a `run` without an input."""
     input_schema: dict[str, Json]
     tools: dict[str, Tool]
+    needs: Needs
+    """What it asks for, of where its runs are and what they may do."""
 
     @property
     def repeat_safe(self) -> bool:
@@ -47,7 +50,7 @@ class AgentDefinition:
 
     @property
     def lifetime_s(self) -> float:
-        return self.cls.lifetime_s
+        return self.needs.lifetime_s
 
     def argument(self, input_json: str) -> object:
         """What `run` gets for an input.
@@ -80,6 +83,7 @@ def define(cls: type[Agent]) -> AgentDefinition:
         raise BadAgent(f"{where}.run must not yield: stream with ctx.message(), return the output")
     takes = _takes(run, where)
     try:
+        needs = needs_of(cls)
         tools = tools_of(cls)
         for each in tools.values():
             _ = each.signature
@@ -93,6 +97,7 @@ def define(cls: type[Agent]) -> AgentDefinition:
         takes=takes,
         input_schema=_input_schema(takes),
         tools=tools,
+        needs=needs,
     )
 
 

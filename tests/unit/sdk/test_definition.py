@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
 from factorychain import Agent, Input, RunContext
 from factorychain._instance.definition import BadAgent, define
+from factorychain._instance.needs import Needs
 from factorychain.errors import InvalidField
 
 
@@ -128,3 +130,71 @@ def test_classes_that_cannot_be_agents_are_refused_with_what_to_mend() -> None:
     ):
         with pytest.raises(BadAgent, match=says):
             define(cls)
+
+
+class Plain(Agent):
+    async def run(self, ctx: RunContext) -> None: ...
+
+
+def declaring(**attributes: object) -> type[Agent]:
+    return type("Declares", (Plain,), attributes)
+
+
+def test_an_agent_that_declares_nothing_leaves_everything_to_the_operator() -> None:
+    assert define(Plain).needs == Needs()
+
+
+def test_what_a_class_declares_is_read_each_thing_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/ada")
+    found = define(
+        declaring(
+            isolation="task",
+            memory_bytes=1 << 30,
+            cpu_s=2.5,
+            lifetime_s=60,
+            read_paths=["/data", "docs", Path("~/models"), "/data"],
+            network_ports=(443, 5432, 443),
+            env={"API_KEY"},
+            processes=True,
+        )
+    )
+    assert found.needs == Needs(
+        isolation="task",
+        memory_bytes=1 << 30,
+        cpu_s=2.5,
+        lifetime_s=60,
+        read_paths=("/data", f"{tmp_path}/docs", "/home/ada/models"),
+        network_ports=(443, 5432),
+        env=("API_KEY",),
+        processes=True,
+    )
+    assert found.lifetime_s == 60
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("isolation", "thread", "isolation is 'thread'; use 'process' or 'task'"),
+        ("memory_bytes", -1, "memory_bytes is -1"),
+        ("memory_bytes", "1 GiB", "use a number above 0, or 0 for the operator's limit"),
+        ("cpu_s", float("inf"), "cpu_s is inf"),
+        ("cpu_s", True, "cpu_s is True"),
+        ("lifetime_s", float("nan"), "lifetime_s is nan"),
+        ("read_paths", "/data", "read_paths is '/data'; use a list"),
+        ("read_paths", [""], "read_paths: '' is no path"),
+        ("network_ports", 443, "network_ports is 443; use a list"),
+        ("network_ports", [0], "network_ports: 0 is no TCP port; use 1 to 65535"),
+        ("network_ports", ["https"], "'https' is no TCP port"),
+        ("env", ["A=1"], "env: 'A=1' is no name of a variable"),
+        ("env", ["FACTORYCHAIN_LISTEN"], "belongs to the chain"),
+        ("processes", 3, "processes is 3; use True or False"),
+    ],
+)
+def test_a_declaration_without_meaning_is_refused_by_name(
+    name: str, value: object, says: str
+) -> None:
+    with pytest.raises(BadAgent, match=says):
+        define(declaring(**{name: value}))
