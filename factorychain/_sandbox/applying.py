@@ -14,7 +14,14 @@ from pathlib import Path
 from factorychain._sandbox import descriptors, environment, landlock, limits, privileges, seccomp
 from factorychain._sandbox.confinement import Applied, CannotConfine, Confinement, Feature
 from factorychain._sandbox.landlock import Access
-from factorychain._sandbox.libraries import OWN_PROC, PROC, PROGRAMS, library_paths, listed_roots
+from factorychain._sandbox.libraries import (
+    OWN_PROC,
+    PROC,
+    PROGRAMS,
+    library_paths,
+    list_import_path,
+    listed_roots,
+)
 from factorychain._sandbox.support import Support, probe
 
 _pins: list[int] = []
@@ -29,6 +36,7 @@ def prepare() -> None:
     """
     library_paths()
     listed_roots()
+    list_import_path()
     environment.initial_block()
     if probe().seccomp:
         for connects in (False, True):
@@ -44,9 +52,8 @@ def confine(confinement: Confinement) -> Applied:
     """
     _check_threads()
     support = probe()
-    for feature in support.missing:
-        if feature in confinement.require:
-            raise CannotConfine(feature, "this kernel has none, and it is required")
+    _check_required(confinement, support)
+    _check_private(confinement)
     with _step("environment"):
         environment.replace_environment(confinement.environment)
         _enter(confinement.directory)
@@ -61,6 +68,19 @@ def confine(confinement: Confinement) -> Applied:
         privileges.gain_none()
     _rules(confinement, support)
     return Applied(support.landlock_abi, support.missing)
+
+
+def _check_required(confinement: Confinement, support: Support) -> None:
+    for feature in support.missing:
+        if feature in confinement.require:
+            raise CannotConfine(feature, "this kernel has none, and it is required")
+
+
+def _check_private(confinement: Confinement) -> None:
+    for private in map(Path.resolve, map(Path, confinement.private_paths)):
+        for path in library_paths():
+            if private.is_relative_to(path):
+                raise CannotConfine("private_paths", f"{private} lies in {path}, which agents read")
 
 
 def _check_threads() -> None:
@@ -84,6 +104,7 @@ def _enter(directory: str) -> None:
 def _rules(confinement: Confinement, support: Support) -> None:
     if support.landlock_abi:
         with _step(Feature.LANDLOCK):
+            list_import_path()
             _pin(confinement)
             paths, ports = _paths(confinement), confinement.connect_ports
             landlock.restrict(paths, ports, support.landlock_abi)
@@ -101,7 +122,7 @@ def _filter(*, processes: bool, connects: bool) -> bytes:
 def _paths(confinement: Confinement) -> Iterator[tuple[str, Access]]:
     readable = landlock.READ_EXECUTE if confinement.processes else landlock.READ
     yield from ((each, readable) for each in library_paths())
-    yield from ((each, Access.READ_DIR) for each in listed_roots())
+    yield from ((each, Access.READ_DIR) for each in _listed(confinement))
     yield from ((each, readable) for each in confinement.read_paths)
     if confinement.processes:
         yield from ((each, readable) for each in PROGRAMS)
@@ -109,6 +130,15 @@ def _paths(confinement: Confinement) -> Iterator[tuple[str, Access]]:
     yield from ((each, landlock.READ) for each in OWN_PROC)
     yield os.devnull, landlock.READ_WRITE
     yield confinement.directory, landlock.OWN
+
+
+def _listed(confinement: Confinement) -> list[str]:
+    """Import roots that may be listed. The right goes for all below, so not where something private is:
+    there the importer knows only what it has listed before.
+    """
+    private = [Path(each).resolve() for each in confinement.private_paths]
+    roots = listed_roots()
+    return [each for each in roots if not any(one.is_relative_to(each) for one in private)]
 
 
 def _pin(confinement: Confinement) -> None:

@@ -34,10 +34,14 @@ _STARTING = (
 )
 _OTHERWISE = (
     "the system call is one that agents are refused: new processes (`processes = True` allows them), "
-    "signals and limits of other processes, sockets other than TCP, and what changes the machine"
+    "groups and sessions, signals and limits of other processes, sockets other than TCP, and what changes the machine"
 )
 _MEMORY = "the agent reached its memory limit; raise `memory_bytes`, within the operator's maximum"
 _ENVIRONMENT = "an agent sees only the environment variables that `env` names; add it to `env`"
+_MODULE = (
+    "an agent imports what was there when the agents service started: packages (with `__init__.py`) and "
+    "modules. Import it at the top of the agent's module, or add its folder to `read_paths`"
+)
 _OPEN_FILES = "the run has as many open files as the operator allows; close some"
 _FILE_SIZE = "the file reached the size that the operator allows for one file of a run"
 _REACHED = (
@@ -90,6 +94,8 @@ def _of(error: BaseException) -> str:
         return _of_refusal(error)
     if isinstance(error, OSError):
         return _BY_NUMBER.get(error.errno or 0, "")
+    if isinstance(error, ModuleNotFoundError):
+        return _MODULE
     if isinstance(error, KeyError):
         return _of_key(error)
     # By its name, so that nothing is imported for it: sqlite3 says no number.

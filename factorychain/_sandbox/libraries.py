@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable
 from functools import cache
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 _SYSTEM = """
@@ -56,10 +57,15 @@ def listed_roots() -> tuple[str, ...]:
     return tuple(str(each) for each in _import_roots(library_paths()) if each.is_dir())
 
 
+def list_import_path() -> None:
+    """Lets the importer list each folder once. It keeps what it found while the folder stays as it is."""
+    PathFinder.find_spec("factorychain_module_that_is_nowhere")
+
+
 def without_nested(paths: Iterable[str]) -> tuple[str, ...]:
     """Those that exist and lie in no other of them."""
     kept: list[str] = []
-    for path in sorted(set(paths)):
+    for path in sorted(set(paths), key=lambda each: each.split("/")):
         inside = kept and (path == kept[-1] or path.startswith(kept[-1].rstrip("/") + "/"))
         if not inside and os.path.lexists(path):
             kept.append(path)
