@@ -9,17 +9,22 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 from factorychain._sandbox import descriptors, environment, landlock, limits, privileges, seccomp
-from factorychain._sandbox.confinement import Applied, CannotConfine, Confinement, Feature
+from factorychain._sandbox.confinement import (
+    Applied,
+    CannotConfine,
+    Confinement,
+    Feature,
+    is_within,
+)
 from factorychain._sandbox.landlock import Access
 from factorychain._sandbox.libraries import (
     OWN_PROC,
     PROC,
     PROGRAMS,
     library_paths,
-    list_import_path,
+    list_once,
     listed_roots,
 )
 from factorychain._sandbox.support import Support, probe
@@ -35,8 +40,7 @@ def prepare() -> None:
     Call it in the parent of many processes, after the agents' modules are imported.
     """
     library_paths()
-    listed_roots()
-    list_import_path()
+    list_once(listed_roots())
     environment.initial_block()
     if probe().seccomp:
         for connects in (False, True):
@@ -77,9 +81,9 @@ def _check_required(confinement: Confinement, support: Support) -> None:
 
 
 def _check_private(confinement: Confinement) -> None:
-    for private in map(Path.resolve, map(Path, confinement.private_paths)):
+    for private in map(os.path.realpath, confinement.private_paths):
         for path in library_paths():
-            if private.is_relative_to(path):
+            if is_within(private, path):
                 raise CannotConfine("private_paths", f"{private} lies in {path}, which agents read")
 
 
@@ -89,7 +93,8 @@ def _check_threads() -> None:
     The kernel's count: native pools do not show in `threading`.
     """
     with contextlib.suppress(FileNotFoundError):
-        count = len(list(Path("/proc/self/task").iterdir()))
+        with os.scandir("/proc/self/task") as tasks:
+            count = sum(1 for _ in tasks)
         if count != 1:
             why = f"the process has {count} threads; confine it before anything starts one"
             raise CannotConfine("threads", why)
@@ -104,7 +109,7 @@ def _enter(directory: str) -> None:
 def _rules(confinement: Confinement, support: Support) -> None:
     if support.landlock_abi:
         with _step(Feature.LANDLOCK):
-            list_import_path()
+            list_once(_unlisted(confinement))
             _pin(confinement)
             paths, ports = _paths(confinement), confinement.connect_ports
             landlock.restrict(paths, ports, support.landlock_abi)
@@ -120,9 +125,10 @@ def _filter(*, processes: bool, connects: bool) -> bytes:
 
 
 def _paths(confinement: Confinement) -> Iterator[tuple[str, Access]]:
+    hidden = _unlisted(confinement)
     readable = landlock.READ_EXECUTE if confinement.processes else landlock.READ
     yield from ((each, readable) for each in library_paths())
-    yield from ((each, Access.READ_DIR) for each in _listed(confinement))
+    yield from ((each, Access.READ_DIR) for each in listed_roots() if each not in hidden)
     yield from ((each, readable) for each in confinement.read_paths)
     if confinement.processes:
         yield from ((each, readable) for each in PROGRAMS)
@@ -132,13 +138,12 @@ def _paths(confinement: Confinement) -> Iterator[tuple[str, Access]]:
     yield confinement.directory, landlock.OWN
 
 
-def _listed(confinement: Confinement) -> list[str]:
-    """Import roots that may be listed. The right goes for all below, so not where something private is:
-    there the importer knows only what it has listed before.
+def _unlisted(confinement: Confinement) -> list[str]:
+    """Import roots that must not be listed: the right goes for all below, and something private is there.
+    The importer knows of them what it has listed before.
     """
-    private = [Path(each).resolve() for each in confinement.private_paths]
-    roots = listed_roots()
-    return [each for each in roots if not any(one.is_relative_to(each) for one in private)]
+    private = [os.path.realpath(each) for each in confinement.private_paths]
+    return [each for each in listed_roots() if any(is_within(one, each) for one in private)]
 
 
 def _pin(confinement: Confinement) -> None:

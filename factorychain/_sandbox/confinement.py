@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import cast
 
 
@@ -24,6 +24,9 @@ class Feature(StrEnum):
     """No signal and no abstract Unix socket reaches out of the confinement."""
     SECCOMP = "seccomp"
     """System calls that no agent needs, and sockets other than TCP."""
+
+
+_FEATURES = frozenset(str(each) for each in Feature)
 
 
 class CannotConfine(Exception):
@@ -75,23 +78,23 @@ class Confinement:
         for name in ("directory", "read_paths", "private_paths"):
             value = getattr(self, name)
             for path in (value,) if isinstance(value, str) else value:
-                _check(Path(path).is_absolute(), name, f"{path!r} is not an absolute path")
+                _check(path.startswith("/"), name, f"{path!r} is not an absolute path")
         for port in self.connect_ports:
             _check(0 < port < 65_536, "connect_ports", f"{port} is no TCP port (1 to 65535)")
         for name in ("memory_bytes", "cpu_s", "open_files", "file_bytes"):
             _check(getattr(self, name) > 0, name, "must be above 0")
         _check(0 <= self.processes_nice < 20, "processes_nice", "must be from 0 to 19")
-        unknown = sorted(self.require - {str(each) for each in Feature})
+        unknown = sorted(self.require - _FEATURES)
         _check(
             not unknown, "require", f"unknown: {', '.join(unknown)}; {', '.join(Feature)} are known"
         )
         self._check_private()
 
     def _check_private(self) -> None:
-        for private in map(Path.resolve, map(Path, self.private_paths)):
+        for private in map(os.path.realpath, self.private_paths):
             for path in self.read_paths:
-                real = Path(path).resolve()
-                apart = not (private.is_relative_to(real) or real.is_relative_to(private))
+                real = os.path.realpath(path)
+                apart = not (is_within(private, real) or is_within(real, private))
                 _check(apart, "read_paths", f"{path} would open {private}; name a narrower path")
 
     def to_json(self) -> str:
@@ -109,6 +112,11 @@ class Confinement:
             if isinstance(value, list):
                 values[name] = frozenset(value) if name == "require" else tuple(value)
         return cls(**values)  # type: ignore[arg-type]  # the same version wrote it; __post_init__ looks
+
+
+def is_within(path: str, folder: str) -> bool:
+    """Of real paths: whether it is the folder or lies in it."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 def _check(holds: bool, name: str, why: str) -> None:

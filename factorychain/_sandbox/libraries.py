@@ -14,6 +14,8 @@ from functools import cache
 from importlib.machinery import PathFinder
 from pathlib import Path
 
+from factorychain._sandbox.confinement import is_within
+
 _SYSTEM = """
 /lib /lib32 /lib64 /usr/lib /usr/lib32 /usr/lib64 /usr/local/lib /usr/local/lib64
 /usr/share/zoneinfo /usr/share/ca-certificates /usr/local/share/ca-certificates
@@ -57,16 +59,16 @@ def listed_roots() -> tuple[str, ...]:
     return tuple(str(each) for each in _import_roots(library_paths()) if each.is_dir())
 
 
-def list_import_path() -> None:
-    """Lets the importer list each folder once. It keeps what it found while the folder stays as it is."""
-    PathFinder.find_spec("factorychain_module_that_is_nowhere")
+def list_once(roots: Iterable[str]) -> None:
+    """Lets the importer list folders. It keeps what it found while they stay as they are."""
+    PathFinder.find_spec("factorychain_module_that_is_nowhere", list(roots))
 
 
 def without_nested(paths: Iterable[str]) -> tuple[str, ...]:
     """Those that exist and lie in no other of them."""
     kept: list[str] = []
     for path in sorted(set(paths), key=lambda each: each.split("/")):
-        inside = kept and (path == kept[-1] or path.startswith(kept[-1].rstrip("/") + "/"))
+        inside = kept and is_within(path, kept[-1])
         if not inside and os.path.lexists(path):
             kept.append(path)
     return tuple(kept)

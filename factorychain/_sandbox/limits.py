@@ -7,12 +7,10 @@ import math
 import os
 import resource
 import time
-from pathlib import Path
 
 from factorychain._sandbox import kernel
 from factorychain._sandbox.confinement import Confinement
 
-_PROC = Path("/proc/self")
 _LAST_CPU_S = 1
 """Between SIGXCPU, which may be ignored, and SIGKILL, which may not."""
 _ARENAS = 2
@@ -33,7 +31,11 @@ def apply_limits(confinement: Confinement) -> None:
 
 def mapped_bytes() -> int:
     """Address space that this process has mapped."""
-    return int((_PROC / "statm").read_text().split()[0]) * resource.getpagesize()
+    descriptor = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(descriptor, 256).split()[0]) * resource.getpagesize()
+    finally:
+        os.close(descriptor)
 
 
 def _limit(which: int, soft: int, hard: int | None = None) -> None:
@@ -47,7 +49,7 @@ def lower_weight(nice: int) -> None:
     """Takes less processor time than others; goes first when the machine is out of memory."""
     os.nice(nice)
     with contextlib.suppress(OSError):  # a /proc that cannot be written to, in some containers
-        (_PROC / "oom_score_adj").write_text("1000")
+        _write("/proc/self/oom_score_adj", b"1000")
     if os.getsid(0) == os.getpid():
         lower_session_weight(nice)
 
@@ -60,4 +62,12 @@ def lower_session_weight(nice: int) -> None:
     second in all, so a parent that leads the session of many runs does it once for them.
     """
     with contextlib.suppress(OSError):
-        (_PROC / "autogroup").write_text(str(nice))
+        _write("/proc/self/autogroup", str(nice).encode())
+
+
+def _write(path: str, text: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text)
+    finally:
+        os.close(descriptor)
