@@ -16,6 +16,9 @@ CANCELS: Final = frozenset({"USER", "INTERRUPTED"})
 _FAILED_BECAUSE: Final = {
     "DEADLINE": "The agent did not finish in the time that a run may take",
     "UNRESPONSIVE": "The agent gave no sign of life any more",
+    "MEMORY_LIMIT": "The agent needed more memory than a run may have",
+    "CPU_LIMIT": "The agent needed more processor time than a run may have",
+    "CRASHED": "The agent's process ended before the agent had finished",
     "AGENT_LOST": "The agent was stopped before it could finish; start it again",
 }
 _RETRYABLE: Final = frozenset({"AGENT_LOST", "UNRESPONSIVE", "DEADLINE"})

@@ -33,6 +33,8 @@ _NOT_ITS_OWN: Final = (
     contextvars.Context,
     contextvars.ContextVar,
 )
+# Of `asyncio.to_thread`; who forks ends them when everything is made.
+_OF_THE_LOOP: Final = "asyncio_"
 _CONTAINERS: Final = (dict, list, tuple, set, frozenset, deque)
 
 
@@ -77,7 +79,11 @@ class Footprint:
     def left_by(self, value: object) -> Left:
         """What has come since, and what of the value is bound to the loop."""
         now = Footprint.now()
-        threads = [name for each, name in now.threads.items() if each not in self.threads]
+        threads = [
+            name
+            for each, name in now.threads.items()
+            if each not in self.threads and not name.startswith(_OF_THE_LOOP)
+        ]
         opened = now.descriptors.items() - self.descriptors.items()
         mapped = _mapped() if opened else frozenset()
         descriptors = {_kind(target) for _, target in opened if target not in mapped}

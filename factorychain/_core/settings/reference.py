@@ -27,7 +27,14 @@ SERVICES: dict[str, type[CommonSettings]] = {
 _READERS: dict[str, type[Documented]] = {**SERVICES, "command": CommandSettings}
 
 _UNITS = {"_bytes": "bytes", "_per_s": "1/s", "_ms": "ms", "_s": "s"}
-_TYPES = {int: "integer", float: "number", str: "text", Path: "path", SecretStr: "text"}
+_TYPES = {
+    bool: "true or false",
+    int: "integer",
+    float: "number",
+    str: "text",
+    Path: "path",
+    SecretStr: "text",
+}
 _SIGNS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 
 
@@ -108,4 +115,4 @@ def _written(default: object) -> str:
         return ""
     if isinstance(default, tuple):
         return ",".join(str(each) for each in default)
-    return str(default)
+    return str(default).lower() if isinstance(default, bool) else str(default)

@@ -87,6 +87,41 @@ class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings):
         None,
         description="Folder of documents for the researcher; none means the language reference",
     )
+    isolation: Literal["process", "task"] = Field(
+        "task",
+        description="Where runs of agents that do not say it themselves are: each in a process of its own,"
+        " or all as tasks of one, for agents that are trusted and for debuggers",
+    )
+    require_sandbox: bool = Field(
+        False,
+        description="Refuse to start where the kernel lacks a feature that confines agents, and refuse"
+        " agents that run as tasks",
+    )
+    agent_memory_max_bytes: int = Field(
+        512 * _MIB,
+        ge=16 * _MIB,
+        description="Memory of one run's process beyond what its agents share; agents may ask for less",
+    )
+    agent_cpu_max_s: float = Field(
+        300.0, ge=1, le=86_400, description="Processor time of one run; agents may ask for less"
+    )
+    agent_open_files: int = Field(
+        256, ge=32, le=65_536, description="Descriptors that one run's process may have open"
+    )
+    agent_file_max_bytes: int = Field(
+        64 * _MIB, ge=0, description="Size of any one file that a run writes in its own folder"
+    )
+    agent_nice: int = Field(
+        10,
+        ge=0,
+        le=19,
+        description="Niceness of runs over that of the services, 19 the least weight",
+    )
+    agent_processes: bool = Field(
+        False,
+        description="Whether agents that ask for it may start other processes, whose number no limit"
+        " bounds",
+    )
     max_runs: int = Field(1000, ge=1, le=100_000, description="Runs at once in this replica")
     cancel_grace_s: float = Field(
         10.0, ge=0.1, le=300, description="Time for an agent's code to stop when cancelled"
@@ -95,6 +130,18 @@ class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings):
         5.0, ge=0.1, le=60, description="Interval in which a run's life is reported to the engine"
     )
     output_max_bytes: int = Field(256 * _KIB, ge=_KIB, le=2 * _MIB, description="Largest output")
+    idle_processes_min: int = Field(
+        2, ge=0, le=1000, description="Processes of each kind that wait for a run, at least"
+    )
+    idle_processes_max: int = Field(
+        32, ge=0, le=1000, description="Processes of each kind that wait for a run, after bursts"
+    )
+    agent_silence_max_s: float = Field(
+        60.0,
+        ge=1,
+        le=86_400,
+        description="Time without a sign of life after which a run's process is ended",
+    )
 
 
 class EmitterSettings(CommonSettings, TransportSettings, TxnTokenSettings):

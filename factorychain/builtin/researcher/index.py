@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import mmap
 import os
 import shutil
 import sqlite3
@@ -45,8 +46,8 @@ class DocumentIndex:
     passages: int
     about: str
     """What the documents are, for people."""
-    lock: int
-    """Descriptor that says that the folder is in use."""
+    lock: mmap.mmap
+    """Says that the folder is in use."""
 
     @classmethod
     async def build(cls, documents: Iterable[Document], about: str) -> DocumentIndex:
@@ -65,7 +66,7 @@ class DocumentIndex:
                 database.commit()
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
+            lock.close()
             raise
         return cls(path, len(documents), passages, about, lock)
 
@@ -77,13 +78,14 @@ class DocumentIndex:
     def remove(self) -> None:
         """Delete the file; connections that are open keep reading it."""
         shutil.rmtree(self.path.parent, ignore_errors=True)
-        os.close(self.lock)
+        self.lock.close()
 
 
-def private_folder() -> tuple[Path, int]:
-    """A new folder for an index, and a descriptor to keep open for as long as it is used.
+def private_folder() -> tuple[Path, mmap.mmap]:
+    """A new folder for an index, and its lock, to be kept for as long as it is used.
 
-    Folders of processes that were killed are removed on this occasion: whose lock can be taken.
+    The lock is on a file that is mapped and not open: forked processes keep it too, which close every
+    descriptor. Folders of processes that were killed are removed on this occasion: whose lock can be taken.
     """
     parent = Path(tempfile.gettempdir())
     for left in parent.glob(f"{_PREFIX}*/{_LOCK}"):
@@ -92,8 +94,11 @@ def private_folder() -> tuple[Path, int]:
     unlocked = folder / f"{_LOCK}.new"
     lock = os.open(unlocked, os.O_CREAT | os.O_RDWR, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX)
+    os.write(lock, b"\n")
+    mapped = mmap.mmap(lock, 1)
+    os.close(lock)
     unlocked.rename(folder / _LOCK)  # only now, or another process could take it for left behind
-    return folder, lock
+    return folder, mapped
 
 
 def _remove_if_left(path: Path) -> None:

@@ -85,14 +85,19 @@ class RunStream:
         return getattr(self._original, name)
 
     def _show(self, run: str, text: str) -> None:
-        if self._as_json:
-            # Tracebacks come on stderr: a level that hides chatter still shows them.
-            say = log.warning if self._name == "stderr" else log.info
-            say("the agent printed", run=run, stream=self._name, text=text)
-            return
-        # One write, so that lines of other runs do not come between.
-        self._output.write("".join(f"[{run}] {line}\n" for line in text.split("\n")))
-        self._output.flush()
+        show_printed(run, self._name, text, None if self._as_json else self._output)
+
+
+def show_printed(run: str, stream: str, text: str, output: TextIO | None) -> None:
+    """Show what a run printed: to people on `output`, else as a line of the log."""
+    if output is None:
+        # Tracebacks come on stderr: a level that hides chatter still shows them.
+        say = log.warning if stream == "stderr" else log.info
+        say("the agent printed", run=run, stream=stream, text=text)
+        return
+    # One write, so that lines of other runs do not come between.
+    output.write("".join(f"[{run}] {line}\n" for line in text.split("\n")))
+    output.flush()
 
 
 class OutputCapture:
@@ -113,6 +118,13 @@ class OutputCapture:
         for name, original in (("stdout", sys.stdout), ("stderr", sys.stderr)):
             stream = RunStream(name, original, self._before[1], self._as_json)
             setattr(sys, name, cast("TextIO", stream))
+
+    def show(self, run: str, stream: str, text: str) -> None:
+        """Show what a run printed in a process of its own."""
+        if self._as_json:
+            show_printed(run, stream, text, None)
+        else:
+            show_printed(run, stream, text, self._before[1] if self._before else sys.stderr)
 
     async def stop(self) -> None:
         if self._before is not None:

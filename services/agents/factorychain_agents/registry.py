@@ -11,7 +11,7 @@ import inspect
 import sys
 import traceback
 import types
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +22,7 @@ from factorychain._core.logging import get_logger
 from factorychain._core.settings import Misconfigured
 from factorychain._instance.definition import AgentDefinition, BadAgent, define
 from factorychain._instance.injection import Injection, Made
+from factorychain._instance.needs import Isolation
 from factorychain.agent import Agent
 from factorychain.builtin.researcher import Researcher
 from factorychain.errors import AgentDependencyMissing, AgentNotFound
@@ -36,16 +37,20 @@ class AgentsUnusable(Misconfigured):
     """Agents that the operator named cannot be loaded; the text says which and why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Registered:
     """One agent of this process."""
 
     definition: AgentDefinition
+    isolation: Isolation
     injection: Injection
+    """Started only for agents that run in this process."""
+    elsewhere: tuple[str, ...] = ()
+    """What it misses in a process of its own."""
 
     @property
     def missing(self) -> tuple[str, ...]:
-        return self.injection.missing.get(self.definition.name, ())
+        return self.injection.missing.get(self.definition.name, ()) + self.elsewhere
 
 
 class AgentRegistry:
@@ -53,18 +58,22 @@ class AgentRegistry:
 
     name = "agents"
 
-    def __init__(self, definitions: Iterable[AgentDefinition]) -> None:
-        found = list(definitions)
-        by_module: dict[str, list[AgentDefinition]] = {}
-        for each in found:
-            by_module.setdefault(each.cls.__module__, []).append(each)
+    def __init__(
+        self, definitions: Iterable[AgentDefinition], isolation: Isolation = "task"
+    ) -> None:
+        """`isolation` is that of agents whose class does not say."""
+        found = [(each, each.needs.isolation or isolation) for each in definitions]
+        groups: dict[tuple[str, Isolation], list[AgentDefinition]] = {}
+        for each, own in found:
+            groups.setdefault((each.cls.__module__, own), []).append(each)
         made: dict[Hashable, Made] = {}
         self._injections = {
-            module: Injection(sys.modules.get(module), each, made=made)
-            for module, each in by_module.items()
+            group: Injection(sys.modules.get(group[0]), each, made=made)
+            for group, each in groups.items()
         }
         self._agents = {
-            each.name: Registered(each, self._injections[each.cls.__module__]) for each in found
+            each.name: Registered(each, own, self._injections[each.cls.__module__, own])
+            for each, own in found
         }
 
     @property
@@ -72,14 +81,13 @@ class AgentRegistry:
         return True
 
     async def start(self) -> None:
-        """Validate every agent and make what they share."""
-        for injection in self._injections.values():
-            await injection.start()
-        for name, each in self._agents.items():
-            if each.missing:
-                log.warning("the agent is unavailable", agent=name, missing=list(each.missing))
-            else:
-                log.info("the agent is available", agent=name)
+        """Validate every agent that runs here and make what they share."""
+        for (_, isolation), injection in self._injections.items():
+            if isolation == "task":
+                await injection.start()
+        for each in self._agents.values():
+            if each.isolation == "task":
+                _tell(each)
 
     async def stop(self) -> None:
         for injection in reversed(self._injections.values()):
@@ -99,9 +107,27 @@ class AgentRegistry:
             raise AgentDependencyMissing(found.missing)
         return found
 
+    def isolated(self, isolation: Isolation) -> list[AgentDefinition]:
+        """The agents that run so."""
+        return [each.definition for each in self._agents.values() if each.isolation == isolation]
+
+    def validated(self, missing: Mapping[str, tuple[str, ...]]) -> None:
+        """What agents miss in processes of their own was found out there."""
+        for name, found in missing.items():
+            self._agents[name].elsewhere = found
+            _tell(self._agents[name])
+
     def infos(self) -> list[AgentInfo]:
         """All agents, as they are listed."""
         return [_info(each) for each in self._agents.values()]
+
+
+def _tell(registered: Registered) -> None:
+    name, missing = registered.definition.name, registered.missing
+    if missing:
+        log.warning("the agent is unavailable", agent=name, missing=list(missing))
+    else:
+        log.info("the agent is available", agent=name, isolation=registered.isolation)
 
 
 def load(modules: Sequence[str]) -> list[AgentDefinition]:

@@ -11,16 +11,20 @@ from factorychain._core.grpc_server import GrpcServer, Service
 from factorychain._core.link import LinkClient
 from factorychain._core.settings import AgentsSettings
 from factorychain._core.txn_tokens import TxnVerifier
+from factorychain._sandbox import Feature
 from factorychain.agents.v1 import agents_pb2
 from factorychain.agents.v1.agents_pb2_grpc import add_AgentsServiceServicer_to_server
 from factorychain.emitter.v1.emitter_pb2 import EmitRequest
 from factorychain.emitter.v1.emitter_pb2_grpc import EmitterServiceStub
 from factorychain.engine.v1.engine_pb2_grpc import EngineServiceStub
 from factorychain_agents.boot import Boot
+from factorychain_agents.executors import Executors
 from factorychain_agents.factory import AgentInstanceFactory, InstanceLimits
 from factorychain_agents.history import EngineHistory
 from factorychain_agents.links import EmitterLinks
 from factorychain_agents.output import OutputCapture
+from factorychain_agents.process.process_executor import ProcessExecutor, ProcessOptions
+from factorychain_agents.process.profiles import Allowed
 from factorychain_agents.readiness import Readiness
 from factorychain_agents.registry import AgentRegistry, load
 from factorychain_agents.runs import Runs
@@ -47,8 +51,10 @@ class AgentsServer:
         """
         self.settings = settings
         self.output = OutputCapture(as_json=not _for_people(settings))
-        self.registry = AgentRegistry(load(settings.agent_modules))
-        self.executor = TaskExecutor(self.registry)
+        self.registry = AgentRegistry(load(settings.agent_modules), settings.isolation)
+        self.tasks = TaskExecutor(self.registry)
+        self.processes = self._processes()
+        self.executor = Executors(self.registry, self.processes, self.tasks)
         self.emitter_channel = GrpcChannel(settings.emitter_address, "emitter", settings)
         self.engine_channel = GrpcChannel(settings.engine_address, "engine", settings)
         self.link = self._link()
@@ -70,6 +76,27 @@ class AgentsServer:
         ]
         timeout_s = self.settings.drain_timeout_s
         return ComponentGroup(components, name="agents", drain_timeout_s=timeout_s)
+
+    def _processes(self) -> ProcessExecutor:
+        settings = self.settings
+        allowed = Allowed(
+            settings.agent_memory_max_bytes,
+            settings.agent_cpu_max_s,
+            settings.agent_open_files,
+            settings.agent_file_max_bytes,
+            settings.agent_nice,
+            settings.agent_processes,
+            required=frozenset(Feature) if settings.require_sandbox else frozenset(),
+        )
+        options = ProcessOptions(
+            allowed,
+            idle_min=settings.idle_processes_min,
+            idle_max=settings.idle_processes_max,
+            silent_s=settings.agent_silence_max_s,
+            grace_s=settings.cancel_grace_s,
+        )
+        isolated = self.registry.isolated("process")
+        return ProcessExecutor(isolated, options, self.output.show, self.registry.validated)
 
     def _link(self) -> LinkClient[EmitRequest]:
         stub = EmitterServiceStub(self.emitter_channel.channel)

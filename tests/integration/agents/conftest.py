@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,13 @@ async def refusal(call: Any) -> Any:
 
 @pytest.fixture
 async def chain(tmp_path: Path) -> AsyncIterator[Chain]:
+    async with serving(tmp_path, MODULE, isolation="task") as started:
+        yield started
+
+
+@asynccontextmanager
+async def serving(tmp_path: Path, *modules: str, **changes: Any) -> AsyncIterator[Chain]:
+    """The service with these agents, between its fakes."""
     key = TxnKey.generate()
     jwks = tmp_path / "jwks.json"
     jwks.write_text(jwks_document([key]))
@@ -141,18 +149,19 @@ async def chain(tmp_path: Path) -> AsyncIterator[Chain]:
     log, engine = MemoryLog(), FakeEngine()
     emitter = _serve(tmp_path / "emitter", FakeEmitter(log, verifier), verifier)
     records = _Unary(TransportSettings(listen=f"unix:{tmp_path / 'engine'}"), engine, verifier)
-    settings = AgentsSettings(
-        listen=f"unix:{tmp_path / 'agents'}",
-        emitter_address=f"unix:{tmp_path / 'emitter'}",
-        engine_address=f"unix:{tmp_path / 'engine'}",
-        txn_jwks_file=jwks,
-        trust_domain=TRUST_DOMAIN,
-        agent_modules=(MODULE,),
-        cancel_grace_s=0.3,
-        alive_interval_s=0.1,
-        drain_timeout_s=3,
-        log_format="console",
-    )
+    fields: dict[str, Any] = {
+        "listen": f"unix:{tmp_path / 'agents'}",
+        "emitter_address": f"unix:{tmp_path / 'emitter'}",
+        "engine_address": f"unix:{tmp_path / 'engine'}",
+        "txn_jwks_file": jwks,
+        "trust_domain": TRUST_DOMAIN,
+        "agent_modules": modules,
+        "cancel_grace_s": 0.3,
+        "alive_interval_s": 0.1,
+        "drain_timeout_s": 3,
+        "log_format": "console",
+    }
+    settings = AgentsSettings(**(fields | changes))
     agents = AgentsServer(settings)
     channel = GrpcChannel(settings.listen, "agents", settings)
     group = ComponentGroup([emitter, records, agents.group(), channel])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -182,9 +181,9 @@ def test_indexes_of_processes_that_were_killed_are_removed_and_others_left(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     used, lock = private_folder()
     left, abandoned = private_folder()
-    os.close(abandoned)
+    abandoned.close()
     again, other = private_folder()
     assert sorted(tmp_path.iterdir()) == sorted([used, again])
     assert not left.exists()
-    os.close(lock)
-    os.close(other)
+    lock.close()
+    other.close()

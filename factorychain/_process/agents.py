@@ -1,0 +1,148 @@
+"""The agents of this process: imported, understood, and what they share made once.
+
+Invariant: what is shared is built on a loop that is never run to its end, so that nothing of it is
+finalised before the runs that use it; every agent that cannot be run in a fork of this process is named,
+with the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import sys
+import time
+import traceback
+import types
+from collections.abc import Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Final
+
+from factorychain._instance.application import ApplicationScope, Startable
+from factorychain._instance.definition import AgentDefinition, define
+from factorychain._process.control import AgentSource, Prepared, Setup
+from factorychain.agent import Agent
+
+_BARRED: Final = {
+    "grpc._cython.cygrpc": "it imports grpc, whose runtime does not survive a fork",
+    "opentelemetry.sdk.trace.export": "it imports OpenTelemetry's SDK, whose exporters do not survive a fork",
+}
+
+
+_ENDING_S: Final = 1.0
+
+
+class Agents:
+    """Everything that a run process finds made."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        """Of what is shared; never closed."""
+        self.scope = ApplicationScope()
+        self._missing: dict[str, tuple[str, ...]] = {}
+        self._unforkable: dict[str, str] = {}
+
+    @property
+    def prepared(self) -> Prepared:
+        return Prepared({**self._missing, **self.scope.missing}, self._unforkable)
+
+    @property
+    def forkable(self) -> bool:
+        return not self._unforkable
+
+    def find(self, name: str) -> Startable:
+        """An agent that can be run.
+
+        Raises:
+            KeyError: there is none of this name.
+        """
+        return self.scope.agents[name]
+
+    def load(self, setup: Setup) -> None:
+        """Import and make everything. What fails is in `missing`, and stops nobody else's agent."""
+        sys.path[:] = setup.path
+        os.environ.update(setup.environment)
+        modules: dict[str, list[AgentSource]] = {}
+        for each in setup.agents:
+            modules.setdefault(each.module, []).append(each)
+        for name, sources in modules.items():
+            self._load_module(name, sources)
+        # Threads of `asyncio.to_thread`: the loop does not run again.
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        left = Threads.after_those_that_end().names
+        if left and not self._unforkable:
+            why = f"threads are running whose origin is not known: {', '.join(left)}"
+            self._unforkable = {each.name: why for each in setup.agents}
+
+    def close(self) -> None:
+        """Close what is shared. What fails then is in the log."""
+        try:
+            self.loop.run_until_complete(self.scope.close())
+        except Exception as error:  # noqa: BLE001 - an author's code, at the very end
+            sys.stderr.write("".join(traceback.format_exception(error)))
+
+    def _load_module(self, name: str, sources: Sequence[AgentSource]) -> None:
+        before, barred = Threads.now(), _barred()
+        try:
+            module = importlib.import_module(name)
+            definitions = [_definition(module, each) for each in sources]
+        except Exception as error:  # noqa: BLE001 - an author's code: its text is for the log
+            sys.stderr.write("".join(traceback.format_exception(error)))
+            problem = (f"{name} cannot be imported ({type(error).__name__}); see the log",)
+            self._missing |= dict.fromkeys([each.name for each in sources], problem)
+            return
+        reasons = [*before.started_since(), *(_BARRED[each] for each in _barred() - barred)]
+        self.loop.run_until_complete(self.scope.add(module, definitions))
+        for each in definitions:
+            problems = [*reasons, *self.find(each.name).fork_problems]
+            if problems:
+                self._unforkable[each.name] = "; ".join(problems)
+
+
+class Threads:
+    """The threads of this process, native ones too, which `threading` does not see."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+
+    @classmethod
+    def now(cls) -> Threads:
+        tasks = Path("/proc/self/task").iterdir()
+        return cls(sorted(_thread_name(each) for each in tasks if each.name != str(os.getpid())))
+
+    @classmethod
+    def after_those_that_end(cls) -> Threads:
+        """Those that stay: one that was joined is still there for a moment."""
+        until_s = time.monotonic() + _ENDING_S
+        now = cls.now()
+        while now.names and time.monotonic() < until_s:
+            time.sleep(0.001)
+            now = cls.now()
+        return now
+
+    def started_since(self) -> list[str]:
+        """What has changed, in words; nothing if nothing has."""
+        now = Threads.now()
+        count = len(now.names) - len(self.names)
+        return (
+            [f"importing it started {count} threads ({', '.join(now.names)})"] if count > 0 else []
+        )
+
+
+def _thread_name(task: Path) -> str:
+    try:
+        return (task / "comm").read_text().strip()
+    except OSError:  # it has ended meanwhile
+        return ""
+
+
+def _barred() -> set[str]:
+    return {each for each in _BARRED if each in sys.modules}
+
+
+def _definition(module: types.ModuleType, source: AgentSource) -> AgentDefinition:
+    found: object = attrgetter(source.qualname)(module)
+    if not isinstance(found, type) or not issubclass(found, Agent):
+        raise TypeError(f"{source.module}.{source.qualname} is no class that inherits Agent")
+    return define(found)

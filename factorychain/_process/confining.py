@@ -1,0 +1,27 @@
+"""The one place where a run process is confined."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from factorychain._sandbox import Confinement, confine
+
+_STANDARD = (0, 1, 2)
+
+
+def confined(confinement: str, directory: str, keep: int) -> list[str]:
+    """Confine this process for good; the names of what the kernel lacks for it.
+
+    Args:
+        confinement: a `Confinement` as JSON, of the agents that may run here.
+        directory: the only place that this process may write.
+        keep: the descriptor that it talks to the service through.
+
+    Raises:
+        CannotConfine: it could not be confined as asked; it must not run an agent.
+    """
+    own = replace(
+        Confinement.from_json(confinement), directory=directory, keep_descriptors=(*_STANDARD, keep)
+    )
+    own.environment.update(HOME=directory, TMPDIR=directory, PWD=directory)
+    return [str(each) for each in confine(own).missing]

@@ -1,0 +1,194 @@
+"""A run process: made ready, then one run, then its end.
+
+Invariant: before the first byte of a run is read, the process is confined; it runs one run and ends,
+whatever that run's code has done to it; it ends when the service is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import mmap
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, NoReturn
+
+import orjson
+
+from factorychain._instance.active import ActiveRun
+from factorychain._instance.application import Startable
+from factorychain._instance.runner import run_agent
+from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec
+from factorychain._process import output
+from factorychain._process.confining import confined
+from factorychain._process.fresh import forget_parent
+from factorychain._process.messages import numbered, unpack_spec
+from factorychain._process.outbox import Outbox
+from factorychain._process.parent import die_with
+from factorychain._process.remote_host import RemoteHost
+from factorychain._process.stopping import Stopping
+from factorychain._process.wire import Decoder, FromInstance, ToInstance, frame
+
+NATIVE_OUTPUT: Final = "stderr"
+WORK: Final = "work"
+LIMITS: Final = frozenset({"MEMORY_LIMIT", "CPU_LIMIT"})
+"""Reasons of outcomes that name a limit of the process."""
+_READ_BYTES: Final = 64 * 1024
+_PARENT_POLL_S: Final = 0.01
+_ALONE_S: Final = 2.0
+_RESERVE_BYTES: Final = 8 * 1024 * 1024
+
+
+def make_ready(directory: str) -> None:
+    """Be a process of its own: group, signals, random numbers, standard descriptors."""
+    os.setpgid(0, 0)
+    forget_parent()
+    null = os.open(os.devnull, os.O_RDWR)
+    # What is written past Python: by libraries, and the last words of a crash.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+    words = os.open(Path(directory) / NATIVE_OUTPUT, flags, 0o600)
+    for number, source in enumerate((null, words, words)):
+        os.dup2(source, number)
+
+
+def run_one(
+    end: socket.socket,
+    find: Callable[[str], Startable],
+    confinement: str,
+    directory: str,
+    service: int,
+) -> NoReturn:
+    """Confine this process, wait for a run, run it, end.
+
+    Args:
+        end: the socket to the service.
+        find: the agent of a name.
+        confinement: what `factorychain._sandbox` is to do, as JSON.
+        directory: its own.
+        service: pid of the service, whose end is this process's as well.
+    """
+    status = 1
+    try:
+        lacking = confined(confinement, str(Path(directory) / WORK), end.fileno())
+        status = Instance(end, find, service).run(lacking)
+    finally:
+        # Nothing of Python's own end: threads of the agent's code may never come to theirs.
+        os._exit(status)
+
+
+class Instance:
+    """One run process, seen from inside."""
+
+    def __init__(self, end: socket.socket, find: Callable[[str], Startable], service: int) -> None:
+        end.setblocking(False)
+        self._end = end
+        self._find = find
+        self._service = service
+        self._loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(self._loop)
+        self._outbox = Outbox(end, self._loop)
+        self._host = RemoteHost(self._outbox)
+        self._decoder = Decoder(ToInstance)
+        self._stopping = Stopping(self._loop)
+        self._spec: asyncio.Future[RunSpec] = self._loop.create_future()
+        self._active: ActiveRun | None = None
+        self._outcome: Outcome | None = None
+        self._reserve = mmap.mmap(-1, _RESERVE_BYTES)
+
+    def run(self, lacking: list[str]) -> int:
+        """Everything until the exit status."""
+        output.capture(self._outbox)
+        self._follow_parent()
+        self._loop.add_reader(self._end, self._readable)
+        self._outbox.post(frame(FromInstance.READY, orjson.dumps(lacking)))
+        spec = self._loop.run_until_complete(self._spec)
+        task = self._loop.create_task(self._work(spec))
+        self._stopping.watch(task)
+        try:
+            self._loop.run_until_complete(task)
+        except BaseException as error:  # noqa: BLE001 - an interrupted loop, or no memory even for that
+            self._broken(error)
+        self._loop.run_until_complete(self._say_goodbye())
+        return 0
+
+    async def _work(self, spec: RunSpec) -> None:
+        found = self._find(spec.agent)
+        self._active = run = ActiveRun(spec, self._host, self._loop)
+        self._outcome = await run_agent(run, found.definition, found.injection)
+
+    def _broken(self, error: BaseException) -> None:
+        """The loop was left: by an interruption outside of the agent's task, or for want of memory."""
+        self._reserve.close()
+        if self._outcome is None:
+            short = isinstance(error, MemoryError)
+            reason = "MEMORY_LIMIT" if short else "AGENT_FAILED"
+            self._outcome = Outcome(OutcomeKind.FAILED, reason=reason)
+
+    async def _say_goodbye(self) -> None:
+        self._reserve.close()
+        output.flush()
+        await self._host.outcome(self._explained(self._outcome or Outcome(OutcomeKind.CANCELLED)))
+        await self._outbox.flushed()
+
+    def _explained(self, outcome: Outcome) -> Outcome:
+        """The outcome, with the limit that was behind it."""
+        if self._stopping.reason and outcome.kind is not OutcomeKind.COMPLETED:
+            return replace(outcome, kind=OutcomeKind.FAILED, reason=self._stopping.reason)
+        failure = self._active.printed if self._active is not None else None
+        if isinstance(failure, MemoryError) and outcome.reason == "AGENT_FAILED":
+            return replace(outcome, reason="MEMORY_LIMIT")
+        return outcome
+
+    # --- what the service says ---
+
+    def _readable(self) -> None:
+        try:
+            data = self._end.recv(_READ_BYTES)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._alone()
+            return
+        self._decoder.feed(data)
+        for kind, payload in self._decoder.frames():
+            self._heard(ToInstance(kind), payload)
+
+    def _heard(self, kind: ToInstance, payload: bytes) -> None:
+        if kind is ToInstance.ROOM:
+            self._host.more_room(numbered(payload)[0])
+        elif kind is ToInstance.START:
+            self._spec.set_result(unpack_spec(payload))
+        elif kind is ToInstance.CANCEL:
+            self._stopping.cancel()
+        elif kind is ToInstance.REJECT:
+            if self._active is not None:
+                told = orjson.loads(payload)
+                self._active.reject(told["reason"], told["message"])
+        elif kind is ToInstance.ANSWER_PART:
+            self._host.answer_part(*numbered(payload))
+        elif kind is ToInstance.ANSWER_END:
+            self._host.answer_end(*numbered(payload))
+        else:
+            self._host.close()
+
+    # --- the parent ---
+
+    def _follow_parent(self) -> None:
+        """Once the process that forked this one has ended, the service is the parent."""
+        if not die_with(self._service):
+            self._loop.call_later(_PARENT_POLL_S, self._follow_parent)
+
+    def _alone(self) -> None:
+        """The service is gone, or has let go of this process: a moment to clean up, then the end."""
+        self._loop.remove_reader(self._end)
+        if not self._spec.done():
+            os._exit(0)
+        self._host.close()
+        self._stopping.cancel()
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, _ALONE_S)

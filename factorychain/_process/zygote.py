@@ -1,0 +1,139 @@
+"""`python -P -m factorychain._process.zygote FD SERVICE`: the parent of run processes.
+
+It is executed anew, so that nothing of the service is in it, imports the agents once, and from then on
+does one thing: fork. Invariant: it has one thread and runs no code of any run; nothing that a user says
+ever reaches it.
+
+It forks twice: a short-lived process forks the run processes, hands their sockets and pidfds to the
+service and ends. So they are the service's children, which alone reaps them, and the end of the zygote is
+nothing to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from factorychain._process import control
+from factorychain._process.agents import Agents
+from factorychain._process.control import ForkRequest, Place, Setup
+from factorychain._process.instance import make_ready, run_one
+from factorychain._process.parent import die_with
+from factorychain._sandbox import lower_session_weight, prepare
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Prepare, then fork on request until the service is gone."""
+    end = socket.socket(fileno=int(arguments[0]))
+    service = int(arguments[1])
+    if not die_with(service):
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    agents = _prepare(end)
+    if agents is None:
+        return
+    zygote = _Zygote(end, agents, service)
+    while zygote.serve_one():
+        pass
+    agents.close()
+
+
+def _prepare(end: socket.socket) -> Agents | None:
+    received = control.receive(end)
+    if received is None:
+        return None
+    setup = Setup.from_json(received[0])
+    prepare()
+    _warm_up()
+    agents = Agents()
+    agents.load(setup)
+    control.send(end, agents.prepared.to_json())
+    lower_session_weight(setup.nice)
+    gc.disable()
+    gc.collect()
+    gc.freeze()
+    if agents.forkable:
+        return agents
+    agents.close()
+    return None
+
+
+def _warm_up() -> None:
+    """Load what a run would load when it is first needed."""
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
+
+
+@dataclass(slots=True)
+class _Zygote:
+    end: socket.socket
+    agents: Agents
+    service: int
+
+    def serve_one(self) -> bool:
+        """Wait for a request and do it; False when there will be no more."""
+        received = control.receive(self.end)
+        if received is None:
+            return False
+        request = ForkRequest.from_json(received[0])
+        try:
+            nursery = os.fork()
+        except OSError as error:
+            self._refuse(request.places, error)
+            return True
+        if nursery == 0:
+            self._fork_all(request)
+        os.waitpid(nursery, 0)
+        return True
+
+    def _fork_all(self, request: ForkRequest) -> None:
+        """In the short-lived process: fork each, hand it over, end."""
+        status = 1
+        try:
+            for at, place in enumerate(request.places):
+                try:
+                    self._fork(place, request.confinement)
+                except OSError as error:
+                    self._refuse(request.places[at:], error)
+                    break
+            status = 0
+        finally:
+            os._exit(status)
+
+    def _fork(self, place: Place, confinement: str) -> None:
+        ours, its = socket.socketpair()
+        pid = os.fork()
+        if pid == 0:
+            self.end.close()
+            ours.close()
+            self._become(place, confinement, its)
+        pidfd = os.pidfd_open(pid)
+        control.send(self.end, {"forked": place.id, "pid": pid}, [ours.fileno(), pidfd])
+        os.close(pidfd)
+        ours.close()
+        its.close()
+
+    def _become(self, place: Place, confinement: str, its: socket.socket) -> None:
+        try:
+            make_ready(place.directory)
+            run_one(its, self.agents.find, confinement, place.directory, self.service)
+        except BaseException:  # noqa: BLE001 - it must not go on as the zygote's copy
+            traceback.print_exc()
+        finally:
+            os._exit(1)
+
+    def _refuse(self, places: Sequence[Place], error: OSError) -> None:
+        for each in places:
+            control.send(self.end, {"failed": each.id, "error": str(error)})
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,141 @@
+"""A directory for each run process, gone when it is.
+
+Invariant: nothing is left of a process's directory after its end, however deep, wide or locked it made it;
+what a killed service left is removed by the next one that starts here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from factorychain._core.logging import get_logger
+from factorychain._process.instance import WORK
+
+log = get_logger(__name__)
+
+_PREFIX: Final = "factorychain-runs-"
+_LOCK: Final = "lock"
+
+
+class RunDirectories:
+    """A component: the folder that holds them, below the system's temporary one."""
+
+    name = "run directories"
+
+    def __init__(self, parent: Path | None = None) -> None:
+        self._parent = parent or Path(tempfile.gettempdir())
+        self._root: Path | None = None
+        self._lock = -1
+        self._removing: set[asyncio.Task[None]] = set()
+
+    @property
+    def healthy(self) -> bool:
+        return True
+
+    @property
+    def own(self) -> Path:
+        """Below it are those of processes: no run may read another one's."""
+        return self._inside("own")
+
+    @property
+    def shared(self) -> Path:
+        """Temporary files of the zygote: what it builds for all runs, these may read."""
+        return self._inside("shared")
+
+    def _inside(self, name: str) -> Path:
+        assert self._root is not None, "start has made it"
+        return self._root / name
+
+    async def start(self) -> None:
+        await asyncio.to_thread(self._sweep)
+        self._root = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._parent)).resolve()
+        self._lock = _locked(self._root)
+        self.own.mkdir(mode=0o700)
+        self.shared.mkdir(mode=0o700)
+
+    async def stop(self) -> None:
+        if self._root is None:
+            return
+        if self._removing:
+            await asyncio.wait(self._removing)
+        root, self._root = self._root, None
+        await asyncio.to_thread(remove_tree, root)
+        os.close(self._lock)
+
+    def make(self, number: int) -> Path:
+        """A new one."""
+        directory = self.own / str(number)
+        directory.mkdir(mode=0o700)
+        (directory / WORK).mkdir(mode=0o700)
+        return directory
+
+    def remove(self, directory: Path) -> asyncio.Task[None]:
+        """Remove one, in the background: it may hold any number of files."""
+        task = asyncio.get_running_loop().create_task(asyncio.to_thread(_removed, directory))
+        self._removing.add(task)
+        task.add_done_callback(self._removing.discard)
+        return task
+
+    def _sweep(self) -> None:
+        """Remove what services left that were killed."""
+        for each in self._parent.glob(f"{_PREFIX}*"):
+            with contextlib.suppress(OSError):
+                if each.is_symlink() or each.stat().st_uid != os.getuid():
+                    continue
+                lock = _locked(each)
+                if lock >= 0:
+                    _removed(each)
+                    os.close(lock)
+
+
+def _locked(root: Path) -> int:
+    """A lock on the folder that lasts as long as this process; -1 if another one has it."""
+    lock = os.open(root / _LOCK, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return -1
+    return lock
+
+
+def _removed(directory: Path) -> None:
+    try:
+        remove_tree(directory)
+    except OSError as error:
+        log.error("a run's directory was not removed", directory=str(directory), error=str(error))
+
+
+def remove_tree(top: Path) -> None:
+    """Remove a folder and everything in it, whatever its maker did to keep it.
+
+    Not by recursion, and never with a path longer than two names: folders inside are moved up next to
+    `top` before they are emptied.
+    """
+    shutil.rmtree(top, ignore_errors=True)  # quick, and enough for nearly all
+    if top.exists():
+        _flattened(top)
+
+
+def _flattened(top: Path) -> None:
+    waiting, count = [top], 0
+    while waiting:
+        folder = waiting.pop()
+        folder.chmod(0o700)
+        for each in list(os.scandir(folder)):
+            if not each.is_dir(follow_symlinks=False):
+                Path(each.path).unlink(missing_ok=True)
+                continue
+            count += 1
+            aside = top.with_name(f"{top.name}.{count}")
+            Path(each.path).chmod(0o700)  # else it cannot be moved: its `..` changes
+            Path(each.path).rename(aside)
+            waiting.append(aside)
+        folder.rmdir()

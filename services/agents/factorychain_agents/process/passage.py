@@ -1,0 +1,93 @@
+"""The way of a run's events from its process to the host.
+
+Invariant: they arrive in order, one at a time, then the outcome, then nothing; no more than a window of
+them (and one) waits here, since an instance that sends more is not ours any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from factorychain._core.component import detached
+from factorychain._instance.host import RunHost
+from factorychain._instance.spec import Outcome
+from factorychain._process.wire import ENTRY_BYTES, EVENT_MAX_BYTES, WINDOW_BYTES, BrokenFrame
+from factorychain.errors import EventRejected, FactoryChainError
+
+_ROOM_EVERY_BYTES: Final = WINDOW_BYTES // 4
+
+
+class Replies(Protocol):
+    """What the instance is told of its events."""
+
+    def room(self, passed_on_bytes: int) -> None: ...
+
+    def reject(self, reason: str, message: str) -> None: ...
+
+    def closed(self) -> None: ...
+
+
+class Passage:
+    """Passes on what one run says."""
+
+    def __init__(
+        self, run: str, host: RunHost, replies: Replies, done: Callable[[Outcome], None]
+    ) -> None:
+        self._host = host
+        self._replies = replies
+        self._done = done
+        self._queue: deque[tuple[int, bytes] | Outcome] = deque()
+        self._queued_bytes = 0
+        self._passed_bytes = 0
+        self._more = asyncio.Event()
+        self._task = detached(self._pass_on(), name=f"events of {run}")
+
+    def take(self, kind: int, event: bytes) -> None:
+        """An event that was checked.
+
+        Raises:
+            BrokenFrame: there was no room for it.
+        """
+        if self._queued_bytes > WINDOW_BYTES + EVENT_MAX_BYTES:
+            raise BrokenFrame("it sends more than there is room for")
+        # What an entry costs counts too: without it a window holds any number of empty events.
+        self._queued_bytes += len(event) + ENTRY_BYTES
+        self._queue.append((kind, event))
+        self._more.set()
+
+    def finish(self, outcome: Outcome) -> None:
+        """The last that comes."""
+        self._queue.append(outcome)
+        self._more.set()
+
+    def close(self) -> None:
+        """Pass on nothing more; who waits for the outcome was told another one."""
+        self._task.cancel()
+
+    async def _pass_on(self) -> None:
+        while True:
+            while not self._queue:
+                self._more.clear()
+                await self._more.wait()
+            each = self._queue.popleft()
+            if isinstance(each, Outcome):
+                self._done(each)
+                return
+            await self._emit(*each)
+
+    async def _emit(self, kind: int, event: bytes) -> None:
+        try:
+            await self._host.emit(kind, event)
+        except EventRejected as error:
+            self._replies.reject(error.reason, error.message)
+        except FactoryChainError:  # the run is over for this process
+            self._replies.closed()
+        size = len(event) + ENTRY_BYTES
+        self._queued_bytes -= size
+        self._passed_bytes += size
+        if self._passed_bytes >= _ROOM_EVERY_BYTES:
+            self._replies.room(self._passed_bytes)
+            self._passed_bytes = 0

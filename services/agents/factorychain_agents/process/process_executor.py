@@ -1,0 +1,212 @@
+"""Agents in processes of their own: an `Executor`.
+
+Invariant: a process runs one run and ends; when this has stopped there is none left, nor anything that
+they held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import itertools
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from factorychain._core.component import TaskSet
+from factorychain._core.logging import get_logger
+from factorychain._core.metrics import histogram, up_down_counter
+from factorychain._instance.definition import AgentDefinition
+from factorychain._instance.host import RunHost
+from factorychain._instance.spec import RunSpec
+from factorychain._process.control import AgentSource, Setup
+from factorychain._sandbox import InvalidConfinement, compose_environment
+from factorychain_agents.executor import RunHandle
+from factorychain_agents.process.demand import Demand
+from factorychain_agents.process.directories import RunDirectories
+from factorychain_agents.process.pool import Pool
+from factorychain_agents.process.printed import Show
+from factorychain_agents.process.process_run import ProcessRun, RunLimits
+from factorychain_agents.process.profiles import SINGLE_THREADED, Allowed, Kind, kind_of
+from factorychain_agents.process.zygote_client import Zygote
+
+log = get_logger(__name__)
+
+_instances = up_down_counter(
+    "factorychain.agents.processes", "Run processes with a run", "{process}"
+)
+_waited = histogram(
+    "factorychain.agents.process.wait",
+    "How long a run waited for its process; next to 0 if one was idle",
+)
+
+_TICK_S: Final = 1.0
+_PR_SET_CHILD_SUBREAPER: Final = 36
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+# Read when what agents share is made; no run sees them.
+_FOR_SHARED: Final = ("FACTORYCHAIN_DOCS_DIR",)
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessOptions:
+    """How processes are kept."""
+
+    allowed: Allowed
+    idle_min: int
+    idle_max: int
+    silent_s: float
+    grace_s: float
+
+
+class ProcessExecutor:
+    """Runs each instance in a process."""
+
+    name = "process executor"
+
+    def __init__(
+        self,
+        definitions: Sequence[AgentDefinition],
+        options: ProcessOptions,
+        show: Show,
+        validated: Callable[[Mapping[str, tuple[str, ...]]], None],
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        """To be made in a running event loop.
+
+        Args:
+            definitions: the agents.
+            options: how processes are kept.
+            show: shows what runs print.
+            validated: is told at the start what each agent misses.
+            environment: the operator's.
+        """
+        self._missing: dict[str, tuple[str, ...]] = {}
+        self._validated = validated
+        self._definitions = tuple(definitions)
+        self._options = options
+        self._show = show
+        self._environment = environment
+        self._directories = RunDirectories()
+        self._numbers = itertools.count(1)
+        self._kinds: dict[str, Kind] = {}
+        self._pools: dict[tuple[str, str], Pool] = {}
+        self._running: set[ProcessRun] = set()
+        self._tasks = TaskSet(self.name)
+        self.zygote: Zygote | None = None
+
+    @property
+    def healthy(self) -> bool:
+        return self._tasks.healthy and (self.zygote is None or self.zygote.healthy)
+
+    @property
+    def running(self) -> int:
+        return len(self._running)
+
+    @property
+    def idle(self) -> int:
+        """Processes that wait for a run."""
+        return sum(each.idle for each in self._pools.values())
+
+    async def start(self) -> None:
+        """Import the agents in a zygote, and make the first processes ready.
+
+        Raises:
+            ZygoteFailed: they could not be imported there.
+        """
+        if not self._definitions:
+            return
+        # Run processes are forked by others, who end: then they are this process's children.
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        await self._directories.start()
+        self._choose_kinds()
+        self.zygote = Zygote(self._setup(), self._zygote_environment())
+        await self.zygote.start()
+        self._note_missing(self.zygote.prepared.missing)
+        self._validated(self._missing)
+        for each in self._definitions:
+            if not self._missing.get(each.name):
+                self._pool(each.name).refill()
+        _ = self._tasks.spawn(self._tick(), "tick")
+
+    async def stop(self) -> None:
+        """End what is left; runs were ended by their owner."""
+        await self._tasks.close()
+        for pool in self._pools.values():
+            await pool.stop()
+        if self.zygote is not None:
+            await self.zygote.stop()
+        await self._directories.stop()
+
+    async def start_run(self, spec: RunSpec, host: RunHost) -> RunHandle:
+        asked_at = asyncio.get_running_loop().time()
+        process = await self._pool(spec.agent).acquire()
+        _waited.record(asyncio.get_running_loop().time() - asked_at)
+        options = self._options
+        limits = RunLimits(self._kinds[spec.agent].cpu_s, options.silent_s, options.grace_s)
+        run = ProcessRun(process, spec, host, limits, self._show)
+        self._running.add(run)
+        _instances.add(1)
+        process.on_gone(lambda: self._done(run))
+        run.begin()
+        return run
+
+    def _done(self, run: ProcessRun) -> None:
+        self._running.discard(run)
+        _instances.add(-1)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TICK_S)
+            for each in self._pools.values():
+                each.refill()
+
+    # --- kinds ---
+
+    def _choose_kinds(self) -> None:
+        directories = self._directories
+        private = (*self._options.allowed.private_paths, str(directories.own))
+        allowed = replace(self._options.allowed, private_paths=private)
+        for each in self._definitions:
+            try:
+                kind = kind_of(each.needs, allowed, str(directories.shared), self._environment)
+                self._kinds[each.name] = kind
+            except InvalidConfinement as error:
+                self._missing[each.name] = (str(error),)
+
+    def _note_missing(self, found: Mapping[str, Sequence[str]]) -> None:
+        for name, missing in found.items():
+            self._missing[name] = (*self._missing.get(name, ()), *missing)
+
+    def _pool(self, agent: str) -> Pool:
+        assert self.zygote is not None, "start has made it"
+        confinement = self._kinds[agent].confinement
+        key = ("", confinement)
+        if key not in self._pools:
+            demand = Demand(self._options.idle_min, self._options.idle_max)
+            self._pools[key] = Pool(
+                self.zygote, confinement, self._directories, demand, self._numbers.__next__
+            )
+        return self._pools[key]
+
+    # --- the zygote ---
+
+    def _setup(self) -> Setup:
+        sources = [
+            AgentSource(each.name, each.cls.__module__, each.cls.__qualname__)
+            for each in self._definitions
+        ]
+        declared = {name for each in self._definitions for name in each.needs.env}
+        seen = {
+            name: self._environment[name]
+            for name in (*sorted(declared), *_FOR_SHARED)
+            if name in self._environment
+        }
+        return Setup(tuple(sys.path), seen, tuple(sources), self._options.allowed.nice)
+
+    def _zygote_environment(self) -> dict[str, str]:
+        """What it is started with: nothing that one agent declares is there for the others."""
+        common = compose_environment(self._environment, (), str(self._directories.shared))
+        found = {"PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
+        return common | SINGLE_THREADED | found
