@@ -7,7 +7,7 @@ import contextlib
 import os
 import shlex
 import signal
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +15,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from factorychain._core.settings import PREFIX
+from factorychain._core.settings import PREFIX, AgentsSettings
+from factorychain._sandbox import probe
 from factorychain.builtin.researcher.documents import read_folder
 from factorychain.cli import options
 from factorychain.cli.output import command_line, err, fail
@@ -23,14 +24,18 @@ from factorychain.errors import AgentError
 from factorychain.local.chain import ChainOptions, ChainPlan, plan_chain
 from factorychain.local.datadir import DEFAULT, DataDir, DataDirUnusable
 from factorychain.local.ports import NoFreePort, is_free
-from factorychain.local.supervisor import ChainDidNotStart, SourceWatcher, Supervisor
+from factorychain.local.sources import SourceWatcher, TooManyFiles, agent_sources
+from factorychain.local.supervisor import ChainDidNotStart, Supervisor
 
 
 class Isolation(StrEnum):
-    """How a run is kept apart from the others."""
+    """Where runs are."""
 
     PROCESS = "process"
     TASK = "task"
+
+
+_AS_THE_SERVICE = Isolation(AgentsSettings.model_fields["isolation"].default)
 
 
 def up(
@@ -49,9 +54,21 @@ def up(
         Path | None,
         typer.Option(metavar="DIR", help="Folder of text and Markdown for the researcher."),
     ] = None,
-    isolation: Annotated[Isolation, typer.Option(help="How runs are kept apart.")] = Isolation.TASK,
+    isolation: Annotated[
+        Isolation,
+        typer.Option(
+            envvar=f"{PREFIX}ISOLATION",
+            help="process: each run in a process of its own, contained. task: all in one process, for"
+            " agents that you trust and for debuggers.",
+        ),
+    ] = _AS_THE_SERVICE,
     reload: Annotated[
-        bool, typer.Option("--reload", help="Restart the agents when a .py file here changes.")
+        bool,
+        typer.Option(
+            "--reload",
+            help="For development: restart the agents when a .py file here, or of a module of theirs,"
+            " changes. Runs that are under way end as lost.",
+        ),
     ] = False,
     ready_file: Annotated[
         Path | None,
@@ -60,7 +77,9 @@ def up(
 ) -> None:
     """Start NATS and the four layers, restart what dies, stop all on ^C."""
     options.check_environment()
-    _check(port, docs, isolation)
+    _check(port, docs)
+    _check_kernel(isolation)
+    watcher = _watcher(agents or ()) if reload else None
     directory = DataDir(data)
     try:
         directory.prepare()
@@ -70,7 +89,7 @@ def up(
         chain = ChainOptions(port, agents or (), docs, isolation.value, _environment())
         plan = _plan(chain, directory)
         supervisor = Supervisor(plan, directory, ready_file=ready_file, report=_report)
-        asyncio.run(_serve(supervisor, directory, reload))
+        asyncio.run(_serve(supervisor, directory, watcher))
     except ChainDidNotStart as error:
         fail(str(error))
     finally:
@@ -83,19 +102,47 @@ def _environment() -> dict[str, str]:
     return {level: "warning"} if err.is_terminal and not os.environ.get(level) else {}
 
 
-def _check(port: int, docs: Path | None, isolation: Isolation) -> None:
+def _check(port: int, docs: Path | None) -> None:
     if docs is not None:
         _check_documents(docs)
-    if isolation is Isolation.PROCESS:
-        fail(
-            "--isolation process: a process for each run comes with a later version",
-            "--isolation task",
-        )
     if port and not is_free(port):
         fail(
             f"port {port} is in use",
             f"factorychain up --port {port + 1}   (or --port 0 for any free port)",
         )
+
+
+def _check_kernel(isolation: Isolation) -> None:
+    """Say once what this machine cannot confine agents by, or that they are not confined at all."""
+    required = AgentsSettings().require_sandbox
+    variable = f"{PREFIX}REQUIRE_SANDBOX"
+    if isolation is Isolation.TASK:
+        if required:
+            fail(
+                f"--isolation task confines nothing, and {variable} requires it",
+                f"--isolation process   (or unset {variable})",
+            )
+        err.print("Runs are tasks of one process: agents are [bold]not contained[/].")
+        return
+    warnings = probe().warnings
+    if warnings and required:
+        fail(f"{variable} is set, and this kernel has\n" + "\n".join(warnings), "a newer kernel")
+    for each in warnings:
+        err.print(Text.assemble(("Agents are contained less than they could be: ", "bold"), each))
+
+
+def _watcher(agents: Sequence[str]) -> SourceWatcher:
+    """What restarts the agents: nothing yet, it is told later whom."""
+    folder = Path.cwd()
+    theirs = [each for each in agent_sources(agents, folder) if not each.is_relative_to(folder)]
+    try:
+        return SourceWatcher([folder, *theirs])
+    except TooManyFiles as error:
+        modules = agent_sources(agents, folder)
+        if not modules:
+            fail(f"--reload: {error}", "the folder of your agents as the current one")
+        err.print(f"--reload: {error}; only the modules of --agents are watched")
+        return SourceWatcher(modules)
 
 
 def _check_documents(docs: Path) -> None:
@@ -112,7 +159,7 @@ def _plan(chain: ChainOptions, directory: DataDir) -> ChainPlan:
         fail(str(error))
 
 
-async def _serve(supervisor: Supervisor, data: DataDir, reload: bool) -> None:
+async def _serve(supervisor: Supervisor, data: DataDir, watcher: SourceWatcher | None) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -128,7 +175,7 @@ async def _serve(supervisor: Supervisor, data: DataDir, reload: bool) -> None:
     try:
         if await _first(supervisor.start(), stopping):
             _welcome(supervisor.state.edge, data)
-            async with _watching(supervisor) if reload else contextlib.nullcontext():
+            async with _watching(supervisor, watcher) if watcher else contextlib.nullcontext():
                 await stopping.wait()
     finally:
         err.print("Stopping …")
@@ -153,12 +200,12 @@ async def _first(starting: Coroutine[None, None, None], stopping: asyncio.Event)
 
 
 @contextlib.asynccontextmanager
-async def _watching(supervisor: Supervisor) -> AsyncIterator[None]:
+async def _watching(supervisor: Supervisor, watcher: SourceWatcher) -> AsyncIterator[None]:
     def changed(path: Path) -> None:
         err.print(f"{path} changed: restarting the agents")
         supervisor.restart("agents")
 
-    task = asyncio.create_task(SourceWatcher(Path.cwd(), changed).run())
+    task = asyncio.create_task(watcher.run(changed))
     try:
         yield
     finally:

@@ -39,7 +39,8 @@ class ChainOptions:
     edge_port: int = 8080
     agents: Sequence[str] = ()
     docs: Path | None = None
-    isolation: str = "task"
+    isolation: str = ""
+    """Of agents whose class does not say; empty: as the environment or the service's default has it."""
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -170,6 +171,8 @@ def _common_environment(
 
 def _agents_environment(options: ChainOptions) -> dict[str, str]:
     env: dict[str, str] = {}
+    if options.isolation:
+        env[f"{PREFIX}ISOLATION"] = options.isolation
     if options.agents:
         env[f"{PREFIX}AGENT_MODULES"] = ",".join(options.agents)
     if options.docs is not None:

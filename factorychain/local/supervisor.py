@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
-import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -162,34 +160,3 @@ class Supervisor:
         serving = await chain_ready(self.state)
         missing = [name for name, serves in serving.items() if not serves]
         return f" (not serving: {', '.join(missing)})" if missing else ""
-
-
-class SourceWatcher:
-    """Tells when a Python file below the current directory changed (for `up --reload`)."""
-
-    def __init__(
-        self, root: Path, changed: Callable[[Path], None], interval_s: float = 0.7
-    ) -> None:
-        self._root = root
-        self._changed = changed
-        self._interval_s = interval_s
-
-    async def run(self) -> None:
-        """Looks until it is cancelled."""
-        since = time.time()
-        while True:
-            await asyncio.sleep(self._interval_s)
-            newest = await asyncio.to_thread(self._newest_after, since)
-            if newest is not None:
-                since = time.time()
-                self._changed(newest)
-
-    def _newest_after(self, since: float) -> Path | None:
-        for folder, names, files in os.walk(self._root):
-            names[:] = [name for name in names if not name.startswith((".", "__"))]
-            for name in files:
-                path = Path(folder) / name
-                with contextlib.suppress(OSError):
-                    if name.endswith(".py") and path.stat().st_mtime > since:
-                        return path
-        return None

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from factorychain._sandbox import Feature, Support
+from factorychain.cli import up
 from factorychain.cli.app import app
+from factorychain.local import sources
 from factorychain.local.datadir import DataDir
 from factorychain.local.ports import free_ports
 
@@ -86,10 +89,53 @@ def test_documents_that_are_not_there_or_empty_are_refused(tmp_path: Path) -> No
     assert "there is no such folder" in refusal("demo", "--docs", str(missing))
 
 
-def test_an_isolation_of_a_later_version_is_refused_with_the_one_there_is() -> None:
-    said = refusal("up", "--isolation", "process")
-    assert "comes with a later version" in said
-    assert "try: --isolation task" in said
+def test_an_unknown_isolation_is_refused_with_those_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert "'thread' is not one of 'process', 'task'" in refusal("up", "--isolation", "thread")
+    monkeypatch.setenv("FACTORYCHAIN_ISOLATION", "thread")
+    said = refusal("up")
+    assert "FACTORYCHAIN_ISOLATION" in said
+    assert "'thread' is not one of 'process', 'task'" in said
+
+
+def test_what_confines_nothing_is_refused_where_it_is_required(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACTORYCHAIN_REQUIRE_SANDBOX", "true")
+    said = refusal("up", "--isolation", "task", "--data", str(tmp_path))
+    assert "--isolation task confines nothing" in said
+    assert "try: --isolation process" in said
+    monkeypatch.setattr(up, "probe", lambda: Support(landlock_abi=5, seccomp=True))
+    said = refusal("up", "--isolation", "process", "--data", str(tmp_path))
+    assert "FACTORYCHAIN_REQUIRE_SANDBOX is set, and this kernel has" in said
+    assert "no landlock_scopes: " in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_kernel_cannot_confine_by_is_said_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(up, "probe", lambda: Support(landlock_abi=0, seccomp=False))
+    directory = DataDir(tmp_path / "data")
+    directory.prepare()  # a chain runs on it: so far, and no farther
+    arguments = ("up", "--port", "0", "--data", str(directory.path), "--isolation")
+    said = refusal(*arguments, "process")
+    assert said.count("Agents are contained less than they could be: no ") == len(Feature)
+    assert "agents are not contained" in refusal(*arguments, "task")
+    directory.release()
+
+
+def test_a_folder_that_is_too_large_to_watch_is_refused_unless_agents_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sources, "MOST_FILES", 1)
+    for name in ("greeter.py", "other.py"):
+        (tmp_path / name).write_text("")
+    said = refusal("up", "--port", "0", "--reload")
+    assert f"--reload: {tmp_path} has more than 1 Python files below it" in said
+    assert "try: the folder of your agents" in said
 
 
 def test_a_wrong_variable_is_refused_by_its_name(

@@ -10,10 +10,10 @@ from factorychain.local.chain import LAYERS, ChainOptions, plan_chain
 from factorychain.local.datadir import DataDir
 
 
-def environments(folder: Path) -> dict[str, dict[str, str]]:
+def environments(folder: Path, isolation: str = "") -> dict[str, dict[str, str]]:
     data = DataDir(folder)
     data.prepare()
-    plan = plan_chain(ChainOptions(edge_port=0), data)
+    plan = plan_chain(ChainOptions(edge_port=0, isolation=isolation), data)
     try:
         return {each.name: dict(each.env) for each in plan.processes if each.name in LAYERS}
     finally:
@@ -38,3 +38,9 @@ def test_a_path_that_is_too_long_for_a_socket_leaves_tcp(tmp_path: Path) -> None
         assert "FACTORYCHAIN_LISTEN_ALSO" not in found[layer]
         address = found[layer]["FACTORYCHAIN_LISTEN"]
         assert found["bridge"][f"FACTORYCHAIN_{layer.upper()}_ADDRESS"] == address
+
+
+def test_only_the_agents_are_told_where_runs_are(tmp_path: Path) -> None:
+    found = environments(tmp_path, isolation="task")
+    assert found["agents"]["FACTORYCHAIN_ISOLATION"] == "task"
+    assert [layer for layer in LAYERS if "FACTORYCHAIN_ISOLATION" in found[layer]] == ["agents"]
