@@ -46,7 +46,7 @@ class Report:
             table.add_column(column)
         for row in self.rows:
             table.add_row(*row)
-        Console(width=130).print(table)
+        Console(width=140).print(table)
 
 
 async def bench(short: bool) -> None:
@@ -58,6 +58,7 @@ async def bench(short: bool) -> None:
         env = {"FACTORYCHAIN_FRAMES_PER_S": "10000", "FACTORYCHAIN_FRAMES_BURST": "10000"}
         arguments = ("--agents", "tests.bench.agents")
         async with running_chain(Path(folder), arguments, env) as chain:
+            await _first_event(report, chain)
             await _product(report, chain, floors, scale)
     report.show()
 
@@ -75,16 +76,24 @@ async def _floor(report: Report, scale: int) -> dict[int, Latency]:
     return floors
 
 
+async def _first_event(report: Report, chain: Chain) -> None:
+    async with floor.floor_chain() as address, floor.unary_call(address) as call:
+        pair = await product.first_event_from_rest(chain, call)
+    report.add("floor: unary, 4 hops, from rest, taking turns with", pair.floor)
+    report.add(
+        "submit → first event, from rest",
+        f"{pair.product}   {pair.ratio:.2f}× floor",
+        f"p50 ≤ {FIRST_EVENT_RATIO:g}× the floor",
+    )
+
+
 async def _product(report: Report, chain: Chain, floors: dict[int, Latency], scale: int) -> None:
     for users in AT_ONCE:
         latency = await product.submit_to_first_event(
             chain, users=users, runs_each=max(4, 400 // users // scale)
         )
         ratio = latency.p50_ms / floors[users].p50_ms
-        wanted = f"p50 ≤ {FIRST_EVENT_RATIO:g}× the floor" if users == 1 else ""
-        report.add(
-            f"submit → first event, {users} at once", f"{latency}   {ratio:.2f}× floor", wanted
-        )
+        report.add(f"submit → first event, {users} at once", f"{latency}   {ratio:.2f}× floor")
         if users == 1:
             # Before there is any queueing: with more at once the layers wait for a processor.
             await _creation(report, chain)

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 import uvloop
@@ -85,18 +85,29 @@ async def floor_chain() -> AsyncIterator[str]:
             await process.wait()
 
 
-async def unary_round_trip(address: str, *, at_once: int, calls: int) -> Latency:
-    """A unary call through four hops and back."""
+@contextlib.asynccontextmanager
+async def unary_call(address: str) -> AsyncIterator[Callable[[], Awaitable[bytes]]]:
+    """What makes one unary call through four hops and back."""
     async with grpc.aio.insecure_channel(address) as channel:
         call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_UNARY)
+
+        async def once() -> bytes:
+            return await call(_PAYLOAD)
+
+        yield once
+
+
+async def unary_round_trip(address: str, *, at_once: int, calls: int) -> Latency:
+    """A unary call through four hops and back."""
+    async with unary_call(address) as call:
         for _ in range(20):
-            await call(_PAYLOAD)
+            await call()
         taken: list[float] = []
 
         async def caller(count: int) -> None:
             for _ in range(count):
                 began = time.perf_counter()
-                await call(_PAYLOAD)
+                await call()
                 taken.append(time.perf_counter() - began)
 
         await asyncio.gather(*(caller(max(1, calls // at_once)) for _ in range(at_once)))
