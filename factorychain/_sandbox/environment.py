@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import posix
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -56,7 +55,6 @@ def replace_environment(environment: Mapping[str, str]) -> None:
     """Makes this the process's environment; wipes what it was started with from its memory."""
     start, end = initial_block()
     os.environ.clear()
-    posix.environ.clear()  # the interpreter's own copy, from when it started
     kernel.clear_environment()
     if 0 < start < end:
         kernel.overwrite(start, end - start)

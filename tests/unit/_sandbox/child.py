@@ -9,6 +9,7 @@ import importlib
 import json
 import os
 import sys
+import tempfile
 from typing import Any
 
 from factorychain._sandbox import (
@@ -24,6 +25,7 @@ from factorychain._sandbox import (
 
 def main() -> None:
     prepare()
+    tempfile.gettempdir()  # which is remembered
     for line in sys.stdin:
         reading, writing = os.pipe()
         pid = os.fork()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -126,6 +127,13 @@ def test_an_older_landlock_says_what_it_lacks(own: Cell) -> None:
         "landlock_scopes",
     )
     assert own.with_abi(6).attempt(files.write, "mine").missing == ()
+
+
+def test_what_is_private_cannot_lie_among_the_libraries(own: Cell) -> None:
+    private = str(Path(sys.prefix) / "data")
+    came = own.with_(private_paths=(private,)).attempt(files.write, "mine")
+    assert came.error == "CannotConfine"
+    assert private in came.message
 
 
 def test_a_folder_that_is_not_there_is_said(own: Cell) -> None:

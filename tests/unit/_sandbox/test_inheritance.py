@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +62,17 @@ def test_nothing_of_the_first_environment_is_left(tmp_path: Path) -> None:
     assert everywhere[2:] in ([], [""])
 
 
+def test_a_variable_that_python_does_not_know_of_is_forgotten_too() -> None:
+    text = (
+        "import ctypes; from factorychain._sandbox.environment import replace_environment\n"
+        "libc = ctypes.CDLL(None); libc.getenv.restype = ctypes.c_char_p\n"
+        "libc.setenv(b'CANARY', b'canary', 1); replace_environment({'A': 'b'})\n"
+        "print(libc.getenv(b'CANARY'), libc.getenv(b'A'))"
+    )
+    ended = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert ended.stdout == "None b'b'\n"
+
+
 def test_a_missing_variable_is_said_to_need_declaring(own: Cell) -> None:
     came = own.attempt(inheritance.environment_missing, "API_KEY")
     assert came.error == "KeyError"
@@ -77,6 +90,8 @@ def test_only_named_descriptors_stay_open(own: Cell) -> None:
         found = own.attempt(inheritance.descriptors).value
         assert isinstance(found, dict)
         # Names in /proc that rules are for are held, without a right to read or write.
+        held = {to for to in found.values() if to.startswith("/proc")}
+        assert held >= {"/proc/sys", "/proc/meminfo"}
         others = {name: to for name, to in found.items() if not to.startswith("/proc")}
         assert set(others) >= {"0", "1", "2", str(kept.fileno())}
         assert len(others) == 5  # and the pipe that the answer comes by

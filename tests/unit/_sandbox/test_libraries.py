@@ -18,6 +18,7 @@ sys.path.insert(0, PROJECT)
 import early, space.module
 from factorychain._sandbox import *
 prepare()
+open(os.path.join(PROJECT, ".touched"), "w").close()  # so that the importer lists the folder again
 confine(Confinement(OWN, {}, keep_descriptors=(0, 1, 2), private_paths=PRIVATE))
 def came(call):
     try:
@@ -29,10 +30,15 @@ def text(name):
 found = {name: came(text(name)) for name in NAMES}
 found["late"] = came(lambda: __import__("late").found)
 found["package.inner"] = came(lambda: __import__("package.inner").inner.found)
+found["space.other"] = came(lambda: __import__("space.other").other.found)
 found["list"] = came(lambda: os.listdir(PROJECT))
 found["list data"] = came(lambda: os.listdir(os.path.join(PROJECT, ".data")))
 print(json.dumps(found))
 """
+
+
+MODULES = "early.py late.py package/__init__.py package/inner.py space/module.py space/other.py"
+BESIDE = ".env .local.py secrets.json documents/a.md .data/key .git/config package/data.txt"
 
 
 @pytest.fixture
@@ -41,35 +47,15 @@ def project(tmp_path: Path) -> Path:
     root = tmp_path / "project"
     for folder in ("package", "space", "documents", ".data", ".git"):
         (root / folder).mkdir(parents=True)
-    for name in (
-        "early.py",
-        "late.py",
-        "package/__init__.py",
-        "package/inner.py",
-        "space/module.py",
-    ):
+    for name in MODULES.split():
         (root / name).write_text("found = True\n")
-    for name in (
-        "package/data.txt",
-        ".env",
-        "secrets.json",
-        "documents/a.md",
-        ".data/key",
-        ".git/config",
-    ):
+    for name in BESIDE.split():
         (root / name).write_text("canary")
     return root
 
 
 def found_in(project: Path, own: Path, private: tuple[str, ...]) -> dict[str, str]:
-    names = [
-        ".env",
-        "secrets.json",
-        "documents/a.md",
-        ".data/key",
-        ".git/config",
-        "package/data.txt",
-    ]
+    names = BESIDE.split()
     values = {"PROJECT": str(project), "OWN": str(own), "PRIVATE": private, "NAMES": names}
     given = "".join(f"{name} = {value!r}\n" for name, value in values.items())
     ended = subprocess.run(
@@ -95,6 +81,7 @@ def test_modules_are_imported_late_and_what_lies_beside_them_is_not_read(
         "package/data.txt",
         "late",
         "package.inner",
+        "space.other",
         *(() if private else ("list", "list data")),
     }
     assert {came for came in found.values() if came != "yes"} == {"PermissionError"}

@@ -6,7 +6,11 @@ import errno
 import math
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from tests.unit._sandbox.attempts import limits, working
 from tests.unit._sandbox.confined import Cell
@@ -20,6 +24,18 @@ def test_memory_ends_at_the_limit_beyond_what_was_mapped(own: Cell) -> None:
     came = own.attempt(limits.allocate, 80 * MIB)
     assert came.error == "MemoryError"
     assert "memory_bytes" in came.hint
+
+
+def test_shared_memory_counts_too(own: Cell) -> None:
+    came = own.with_(memory_bytes=64 * MIB).attempt(limits.map_shared, 80 * MIB)
+    assert came.errno == errno.ENOMEM
+    assert "memory_bytes" in came.hint
+
+
+def test_a_thread_takes_its_stack_and_no_heap_of_its_own(own: Cell) -> None:
+    grown = own.attempt(limits.heaps_of_threads, 12).value
+    assert isinstance(grown, int)
+    assert grown < 12 * 16 * MIB + 3 * 64 * MIB  # else 64 MiB for each
 
 
 def test_memory_that_is_no_address_space_is_refused(own: Cell) -> None:
@@ -59,6 +75,25 @@ def test_limits_are_hard_and_leave_no_core(own: Cell) -> None:
     assert 7 < soft <= 7 + math.ceil(os.times().user + os.times().system) + 5
     assert hard == soft + 1
     assert own.attempt(limits.raise_limit).error == "ValueError"
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not Path("/proc/self/autogroup").exists(),
+    reason="the kernel does not group by session, or bounds how often others than root may do this",
+)
+def test_the_leader_of_a_session_lowers_the_weight_of_all_of_it() -> None:
+    text = (
+        "from factorychain._sandbox.limits import lower_weight\n"
+        "lower_weight(7); print(open('/proc/self/autogroup').read())"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", text],
+        start_new_session=True,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ended.stdout.strip().endswith("nice 7")
 
 
 def test_it_weighs_less_than_who_started_it(own: Cell) -> None:

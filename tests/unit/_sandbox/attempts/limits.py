@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import resource
 import signal
 import threading
 from pathlib import Path
 
+from factorychain._sandbox import limits as limits_module
+
 
 def allocate(size: int) -> int:
     return len(bytearray(size))
+
+
+def map_shared(size: int) -> int:
+    """Memory of which the kernel does not think as data."""
+    return len(mmap.mmap(-1, size))
+
+
+def heaps_of_threads(count: int) -> int:
+    """Address space that waiting threads take which have allocated a little each."""
+    before, ready, stop = (
+        limits_module.mapped_bytes(),
+        threading.Barrier(count + 1),
+        threading.Event(),
+    )
+
+    def hold() -> None:
+        held = bytearray(100_000)
+        ready.wait()
+        stop.wait()
+        del held
+
+    started = [threading.Thread(target=hold) for _ in range(count)]
+    for each in started:
+        each.start()
+    ready.wait()
+    grown = limits_module.mapped_bytes() - before
+    stop.set()
+    for each in started:
+        each.join()
+    return grown
 
 
 def allocate_in_memory_files(size: int) -> None:
