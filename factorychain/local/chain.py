@@ -9,6 +9,7 @@ nobody else can open; they listen on TCP as well, for everybody else on the mach
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from factorychain._core.nats_permissions import bridge_user, engine_user, render_server_config
 from factorychain._core.nats_server import server_binary
-from factorychain._core.settings import PREFIX, NatsSettings
+from factorychain._core.settings import PREFIX, AgentsSettings, NatsSettings
 from factorychain.local.datadir import DataDir
 from factorychain.local.packages import with_this_code
 from factorychain.local.ports import free_ports
@@ -89,7 +90,7 @@ def plan_chain(options: ChainOptions, data: DataDir) -> ChainPlan:
         if layer == "bridge":
             env[f"{PREFIX}EDGE_LISTEN"] = edge
         if layer == "agents":
-            env |= _agents_environment(options)
+            env |= _agents_environment(options, data)
         processes.append(
             ProcessSpec(
                 layer,
@@ -169,8 +170,10 @@ def _common_environment(
     return with_this_code(env)
 
 
-def _agents_environment(options: ChainOptions) -> dict[str, str]:
-    env: dict[str, str] = {}
+def _agents_environment(options: ChainOptions, data: DataDir) -> dict[str, str]:
+    # The keys of the chain are in it; agents may be given the folder that it is in.
+    private = [*AgentsSettings().agent_unreadable_paths, str(data.path.resolve())]
+    env = {f"{PREFIX}AGENT_UNREADABLE_PATHS": json.dumps(private)}
     if options.isolation:
         env[f"{PREFIX}ISOLATION"] = options.isolation
     if options.agents:

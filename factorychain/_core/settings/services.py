@@ -122,6 +122,11 @@ class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings):
         description="Whether agents that ask for it may start other processes, whose number no limit"
         " bounds",
     )
+    agent_unreadable_paths: Listed = Field(
+        (),
+        description="Files and folders that no agent may read, whatever it declares, comma-separated;"
+        " `factorychain up` adds its data directory",
+    )
     max_runs: int = Field(1000, ge=1, le=100_000, description="Runs at once in this replica")
     cancel_grace_s: float = Field(
         10.0, ge=0.1, le=300, description="Time for an agent's code to stop when cancelled"
@@ -142,6 +147,14 @@ class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings):
         le=86_400,
         description="Time without a sign of life after which a run's process is ended",
     )
+
+    @field_validator("agent_unreadable_paths")
+    @classmethod
+    def _are_absolute(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        relative = [each for each in value if not Path(each).is_absolute()]
+        if relative:
+            raise ValueError(f"{relative[0]} is not an absolute path")
+        return value
 
 
 class EmitterSettings(CommonSettings, TransportSettings, TxnTokenSettings):

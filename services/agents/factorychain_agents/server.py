@@ -11,7 +11,7 @@ from factorychain._core.grpc_server import GrpcServer, Service
 from factorychain._core.link import LinkClient
 from factorychain._core.settings import AgentsSettings
 from factorychain._core.txn_tokens import TxnVerifier
-from factorychain._sandbox import Feature
+from factorychain._sandbox import Feature, probe
 from factorychain.agents.v1 import agents_pb2
 from factorychain.agents.v1.agents_pb2_grpc import add_AgentsServiceServicer_to_server
 from factorychain.emitter.v1.emitter_pb2 import EmitRequest
@@ -27,6 +27,7 @@ from factorychain_agents.process.process_executor import ProcessExecutor, Proces
 from factorychain_agents.process.profiles import Allowed
 from factorychain_agents.readiness import Readiness
 from factorychain_agents.registry import AgentRegistry, load
+from factorychain_agents.required import check_required
 from factorychain_agents.runs import Runs
 from factorychain_agents.service import AgentsService
 from factorychain_agents.task_executor import TaskExecutor
@@ -48,10 +49,12 @@ class AgentsServer:
         Raises:
             AgentsUnusable: Agents that are named cannot be loaded.
             KeyUnusable: A key that is configured cannot be used.
+            SandboxRequired: Agents cannot be confined here as the operator requires.
         """
         self.settings = settings
         self.output = OutputCapture(as_json=not _for_people(settings))
         self.registry = AgentRegistry(load(settings.agent_modules), settings.isolation)
+        check_required(settings, self.registry, probe())
         self.tasks = TaskExecutor(self.registry)
         self.processes = self._processes()
         self.executor = Executors(self.registry, self.processes, self.tasks)
@@ -86,6 +89,7 @@ class AgentsServer:
             settings.agent_file_max_bytes,
             settings.agent_nice,
             settings.agent_processes,
+            settings.agent_unreadable_paths,
             required=frozenset(Feature) if settings.require_sandbox else frozenset(),
         )
         options = ProcessOptions(

@@ -154,3 +154,8 @@ def test_a_list_is_written_with_commas_or_as_json(
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FACTORYCHAIN_USER_MAX_RUNS", "")
     assert EngineSettings().user_max_runs == 2
+
+
+def test_a_private_path_is_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = problem(AgentsSettings, {"AGENT_UNREADABLE_PATHS": "/srv/keys, keys"}, monkeypatch)
+    assert said == "FACTORYCHAIN_AGENT_UNREADABLE_PATHS: keys is not an absolute path"

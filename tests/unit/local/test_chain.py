@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from factorychain._core.settings import AgentsSettings
 from factorychain.local.chain import LAYERS, ChainOptions, plan_chain
 from factorychain.local.datadir import DataDir
 
@@ -44,3 +45,13 @@ def test_only_the_agents_are_told_where_runs_are(tmp_path: Path) -> None:
     found = environments(tmp_path, isolation="task")
     assert found["agents"]["FACTORYCHAIN_ISOLATION"] == "task"
     assert [layer for layer in LAYERS if "FACTORYCHAIN_ISOLATION" in found[layer]] == ["agents"]
+
+
+def test_no_agent_may_read_the_keys_of_the_chain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACTORYCHAIN_AGENT_UNREADABLE_PATHS", "/srv/keys")
+    folder = tmp_path / "a, b"
+    given = environments(folder)["agents"]["FACTORYCHAIN_AGENT_UNREADABLE_PATHS"]
+    monkeypatch.setenv("FACTORYCHAIN_AGENT_UNREADABLE_PATHS", given)
+    assert AgentsSettings().agent_unreadable_paths == ("/srv/keys", str(folder))
