@@ -67,8 +67,16 @@ class AgentContext:
 class ActiveRun:
     """One run while its agent's code works."""
 
-    def __init__(self, spec: RunSpec, host: RunHost, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        spec: RunSpec,
+        host: RunHost,
+        loop: asyncio.AbstractEventLoop,
+        hint: Callable[[BaseException], str] = lambda error: "",
+    ) -> None:
+        """`hint` says of an error, for the log, what would allow what it was raised for."""
         self.spec = spec
+        self.hint = hint
         self.host = host
         self.loop = loop
         self.usage = Usage()

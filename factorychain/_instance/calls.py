@@ -200,8 +200,10 @@ def print_failure(run: ActiveRun, error: BaseException) -> None:
     """The traceback for the log, once: a failed tool may be handled by the agent, or end the run."""
     if run.printed is not error:
         run.printed = error
+        hint = run.hint(error)
+        lines = [*traceback.format_exception(error), *([f"Hint: {hint}\n"] if hint else [])]
         # In one piece, so that lines of other runs do not come between.
-        sys.stderr.write("".join(traceback.format_exception(error)))
+        sys.stderr.write("".join(lines))
 
 
 def _record(call: _Call, error: str) -> None:

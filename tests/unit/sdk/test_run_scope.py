@@ -211,6 +211,17 @@ async def test_a_finaliser_that_fails_keeps_no_other_from_running_and_fails_the_
     assert scene.said == ["notes", "connection"]
 
 
+async def test_the_log_says_what_would_allow_what_was_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scene.session_fails = fails(PermissionError("refused"))
+    running = Running("done")
+    running.run.hint = lambda error: f"allow {error}" if isinstance(error, OSError) else ""
+    async with running:
+        assert (await running.outcome()).reason == "AGENT_FAILED"
+    assert capsys.readouterr().err.endswith("PermissionError: refused\nHint: allow refused\n")
+
+
 async def test_what_a_run_failed_with_says_more_than_its_finalisers(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
