@@ -132,7 +132,10 @@ class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings):
         10.0, ge=0.1, le=300, description="Time for an agent's code to stop when cancelled"
     )
     alive_interval_s: float = Field(
-        5.0, ge=0.1, le=60, description="Interval in which a run's life is reported to the engine"
+        5.0,
+        ge=0.1,
+        le=60,
+        description="Interval in which a run's life is reported to the engine; shorter if RUN_IDLE_S needs it",
     )
     output_max_bytes: int = Field(256 * _KIB, ge=_KIB, le=2 * _MIB, description="Largest output")
     idle_processes_min: int = Field(

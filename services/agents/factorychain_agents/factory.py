@@ -40,6 +40,11 @@ class InstanceLimits:
     event_max_bytes: int = EVENT_MAX_BYTES
 
 
+def report_every_s(ctx: UserExecutionContext, at_most_s: float) -> float:
+    """How often a run must show that it lives: several times before the engine would give it up."""
+    return min(at_most_s, ctx.limits.get("idle_s", at_most_s * 4) / 4)
+
+
 class AgentInstanceFactory:
     """Makes agent instances."""
 
@@ -82,7 +87,7 @@ class AgentInstanceFactory:
             trace=trace,
             event_max_bytes=limits.get("event_max_bytes", self._limits.event_max_bytes),
             output_max_bytes=limits.get("output_max_bytes", self._limits.output_max_bytes),
-            beat_every_s=self._limits.beat_every_s,
+            beat_every_s=report_every_s(ctx, self._limits.beat_every_s),
         )
 
     async def start(self, spec: RunSpec, host: RunHost) -> RunHandle:

@@ -14,7 +14,7 @@ from factorychain.agents.v1 import agents_pb2 as pb
 from factorychain.agents.v1.agents_pb2_grpc import AgentsServiceServicer
 from factorychain.errors import NotImplementedYet
 from factorychain_agents.boot import Boot
-from factorychain_agents.factory import StartRequest
+from factorychain_agents.factory import StartRequest, report_every_s
 from factorychain_agents.registry import AgentRegistry
 from factorychain_agents.runs import LiveRun, Runs
 
@@ -74,9 +74,10 @@ class AgentsService(AgentsServiceServicer):
 
     async def _life(self, run: LiveRun) -> AsyncIterator[pb.RunAlive]:
         """Signs of life until the run is finished."""
+        interval_s = report_every_s(run.ctx, self._alive_interval_s)
         while not run.finished.is_set():
             try:
-                async with asyncio.timeout(self._alive_interval_s):
+                async with asyncio.timeout(interval_s):
                     await run.finished.wait()
             except TimeoutError:
                 yield pb.RunAlive(idle_ms=int(run.idle_s * 1000))
