@@ -107,6 +107,7 @@ class Injection:
                 missing = [named(hint) for hint in absent if hint in needed]
                 missing += await self._make_shared(graph, definition, set(absent))
                 self.missing[definition.name] = tuple(missing)
+        self._compile()
 
     async def close(self) -> None:
         """Close what is shared."""
@@ -119,6 +120,16 @@ class Injection:
         if self._container is None:
             raise RuntimeError("the injection is not started")
         return RunScope(self._container({RunContext: ctx}))
+
+    def _compile(self) -> None:
+        """Have dishka write the code that makes each agent, which it does when it is first needed: in
+        milliseconds, and in a forked process for every run again.
+        """
+        assert self._container is not None, "start has made it"
+        registry = self._container({}).registry
+        for each in self.definitions:
+            if not self.missing[each.name]:
+                _ = registry.get_compiled_async(each.cls)
 
     def _agents(self, provided: set[object]) -> dict[str, Provider]:
         """A provider of each agent whose constructor can be understood."""

@@ -68,12 +68,14 @@ class Agents:
             modules.setdefault(each.module, []).append(each)
         for name, sources in modules.items():
             self._load_module(name, sources)
-        # Threads of `asyncio.to_thread`: the loop does not run again.
+
+    def rest(self) -> None:
+        """The loop does not run again before the end: its threads, of `asyncio.to_thread`, can go."""
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         left = Threads.after_those_that_end().names
         if left and not self._unforkable:
             why = f"threads are running whose origin is not known: {', '.join(left)}"
-            self._unforkable = {each.name: why for each in setup.agents}
+            self._unforkable = dict.fromkeys(self.scope.agents, why)
 
     def close(self) -> None:
         """Close what is shared. What fails then is in the log."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from factorychain._sandbox import Confinement, confine
@@ -9,19 +10,17 @@ from factorychain._sandbox import Confinement, confine
 _STANDARD = (0, 1, 2)
 
 
-def confined(confinement: str, directory: str, keep: int) -> list[str]:
+def confined(confinement: Confinement, directory: str, keep: Sequence[int]) -> list[str]:
     """Confine this process for good; the names of what the kernel lacks for it.
 
     Args:
-        confinement: a `Confinement` as JSON, of the agents that may run here.
+        confinement: that of the agents which may run here; its directory is a placeholder.
         directory: the only place that this process may write.
-        keep: the descriptor that it talks to the service through.
+        keep: descriptors that it talks to the service through.
 
     Raises:
         CannotConfine: it could not be confined as asked; it must not run an agent.
     """
-    own = replace(
-        Confinement.from_json(confinement), directory=directory, keep_descriptors=(*_STANDARD, keep)
-    )
+    own = replace(confinement, directory=directory, keep_descriptors=(*_STANDARD, *keep))
     own.environment.update(HOME=directory, TMPDIR=directory, PWD=directory)
     return [str(each) for each in confine(own).missing]

@@ -11,10 +11,12 @@ import mmap
 import os
 import signal
 import socket
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 import orjson
 
@@ -23,7 +25,6 @@ from factorychain._instance.application import Startable
 from factorychain._instance.runner import run_agent
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec
 from factorychain._process import output
-from factorychain._process.confining import confined
 from factorychain._process.fresh import forget_parent
 from factorychain._process.messages import numbered, unpack_spec
 from factorychain._process.outbox import Outbox
@@ -44,7 +45,8 @@ _RESERVE_BYTES: Final = 8 * 1024 * 1024
 
 def make_ready(directory: str) -> None:
     """Be a process of its own: group, signals, random numbers, standard descriptors."""
-    os.setpgid(0, 0)
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
     forget_parent()
     null = os.open(os.devnull, os.O_RDWR)
     # What is written past Python: by libraries, and the last words of a crash.
@@ -54,40 +56,44 @@ def make_ready(directory: str) -> None:
         os.dup2(source, number)
 
 
-def run_one(
-    end: socket.socket,
-    find: Callable[[str], Startable],
-    confinement: str,
-    directory: str,
-    service: int,
-) -> NoReturn:
-    """Confine this process, wait for a run, run it, end.
+@contextmanager
+def last_of_all() -> Iterator[None]:
+    """What is done here is the last that the process does, and it never goes on as its parent's copy.
 
-    Args:
-        end: the socket to the service.
-        find: the agent of a name.
-        confinement: what `factorychain._sandbox` is to do, as JSON.
-        directory: its own.
-        service: pid of the service, whose end is this process's as well.
+    Python's own end is left out: threads of the agent's code may never come to theirs.
     """
-    status = 1
     try:
-        lacking = confined(confinement, str(Path(directory) / WORK), end.fileno())
-        status = Instance(end, find, service).run(lacking)
+        yield
+    except BaseException as error:  # noqa: BLE001 - for the log: nothing else is left to tell
+        os.write(2, "".join(traceback.format_exception(error)).encode("utf-8", "replace"))
+        os._exit(1)
     finally:
-        # Nothing of Python's own end: threads of the agent's code may never come to theirs.
-        os._exit(status)
+        os._exit(0)
 
 
 class Instance:
     """One run process, seen from inside."""
 
-    def __init__(self, end: socket.socket, find: Callable[[str], Startable], service: int) -> None:
+    def __init__(
+        self,
+        end: socket.socket,
+        find: Callable[[str], Startable],
+        service: int,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """To be made in a process that is confined.
+
+        Args:
+            end: the socket to the service.
+            find: the agent of a name.
+            service: pid of the service, whose end is this process's as well.
+            loop: what everything runs on.
+        """
         end.setblocking(False)
         self._end = end
         self._find = find
         self._service = service
-        self._loop = asyncio.new_event_loop()
+        self._loop = loop
         asyncio.set_event_loop(self._loop)
         self._outbox = Outbox(end, self._loop)
         self._host = RemoteHost(self._outbox)
@@ -98,8 +104,8 @@ class Instance:
         self._outcome: Outcome | None = None
         self._reserve = mmap.mmap(-1, _RESERVE_BYTES)
 
-    def run(self, lacking: list[str]) -> int:
-        """Everything until the exit status."""
+    def run(self, lacking: list[str]) -> None:
+        """Wait for a run, run it, say what came of it. `lacking` is what does not confine it."""
         output.capture(self._outbox)
         self._follow_parent()
         self._loop.add_reader(self._end, self._readable)
@@ -112,7 +118,6 @@ class Instance:
         except BaseException as error:  # noqa: BLE001 - an interrupted loop, or no memory even for that
             self._broken(error)
         self._loop.run_until_complete(self._say_goodbye())
-        return 0
 
     async def _work(self, spec: RunSpec) -> None:
         found = self._find(spec.agent)

@@ -17,16 +17,17 @@ import os
 import signal
 import socket
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from factorychain._process import control
 from factorychain._process.agents import Agents
+from factorychain._process.confining import confined
 from factorychain._process.control import ForkRequest, Place, Setup
-from factorychain._process.instance import make_ready, run_one
+from factorychain._process.instance import WORK, Instance, last_of_all, make_ready
 from factorychain._process.parent import die_with
-from factorychain._sandbox import lower_session_weight, prepare
+from factorychain._sandbox import Confinement, lower_session_weight, prepare
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -50,10 +51,11 @@ def _prepare(end: socket.socket) -> Agents | None:
     if received is None:
         return None
     setup = Setup.from_json(received[0])
-    prepare()
     _warm_up()
     agents = Agents()
     agents.load(setup)
+    agents.rest()
+    prepare()
     control.send(end, agents.prepared.to_json())
     lower_session_weight(setup.nice)
     gc.disable()
@@ -96,19 +98,16 @@ class _Zygote:
 
     def _fork_all(self, request: ForkRequest) -> None:
         """In the short-lived process: fork each, hand it over, end."""
-        status = 1
-        try:
+        with last_of_all():
+            confinement = Confinement.from_json(request.confinement)
             for at, place in enumerate(request.places):
                 try:
-                    self._fork(place, request.confinement)
+                    self._fork(place, confinement)
                 except OSError as error:
                     self._refuse(request.places[at:], error)
                     break
-            status = 0
-        finally:
-            os._exit(status)
 
-    def _fork(self, place: Place, confinement: str) -> None:
+    def _fork(self, place: Place, confinement: Confinement) -> None:
         ours, its = socket.socketpair()
         pid = os.fork()
         if pid == 0:
@@ -121,14 +120,13 @@ class _Zygote:
         ours.close()
         its.close()
 
-    def _become(self, place: Place, confinement: str, its: socket.socket) -> None:
-        try:
+    def _become(self, place: Place, confinement: Confinement, its: socket.socket) -> NoReturn:
+        with last_of_all():
             make_ready(place.directory)
-            run_one(its, self.agents.find, confinement, place.directory, self.service)
-        except BaseException:  # noqa: BLE001 - it must not go on as the zygote's copy
-            traceback.print_exc()
-        finally:
-            os._exit(1)
+            lacking = confined(confinement, str(place.path / WORK), [its.fileno()])
+            loop = asyncio.new_event_loop()
+            Instance(its, self.agents.find, self.service, loop).run(lacking)
+        raise AssertionError("this process has ended")
 
     def _refuse(self, places: Sequence[Place], error: OSError) -> None:
         for each in places:

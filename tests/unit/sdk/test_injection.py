@@ -217,3 +217,18 @@ def test_overrides_replace_what_is_provided_and_fill_what_is_missing() -> None:
     with pytest.raises(AgentDependencyMissing) as caught:
         run(Reader, "x")
     assert caught.value.names == (f"{__name__}.Library",)
+
+
+async def test_the_first_run_finds_the_code_that_makes_its_agent_compiled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    injection = Injection(Log().module(), [define(Reader)])
+    await injection.start()
+
+    def too_late(*_: object, **__: object) -> None:
+        raise AssertionError("compiled in a run")
+
+    monkeypatch.setattr("dishka.registry.compile_factory", too_late)
+    async with injection.scope(FakeContext("ada")) as scope:
+        assert isinstance(await scope.agent(Reader), Reader)
+    await injection.close()

@@ -42,6 +42,10 @@ class Exit:
         return f"with status {self.status}"
 
 
+known: set[int] = set()
+"""Pids of the children that have a `Child`."""
+
+
 class Child:
     """A process whose parent is this one, or will be in a moment."""
 
@@ -52,6 +56,7 @@ class Child:
         """Done when it is reaped."""
         self._pidfd = pidfd
         self._tries = 0
+        known.add(pid)
         self._loop.add_reader(pidfd, self._ended)
 
     def terminate(self) -> None:
@@ -93,12 +98,25 @@ class Child:
             log.error("a run process could not be reaped", pid=self.pid)
             self._done(Exit(None))
             return
+        self._reap_group()
         by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
         code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
         cpu_s = usage.ru_utime + usage.ru_stime
         self._done(Exit(code, by, cpu_s, usage.ru_maxrss * 1024))
 
+    def _reap_group(self) -> None:
+        """Children of its own, which were killed with it and are this process's now."""
+        try:
+            while os.waitid(os.P_PGID, self.pid, os.WEXITED | os.WNOHANG):
+                pass
+        except ChildProcessError:
+            return
+        # Some are about to end. As long as they are there, their group's number is nobody else's.
+        self._signal_group(signal.SIGKILL)
+        self._loop.call_later(_NOT_OURS_YET_S, self._reap_group)
+
     def _done(self, found: Exit) -> None:
+        known.discard(self.pid)
         os.close(self._pidfd)
         if not self.exited.done():
             self.exited.set_result(found)

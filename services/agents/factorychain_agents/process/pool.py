@@ -24,7 +24,9 @@ from factorychain_agents.process.zygote_client import Births
 
 log = get_logger(__name__)
 
-_WAIT_S: Final = 15.0
+# A start of its own takes a second of the processor, and many may be asked for at once.
+_WAIT_S: Final = 60.0
+_SOON_S: Final = 0.05
 _FIRST_DELAY_S: Final = 0.1
 _MAX_DELAY_S: Final = 5.0
 
@@ -59,6 +61,7 @@ class Pool:
         self._all: set[InstanceProcess] = set()
         self._failures = 0
         self._again: asyncio.TimerHandle | None = None
+        self._soon: asyncio.TimerHandle | None = None
         self._closed = False
 
     def __len__(self) -> int:
@@ -70,6 +73,11 @@ class Pool:
         """How many wait for a run."""
         return len(self._idle)
 
+    @property
+    def settled(self) -> bool:
+        """Whether every process that there is waits for a run, and no other one is wanted."""
+        return len(self._all) == len(self._idle) and not self._coming and self._soon is None
+
     async def acquire(self) -> InstanceProcess:
         """A process for one run.
 
@@ -79,19 +87,22 @@ class Pool:
         self._demand.started(self._loop.time())
         if self._idle:
             process = self._idle.popleft()
-            self.refill()
+            self._refill_soon()
             return process
         waiter: asyncio.Future[InstanceProcess] = self._loop.create_future()
         self._waiting.append(waiter)
         self.refill()
+        taken = False
         try:
             async with asyncio.timeout(_WAIT_S):
-                return await waiter
+                process = await waiter
+                taken = True
+                return process
         except TimeoutError:
             raise Capacity("no process could be started for the agent; try again") from None
         finally:
-            if waiter in self._waiting:
-                self._waiting.remove(waiter)
+            if not taken:
+                self._forget(waiter)
 
     def refill(self) -> None:
         """Ask for what is missing; to be called from time to time too, so that too many go."""
@@ -107,8 +118,9 @@ class Pool:
     async def stop(self) -> None:
         """End them all."""
         self._closed = True
-        if self._again is not None:
-            self._again.cancel()
+        for timer in (self._again, self._soon):
+            if timer is not None:
+                timer.cancel()
         for waiter in self._waiting:
             waiter.cancel()
         left = list(self._all)
@@ -163,6 +175,24 @@ class Pool:
             places.append(Place(number, str(self._directories.make(number))))
         self._coming |= {each.id: each for each in places}
         self._source.fork(places, self._confinement, self)
+
+    def _refill_soon(self) -> None:
+        """Not at once, if there are others: a fork would take the processor from the run that starts."""
+        if not self._idle:
+            self.refill()
+        elif self._soon is None:
+            self._soon = self._loop.call_later(_SOON_S, self._refill_now)
+
+    def _refill_now(self) -> None:
+        self._soon = None
+        self.refill()
+
+    def _forget(self, waiter: asyncio.Future[InstanceProcess]) -> None:
+        """Who waited has gone, perhaps just when a process came."""
+        if waiter in self._waiting:
+            self._waiting.remove(waiter)
+        elif waiter.done() and not waiter.cancelled():
+            waiter.result().kill()
 
     def _failed(self, why: str) -> None:
         """None was made: again, but later and later."""

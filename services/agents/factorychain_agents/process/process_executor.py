@@ -11,7 +11,7 @@ import ctypes
 import itertools
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -26,10 +26,12 @@ from factorychain._sandbox import InvalidConfinement, compose_environment
 from factorychain_agents.executor import RunHandle
 from factorychain_agents.process.demand import Demand
 from factorychain_agents.process.directories import RunDirectories
-from factorychain_agents.process.pool import Pool
+from factorychain_agents.process.machine import OutOfMemory
+from factorychain_agents.process.pool import Pool, Source
 from factorychain_agents.process.printed import Show
 from factorychain_agents.process.process_run import ProcessRun, RunLimits
-from factorychain_agents.process.profiles import SINGLE_THREADED, Allowed, Kind, kind_of
+from factorychain_agents.process.profiles import SINGLE_THREADED, Allowed, Kind, importing, kind_of
+from factorychain_agents.process.spawner import Spawner
 from factorychain_agents.process.zygote_client import Zygote
 
 log = get_logger(__name__)
@@ -86,13 +88,16 @@ class ProcessExecutor:
         self._validated = validated
         self._definitions = tuple(definitions)
         self._options = options
-        self._show = show
+        self.show = show
+        """Shows what runs print."""
         self._environment = environment
-        self._directories = RunDirectories()
+        self.directories = RunDirectories()
         self._numbers = itertools.count(1)
         self._kinds: dict[str, Kind] = {}
-        self._pools: dict[tuple[str, str], Pool] = {}
+        self._pools: dict[tuple[int, str], Pool] = {}
+        self._spawners: dict[str, Spawner] = {}
         self._running: set[ProcessRun] = set()
+        self._machine = OutOfMemory()
         self._tasks = TaskSet(self.name)
         self.zygote: Zygote | None = None
 
@@ -109,6 +114,11 @@ class ProcessExecutor:
         """Processes that wait for a run."""
         return sum(each.idle for each in self._pools.values())
 
+    @property
+    def settled(self) -> bool:
+        """Whether there is exactly what waits for runs: nothing ends, nothing is made."""
+        return all(each.settled for each in self._pools.values())
+
     async def start(self) -> None:
         """Import the agents in a zygote, and make the first processes ready.
 
@@ -119,10 +129,12 @@ class ProcessExecutor:
             return
         # Run processes are forked by others, who end: then they are this process's children.
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-        await self._directories.start()
+        await self.directories.start()
         self._choose_kinds()
-        self.zygote = Zygote(self._setup(), self._zygote_environment())
+        agents = [each.name for each in self._definitions]
+        self.zygote = Zygote(self._setup(agents), self._zygote_environment())
         await self.zygote.start()
+        self._widen_kinds(self.zygote.unforkable)
         self._note_missing(self.zygote.prepared.missing)
         self._validated(self._missing)
         for each in self._definitions:
@@ -133,11 +145,13 @@ class ProcessExecutor:
     async def stop(self) -> None:
         """End what is left; runs were ended by their owner."""
         await self._tasks.close()
+        for spawner in self._spawners.values():
+            spawner.stop()
         for pool in self._pools.values():
             await pool.stop()
         if self.zygote is not None:
             await self.zygote.stop()
-        await self._directories.stop()
+        await self.directories.stop()
 
     async def start_run(self, spec: RunSpec, host: RunHost) -> RunHandle:
         asked_at = asyncio.get_running_loop().time()
@@ -145,7 +159,7 @@ class ProcessExecutor:
         _waited.record(asyncio.get_running_loop().time() - asked_at)
         options = self._options
         limits = RunLimits(self._kinds[spec.agent].cpu_s, options.silent_s, options.grace_s)
-        run = ProcessRun(process, spec, host, limits, self._show)
+        run = ProcessRun(process, spec, host, limits, self.show, self._machine)
         self._running.add(run)
         _instances.add(1)
         process.on_gone(lambda: self._done(run))
@@ -159,13 +173,14 @@ class ProcessExecutor:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(_TICK_S)
+            self._machine.tick()
             for each in self._pools.values():
                 each.refill()
 
     # --- kinds ---
 
     def _choose_kinds(self) -> None:
-        directories = self._directories
+        directories = self.directories
         private = (*self._options.allowed.private_paths, str(directories.own))
         allowed = replace(self._options.allowed, private_paths=private)
         for each in self._definitions:
@@ -175,29 +190,43 @@ class ProcessExecutor:
             except InvalidConfinement as error:
                 self._missing[each.name] = (str(error),)
 
+    def _widen_kinds(self, unforkable: Iterable[str]) -> None:
+        for name in self._kinds.keys() & set(unforkable):
+            try:
+                self._kinds[name] = importing(self._kinds[name])
+            except InvalidConfinement as error:
+                self._missing[name] = (str(error),)
+
     def _note_missing(self, found: Mapping[str, Sequence[str]]) -> None:
         for name, missing in found.items():
             self._missing[name] = (*self._missing.get(name, ()), *missing)
 
     def _pool(self, agent: str) -> Pool:
-        assert self.zygote is not None, "start has made it"
-        confinement = self._kinds[agent].confinement
-        key = ("", confinement)
+        source, confinement = self._source(agent), self._kinds[agent].confinement
+        key = (id(source), confinement)
         if key not in self._pools:
             demand = Demand(self._options.idle_min, self._options.idle_max)
             self._pools[key] = Pool(
-                self.zygote, confinement, self._directories, demand, self._numbers.__next__
+                source, confinement, self.directories, demand, self._numbers.__next__
             )
         return self._pools[key]
 
+    def _source(self, agent: str) -> Source:
+        assert self.zygote is not None, "start has made it"
+        if agent not in self.zygote.unforkable:
+            return self.zygote
+        if agent not in self._spawners:
+            self._spawners[agent] = Spawner(self._setup([agent]), self._zygote_environment())
+        return self._spawners[agent]
+
     # --- the zygote ---
 
-    def _setup(self) -> Setup:
+    def _setup(self, agents: Sequence[str]) -> Setup:
+        chosen = [each for each in self._definitions if each.name in agents]
         sources = [
-            AgentSource(each.name, each.cls.__module__, each.cls.__qualname__)
-            for each in self._definitions
+            AgentSource(each.name, each.cls.__module__, each.cls.__qualname__) for each in chosen
         ]
-        declared = {name for each in self._definitions for name in each.needs.env}
+        declared = {name for each in chosen for name in each.needs.env}
         seen = {
             name: self._environment[name]
             for name in (*sorted(declared), *_FOR_SHARED)
@@ -207,6 +236,6 @@ class ProcessExecutor:
 
     def _zygote_environment(self) -> dict[str, str]:
         """What it is started with: nothing that one agent declares is there for the others."""
-        common = compose_environment(self._environment, (), str(self._directories.shared))
+        common = compose_environment(self._environment, (), str(self.directories.shared))
         found = {"PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
         return common | SINGLE_THREADED | found

@@ -28,7 +28,7 @@ from factorychain_agents.process.checks import check_event
 from factorychain_agents.process.child import Exit
 from factorychain_agents.process.endings import outcome_of_death, with_text
 from factorychain_agents.process.instance_process import InstanceProcess
-from factorychain_agents.process.machine import out_of_memory_kills
+from factorychain_agents.process.machine import OutOfMemory
 from factorychain_agents.process.passage import Passage
 from factorychain_agents.process.printed import PrintedLines, Show
 from factorychain_agents.process.requests import Requests
@@ -56,14 +56,20 @@ class ProcessRun:
     """A run whose instance is a process."""
 
     def __init__(
-        self, process: InstanceProcess, spec: RunSpec, host: RunHost, limits: RunLimits, show: Show
+        self,
+        process: InstanceProcess,
+        spec: RunSpec,
+        host: RunHost,
+        limits: RunLimits,
+        show: Show,
+        machine: OutOfMemory,
     ) -> None:
         self._process = process
         self._spec = spec
         self._host = host
         self._limits = limits
         self._printed = PrintedLines(spec.run, show)
-        self._kills_before = out_of_memory_kills()
+        self._machine = machine
         self._loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[Outcome] = self._loop.create_future()
         self._last_word = False
@@ -186,7 +192,7 @@ class ProcessRun:
     def _of_death(self, how: Exit, words: str) -> Outcome:
         if self._cancelled or self._ended_for:
             return Outcome(OutcomeKind.CANCELLED)
-        short = out_of_memory_kills() > self._kills_before
+        short = self._machine.lately()
         outcome = outcome_of_death(how, words, self._limits.cpu_s, memory_short=short)
         log.warning(
             "a run process ended before its run",

@@ -8,11 +8,12 @@ processes as there are kinds.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from factorychain._instance.needs import Needs
 from factorychain._sandbox import Confinement, InvalidConfinement, compose_environment
+from factorychain._sandbox.libraries import library_paths
 
 _POOLS: Final = (
     "OMP_NUM_THREADS",
@@ -85,6 +86,20 @@ def kind_of(needs: Needs, allowed: Allowed, shared: str, environment: Mapping[st
         require=allowed.required,
     )
     return Kind(confinement.to_json(), cpu_s)
+
+
+def importing(kind: Kind) -> Kind:
+    """The kind of process that imports its agent when it is confined already.
+
+    What this process has imported the agent's module from is readable there. The process itself could not
+    tell: of folders without an `__init__.py` only the loaded modules say that they are packages.
+
+    Raises:
+        InvalidConfinement: a module lies where no agent may read.
+    """
+    found = Confinement.from_json(kind.confinement)
+    wider = replace(found, read_paths=(*found.read_paths, *library_paths()))
+    return replace(kind, confinement=wider.to_json())
 
 
 def _within(declared: float, most: float) -> float:

@@ -7,6 +7,7 @@ since they are this process's children. A new one is started with a growing dela
 from __future__ import annotations
 
 import asyncio
+import math
 import socket
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,8 @@ from factorychain._process import control
 from factorychain._process.control import ForkRequest, Place, Prepared, Setup
 from factorychain.input import Json
 from factorychain.local.process import Restarts
-from factorychain_agents.process.child import Child
+from factorychain_agents.process.child import Child, known
+from factorychain_agents.process.orphans import reap_orphans
 from factorychain_agents.process.zygote_life import ZygoteFailed, ZygoteLife
 
 log = get_logger(__name__)
@@ -28,6 +30,7 @@ log = get_logger(__name__)
 _deaths = counter("factorychain.agents.zygote.deaths", "Zygotes that died", "{process}")
 
 _AT_ONCE: Final = 16
+_BRIDGED_S: Final = 5.0
 
 
 class Births(Protocol):
@@ -54,10 +57,17 @@ class Zygote:
         self._asked: dict[int, Births] = {}
         self._restarts = Restarts()
         self._tasks = TaskSet(self.name)
-        self._stopping = False
+        self._died_at_s = -math.inf
 
     @property
     def healthy(self) -> bool:
+        """Whether it is there, or will be in a moment: processes that it has forked bridge that."""
+        if self.there:
+            return True
+        return self._tasks.healthy and time.monotonic() - self._died_at_s < _BRIDGED_S
+
+    @property
+    def there(self) -> bool:
         return self._life is not None and not self._life.over.is_set()
 
     @property
@@ -75,7 +85,6 @@ class Zygote:
         _ = self._tasks.spawn(self._replace(), "watch")
 
     async def stop(self) -> None:
-        self._stopping = True
         await self._tasks.close()
         if self._life is not None:
             await self._life.stop()
@@ -121,9 +130,11 @@ class Zygote:
         while True:
             assert self._life is not None, "start has begun it"
             await self._life.over.wait()
+            self._died_at_s = time.monotonic()
             self._fail_all("the zygote died")
             _deaths.add(1)
             log.error("the zygote died and is replaced; runs go on", ended=self._life.how)
+            await reap_orphans(self._life.pid, known)
             await asyncio.sleep(self._restarts.next_delay_s(time.monotonic()))
             try:
                 await self._begin()

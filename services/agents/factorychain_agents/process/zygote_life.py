@@ -14,7 +14,8 @@ from typing import Final
 from factorychain._process import control
 from factorychain._process.control import ForkRequest, Prepared, Setup
 from factorychain.input import Json
-from factorychain_agents.process.child import Child
+from factorychain_agents.process.child import Child, known
+from factorychain_agents.process.orphans import reap_orphans
 
 _READY_S: Final = 120.0
 _LEAVE_S: Final = 1.0
@@ -82,6 +83,7 @@ class ZygoteLife:
                 await self.over.wait()
         self._child.kill()
         await self.over.wait()
+        await reap_orphans(self.pid, known)
 
     def _readable(self) -> None:
         while True:

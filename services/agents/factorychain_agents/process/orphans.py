@@ -1,0 +1,61 @@
+"""Processes that a zygote forked and could not hand over before it died.
+
+Nobody knows of them: the packet with their sockets was lost, so they end by themselves, and as this
+process's children they would stay as zombies. They are found by their session, which is the zygote's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+_TRIES: Final = 20
+_BETWEEN_S: Final = 0.05
+
+
+async def reap_orphans(session: int, known: Set[int]) -> None:
+    """End and reap this process's children of a session, except those that are known."""
+    for _ in range(_TRIES):
+        found = await asyncio.to_thread(lambda: list(_orphans(session)))
+        unknown = [each for each in found if each not in known]
+        if not unknown:
+            return
+        for pid in unknown:
+            _end(pid)
+        await asyncio.sleep(_BETWEEN_S)
+
+
+def _end(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+def _orphans(session: int) -> Iterator[int]:
+    own = os.getpid()
+    for each in _processes():
+        if each.session == session and each.parent == own:
+            yield each.pid
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    pid: int
+    parent: int
+    session: int
+
+
+def _processes() -> Iterator[_Process]:
+    """Every process that can be seen: fields 4 and 6 of /proc/PID/stat (proc(5))."""
+    for each in Path("/proc").iterdir():
+        if each.name.isdigit():
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                fields = (each / "stat").read_text().rpartition(")")[2].split()
+                yield _Process(int(each.name), int(fields[1]), int(fields[3]))
