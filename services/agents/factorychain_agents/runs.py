@@ -145,9 +145,11 @@ class LiveRun:
     async def _outcome(self, factory: AgentInstanceFactory) -> Outcome:
         assert self._host is not None, "begin comes first"
         try:
-            self._handle = await factory.start(self.spec, self._host)
+            self._handle = await self._started(factory)
         except FactoryChainError as error:
             return Outcome(OutcomeKind.FAILED, reason=error.reason, text=error.message)
+        if self._handle is None:
+            return cancelled(self._stop_reason, Outcome(OutcomeKind.CANCELLED).usage)
         if self._stop_reason:  # it came while the instance was started
             self._handle.cancel()
         outcome = await self._until_stopped(self._handle)
@@ -156,6 +158,27 @@ class LiveRun:
             # Nobody cancelled it: the agent cancelled itself, which is a failure of its code.
             return Outcome(OutcomeKind.FAILED, reason="AGENT_FAILED", usage=outcome.usage)
         return outcome
+
+    async def _started(self, factory: AgentInstanceFactory) -> RunHandle | None:
+        """The instance, when it is there; None if it was told to stop before that.
+
+        Raises:
+            FactoryChainError: it cannot be started.
+        """
+        assert self._host is not None, "begin comes first"
+        starting = asyncio.ensure_future(factory.start(self.spec, self._host))
+        told = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+            if starting.done():
+                return starting.result()
+            starting.cancel()
+            await asyncio.wait({starting})
+            # It may have been there at the same moment.
+            return None if starting.cancelled() else starting.result()
+        finally:
+            told.cancel()
+            starting.cancel()
 
     async def _until_stopped(self, handle: RunHandle) -> Outcome:
         """The agent's outcome; that of the cancel if it was cancelled, whatever it did then."""
@@ -296,6 +319,7 @@ class Runs:
 
     async def _run(self, key: tuple[Principal, str], run: LiveRun, link: RunLink) -> None:
         try:
+            await asyncio.sleep(0)  # `agent_started` and the answer to the engine go first
             with log_context(run=run.spec.run, thread=run.spec.thread):
                 await run.live(self._factory, link)
         finally:
