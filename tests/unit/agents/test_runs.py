@@ -121,6 +121,8 @@ class World:
         self.handles: list[FakeHandle] = []
         self.is_ready = True
         self.refuse_start: FactoryChainError | None = None
+        self.can_start = asyncio.Event()
+        self.can_start.set()
         registry = AgentRegistry([define(Quiet)])
         factory = AgentInstanceFactory(registry, self, InstanceLimits(1000, 5))
         self.runs = Runs(
@@ -134,6 +136,7 @@ class World:
     async def start_run(self, spec: RunSpec, host: RunHost) -> RunHandle:
         if self.refuse_start is not None:
             raise self.refuse_start
+        await self.can_start.wait()
         self.handles.append(FakeHandle(host))
         return self.handles[-1]
 
@@ -276,6 +279,15 @@ async def test_a_start_that_the_executor_refuses_ends_as_failed(world: World) ->
     run = await world.runs.accept(token(), START, "")
     await run.finished.wait()
     assert world.links[0].events[-1].agent_failed.reason == "CAPACITY"
+
+
+async def test_a_run_that_waits_for_its_instance_can_be_cancelled(world: World) -> None:
+    world.can_start.clear()
+    run = await world.runs.accept(token(), START, "")
+    run.cancel("USER")
+    await run.finished.wait()
+    assert world.links[0].events[-1].agent_cancelled.reason == "USER"
+    assert world.handles == []
 
 
 async def test_an_attempt_is_accepted_once_and_a_later_one_takes_over(world: World) -> None:
