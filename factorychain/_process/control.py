@@ -48,7 +48,7 @@ class Setup:
         return {"setup": asdict(self)}
 
     @classmethod
-    def from_json(cls, fields: dict[str, Json]) -> Setup:
+    def from_json(cls, fields: Mapping[str, object]) -> Setup:
         found = orjson.loads(orjson.dumps(fields["setup"]))
         agents = tuple(AgentSource(**each) for each in found["agents"])
         return cls(tuple(found["path"]), found["environment"], agents, found["nice"])
@@ -80,7 +80,7 @@ class ForkRequest:
         return {"places": [asdict(each) for each in self.places], "confinement": self.confinement}
 
     @classmethod
-    def from_json(cls, fields: dict[str, Json]) -> ForkRequest:
+    def from_json(cls, fields: Mapping[str, object]) -> ForkRequest:
         found = orjson.loads(orjson.dumps(fields))
         return cls(tuple(Place(**each) for each in found["places"]), found["confinement"])
 
@@ -98,7 +98,7 @@ class Prepared:
         return {"prepared": asdict(self)}
 
     @classmethod
-    def from_json(cls, fields: dict[str, Json]) -> Prepared:
+    def from_json(cls, fields: Mapping[str, object]) -> Prepared:
         return cls(**orjson.loads(orjson.dumps(fields["prepared"])))
 
 

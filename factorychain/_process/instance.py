@@ -32,6 +32,7 @@ from factorychain._process.parent import die_with
 from factorychain._process.remote_host import RemoteHost
 from factorychain._process.stopping import Stopping
 from factorychain._process.wire import Decoder, FromInstance, ToInstance, frame
+from factorychain._sandbox import hint
 
 NATIVE_OUTPUT: Final = "stderr"
 WORK: Final = "work"
@@ -121,7 +122,7 @@ class Instance:
 
     async def _work(self, spec: RunSpec) -> None:
         found = self._find(spec.agent)
-        self._active = run = ActiveRun(spec, self._host, self._loop)
+        self._active = run = ActiveRun(spec, self._host, self._loop, hint)
         self._outcome = await run_agent(run, found.definition, found.injection)
 
     def _broken(self, error: BaseException) -> None:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from typing import Protocol
 
 import orjson
 
 from factorychain._instance.spec import Outcome, SpanRecord
 from factorychain._process.messages import number, pack_outcome, pack_span
-from factorychain._process.outbox import Outbox
 from factorychain._process.wire import (
     ENTRY_BYTES,
     EVENT_MAX_BYTES,
@@ -25,10 +25,16 @@ from factorychain._process.wire import (
 from factorychain.errors import ErrorCode, EventRejected, RunEnded, error_class
 
 
+class Posting(Protocol):
+    """Sends frames: an `Outbox`."""
+
+    def post(self, frame: bytes, *, loose: bool = False) -> None: ...
+
+
 class RemoteHost:
     """The service as an instance sees it."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Posting) -> None:
         self._outbox = outbox
         self._room = WINDOW_BYTES
         self._waiting_events: deque[tuple[int, bytes]] = deque()

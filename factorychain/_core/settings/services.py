@@ -144,6 +144,12 @@ class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings):
     idle_processes_max: int = Field(
         32, ge=0, le=1000, description="Processes of each kind that wait for a run, after bursts"
     )
+    run_events_per_s: float = Field(
+        1000.0,
+        ge=1,
+        le=1_000_000,
+        description="Events a second that a run's process may send; twice as many in a burst",
+    )
     agent_silence_max_s: float = Field(
         60.0,
         ge=1,

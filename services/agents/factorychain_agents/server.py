@@ -98,6 +98,7 @@ class AgentsServer:
             idle_max=settings.idle_processes_max,
             silent_s=settings.agent_silence_max_s,
             grace_s=settings.cancel_grace_s,
+            events_per_s=settings.run_events_per_s,
         )
         isolated = self.registry.isolated("process")
         return ProcessExecutor(isolated, options, self.output.show, self.registry.validated)

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Final
@@ -116,26 +115,21 @@ def _removed(directory: Path) -> None:
 def remove_tree(top: Path) -> None:
     """Remove a folder and everything in it, whatever its maker did to keep it.
 
-    Not by recursion, and never with a path longer than two names: folders inside are moved up next to
-    `top` before they are emptied.
+    Without recursion, with one descriptor at a time, and never with a path longer than two names: folders
+    inside are moved up next to `top` before they are emptied. Links are removed, never followed.
     """
-    shutil.rmtree(top, ignore_errors=True)  # quick, and enough for nearly all
-    if top.exists():
-        _flattened(top)
-
-
-def _flattened(top: Path) -> None:
     waiting, count = [top], 0
     while waiting:
         folder = waiting.pop()
         folder.chmod(0o700)
-        for each in list(os.scandir(folder)):
-            if not each.is_dir(follow_symlinks=False):
-                Path(each.path).unlink(missing_ok=True)
-                continue
-            count += 1
-            aside = top.with_name(f"{top.name}.{count}")
-            Path(each.path).chmod(0o700)  # else it cannot be moved: its `..` changes
-            Path(each.path).rename(aside)
-            waiting.append(aside)
+        with os.scandir(folder) as entries:
+            for each in list(entries):
+                if not each.is_dir(follow_symlinks=False):
+                    Path(each.path).unlink(missing_ok=True)
+                    continue
+                count += 1
+                aside = top.with_name(f"{top.name}.{count}")
+                Path(each.path).chmod(0o700)  # else it cannot be moved: its `..` changes
+                Path(each.path).rename(aside)
+                waiting.append(aside)
         folder.rmdir()

@@ -23,6 +23,7 @@ _WORDS_MAX_BYTES: Final = 16 * 1024
 # Frames other than events: a run's own pace is a few a second. Above this only the run itself waits.
 _FREE_FRAMES: Final = 1000
 _FRAMES_PER_S: Final = 500
+_BYTES_AS_A_FRAME: Final = 256
 _PAUSE_S: Final = 0.1
 
 
@@ -136,8 +137,8 @@ class InstanceProcess:
         self._decoder.feed(data)
         try:
             for kind, payload in self._decoder.frames():
-                if kind != FromInstance.EVENT:
-                    self._allowance -= 1
+                if kind != FromInstance.EVENT:  # those have their window
+                    self._allowance -= 1 + len(payload) / _BYTES_AS_A_FRAME
                 if self._owner is not None:
                     self._owner.heard(FromInstance(kind), payload)
         except BrokenFrame as error:

@@ -7,6 +7,7 @@ them (and one) waits here, since an instance that sends more is not ours any mor
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -16,8 +17,11 @@ from factorychain._instance.host import RunHost
 from factorychain._instance.spec import Outcome
 from factorychain._process.wire import ENTRY_BYTES, EVENT_MAX_BYTES, WINDOW_BYTES, BrokenFrame
 from factorychain.errors import EventRejected, FactoryChainError
+from factorychain_agents.process.pace import Pace
 
 _ROOM_EVERY_BYTES: Final = WINDOW_BYTES // 4
+# Timers are no finer than a millisecond: what is due is paid in larger pieces.
+_WORTH_WAITING_S: Final = 0.02
 
 
 class Replies(Protocol):
@@ -34,10 +38,16 @@ class Passage:
     """Passes on what one run says."""
 
     def __init__(
-        self, run: str, host: RunHost, replies: Replies, done: Callable[[Outcome], None]
+        self,
+        run: str,
+        host: RunHost,
+        replies: Replies,
+        pace: Pace,
+        done: Callable[[Outcome], None],
     ) -> None:
         self._host = host
         self._replies = replies
+        self._pace = pace
         self._done = done
         self._queue: deque[tuple[int, bytes] | Outcome] = deque()
         self._queued_bytes = 0
@@ -79,6 +89,9 @@ class Passage:
             await self._emit(*each)
 
     async def _emit(self, kind: int, event: bytes) -> None:
+        wait_s = self._pace.take(time.monotonic())
+        if wait_s > _WORTH_WAITING_S:
+            await asyncio.sleep(wait_s)
         try:
             await self._host.emit(kind, event)
         except EventRejected as error:

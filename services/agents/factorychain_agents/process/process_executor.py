@@ -60,6 +60,7 @@ class ProcessOptions:
     idle_max: int
     silent_s: float
     grace_s: float
+    events_per_s: float
 
 
 class ProcessExecutor:
@@ -158,7 +159,12 @@ class ProcessExecutor:
         process = await self._pool(spec.agent).acquire()
         _waited.record(asyncio.get_running_loop().time() - asked_at)
         options = self._options
-        limits = RunLimits(self._kinds[spec.agent].cpu_s, options.silent_s, options.grace_s)
+        limits = RunLimits(
+            self._kinds[spec.agent].cpu_s,
+            options.silent_s,
+            options.grace_s,
+            options.events_per_s,
+        )
         run = ProcessRun(process, spec, host, limits, self.show, self._machine)
         self._running.add(run)
         _instances.add(1)

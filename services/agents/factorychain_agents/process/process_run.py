@@ -29,6 +29,7 @@ from factorychain_agents.process.child import Exit
 from factorychain_agents.process.endings import outcome_of_death, with_text
 from factorychain_agents.process.instance_process import InstanceProcess
 from factorychain_agents.process.machine import OutOfMemory
+from factorychain_agents.process.pace import Pace
 from factorychain_agents.process.passage import Passage
 from factorychain_agents.process.printed import PrintedLines, Show
 from factorychain_agents.process.requests import Requests
@@ -50,6 +51,8 @@ class RunLimits:
     """Without a sign of life for so long, its loop is held up for good."""
     grace_s: float
     """Between SIGTERM and SIGKILL, where the service itself ends it."""
+    events_per_s: float
+    """What it may say, in the long run; in a burst twice as much."""
 
 
 class ProcessRun:
@@ -80,7 +83,8 @@ class ProcessRun:
         self._sign_at = self._loop.time()
         self._watch: asyncio.TimerHandle | None = None
         self._requests = Requests(process, host)
-        self._passage = Passage(spec.run, host, self, self._decide)
+        pace = Pace(limits.events_per_s, 2 * limits.events_per_s)
+        self._passage = Passage(spec.run, host, self, pace, self._decide)
 
     def begin(self) -> None:
         """Hand the run to its process."""
