@@ -52,7 +52,7 @@ up: $(STAMP) ## Start the chain here; ARGS="--agents my.module --port 8080"
 
 .PHONY: test
 test: $(STAMP) ## Run the unit, integration and end-to-end tests; ARGS goes to pytest, TESTS names paths
-	$(BIN)/python -m pytest $(TESTS) -q $(ARGS)
+	$(BIN)/python -m tests $(TESTS) -q $(ARGS)
 
 .PHONY: lint
 lint: $(STAMP) ## Check style, types, layers, protos and that generated code is up to date

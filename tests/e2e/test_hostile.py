@@ -14,7 +14,7 @@ import pytest_asyncio
 from tests.e2e.chain import Chain, running_chain
 from tests.e2e.sockets import Socket, connected
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.alone]
 
 _CANARY = "a-secret-of-the-operator"
 _QUIET_USERS = 20

@@ -1,0 +1,69 @@
+"""`make test`: first what needs the machine for itself, then everything else on all cores.
+
+Arguments go to pytest. The last line sums up both in pytest's own form.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
+from typing import Final
+
+_NO_TESTS: Final = 5
+_INTERRUPTED: Final = 2
+# Each worker may have a whole chain running.
+_MOST_WORKERS: Final = 4
+_CLOSING: Final = re.compile(r"^(?:=+ )?(\d+ [a-z]+(?:, \d+ [a-z]+)*) in [\d.]+s")
+_COUNT: Final = re.compile(r"(\d+) ([a-z]+)")
+_ORDER: Final = ("failed", "passed", "skipped", "deselected", "xfailed", "warnings", "errors")
+
+
+def main() -> int:
+    """Runs both parts; the exit status is that of the first that failed."""
+    began_s = time.monotonic()
+    counts: Counter[str] = Counter()
+    workers = str(min(os.cpu_count() or 1, _MOST_WORKERS))
+    parts = (["-m", "alone"], ["-m", "not alone", "-n", workers, "--dist", "loadfile"])
+    statuses = []
+    for part in parts:
+        statuses.append(_run([*part, *sys.argv[1:]], counts))
+        if statuses[-1] == _INTERRUPTED:
+            break
+    del counts["deselected"]  # by the parts themselves
+    said = [f"{counts[name]} {name}" for name in _ORDER if counts[name]]
+    print(f"{', '.join(said) or 'no tests ran'} in {time.monotonic() - began_s:.2f}s", flush=True)
+    failed = [status for status in statuses if status not in (0, _NO_TESTS)]
+    if failed:
+        return failed[0]
+    return 0 if 0 in statuses else _NO_TESTS
+
+
+def _run(arguments: list[str], counts: Counter[str]) -> int:
+    """Shows what one run of pytest prints and adds up its closing line."""
+    colour = ["--color=yes"] if sys.stdout.isatty() else []
+    command = [sys.executable, "-m", "pytest", *colour, *arguments]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace") as pytest:
+        assert pytest.stdout is not None
+        try:
+            for line in pytest.stdout:
+                print(line, end="", flush=True)
+                closing = _CLOSING.match(re.sub(r"\x1b\[[\d;]*m", "", line))
+                if closing is not None:
+                    found = _COUNT.findall(closing[1])
+                    counts.update({_plural(name): int(count) for count, name in found})
+        except KeyboardInterrupt:
+            pytest.wait()
+            return _INTERRUPTED
+    return pytest.returncode
+
+
+def _plural(name: str) -> str:
+    return f"{name}s" if name in ("error", "warning") else name
+
+
+if __name__ == "__main__":
+    sys.exit(main())
