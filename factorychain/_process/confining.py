@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from factorychain._sandbox import Confinement, confine
 
-_STANDARD = (0, 1, 2)
+_STANDARD: Final = (0, 1, 2)
+_PERSONAL: Final = ("HOME", "TMPDIR", "TMP", "TEMP")
 
 
 def confined(confinement: Confinement, directory: str, keep: Sequence[int]) -> list[str]:
@@ -22,5 +24,5 @@ def confined(confinement: Confinement, directory: str, keep: Sequence[int]) -> l
         CannotConfine: it could not be confined as asked; it must not run an agent.
     """
     own = replace(confinement, directory=directory, keep_descriptors=(*_STANDARD, *keep))
-    own.environment.update(HOME=directory, TMPDIR=directory, PWD=directory)
+    own.environment.update(dict.fromkeys(_PERSONAL, directory))
     return [str(each) for each in confine(own).missing]

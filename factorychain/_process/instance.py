@@ -7,6 +7,7 @@ whatever that run's code has done to it; it ends when the service is gone.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import mmap
 import os
 import signal
@@ -24,10 +25,10 @@ from factorychain._instance.active import ActiveRun
 from factorychain._instance.application import Startable
 from factorychain._instance.runner import run_agent
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec
-from factorychain._process import output
 from factorychain._process.fresh import forget_parent
 from factorychain._process.messages import numbered, unpack_spec
 from factorychain._process.outbox import Outbox
+from factorychain._process.output import PrintedOutput
 from factorychain._process.parent import die_with
 from factorychain._process.remote_host import RemoteHost
 from factorychain._process.stopping import Stopping
@@ -55,6 +56,7 @@ def make_ready(directory: str) -> None:
     words = os.open(Path(directory) / NATIVE_OUTPUT, flags, 0o600)
     for number, source in enumerate((null, words, words)):
         os.dup2(source, number)
+    faulthandler.enable(2)
 
 
 @contextmanager
@@ -81,6 +83,7 @@ class Instance:
         find: Callable[[str], Startable],
         service: int,
         loop: asyncio.AbstractEventLoop,
+        printed: PrintedOutput,
     ) -> None:
         """To be made in a process that is confined.
 
@@ -89,11 +92,13 @@ class Instance:
             find: the agent of a name.
             service: pid of the service, whose end is this process's as well.
             loop: what everything runs on.
+            printed: the standard streams.
         """
         end.setblocking(False)
         self._end = end
         self._find = find
         self._service = service
+        self._printed = printed
         self._loop = loop
         asyncio.set_event_loop(self._loop)
         self._outbox = Outbox(end, self._loop)
@@ -107,7 +112,7 @@ class Instance:
 
     def run(self, lacking: list[str]) -> None:
         """Wait for a run, run it, say what came of it. `lacking` is what does not confine it."""
-        output.capture(self._outbox)
+        self._printed.send_to(self._outbox)
         self._follow_parent()
         self._loop.add_reader(self._end, self._readable)
         self._outbox.post(frame(FromInstance.READY, orjson.dumps(lacking)))
@@ -135,7 +140,7 @@ class Instance:
 
     async def _say_goodbye(self) -> None:
         self._reserve.close()
-        output.flush()
+        self._printed.flush()
         await self._host.outcome(self._explained(self._outcome or Outcome(OutcomeKind.CANCELLED)))
         await self._outbox.flushed()
 

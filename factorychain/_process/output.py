@@ -1,11 +1,14 @@
 """What the agent's code prints, to the service: it knows the run, and how it logs.
 
-Invariant: `sys.stdout` and `sys.stderr` never block and never fail, whatever becomes of what is written.
+Invariant: `sys.stdout` and `sys.stderr` are the same objects in a process and in those that are forked
+from it, since what a module has imported keeps them (a logging handler, say); in a run process they never
+block and never fail, whatever becomes of what is written.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import sys
 from typing import Final
 
@@ -15,30 +18,37 @@ from factorychain._process.wire import FromInstance, frame
 _PIECE_BYTES: Final = 32 * 1024
 
 
-def capture(outbox: Outbox) -> None:
-    """From now on what Python code prints goes to the service."""
-    sys.stdout = _stream(1, outbox)
-    sys.stderr = _stream(2, outbox)
+class PrintedOutput:
+    """Stands in for the standard streams."""
+
+    def __init__(self) -> None:
+        self._raw = [_Frames(number) for number in (1, 2)]
+        self._streams = [_text(each) for each in self._raw]
+        sys.stdout, sys.stderr = self._streams
+
+    def send_to(self, outbox: Outbox) -> None:
+        """From now on it goes to the service; until now it went where the process was started."""
+        for each in self._raw:
+            each.outbox = outbox
+
+    def flush(self) -> None:
+        """Send what was not ended by a line end."""
+        for each in self._streams:
+            each.flush()
 
 
-def flush() -> None:
-    """Send what was not ended by a line end."""
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-
-
-def _stream(number: int, outbox: Outbox) -> io.TextIOWrapper:
-    buffered = io.BufferedWriter(_Frames(number, outbox), _PIECE_BYTES)
+def _text(raw: io.RawIOBase) -> io.TextIOWrapper:
+    buffered = io.BufferedWriter(raw, _PIECE_BYTES)
     return io.TextIOWrapper(buffered, "utf-8", "backslashreplace", line_buffering=True)
 
 
 class _Frames(io.RawIOBase):
-    """Bytes as `OUTPUT` frames."""
+    """A standard descriptor until there is an outbox, then `OUTPUT` frames."""
 
-    def __init__(self, number: int, outbox: Outbox) -> None:
+    def __init__(self, number: int) -> None:
         super().__init__()
+        self.outbox: Outbox | None = None
         self._number = number
-        self._outbox = outbox
 
     def fileno(self) -> int:
         return self._number
@@ -47,6 +57,8 @@ class _Frames(io.RawIOBase):
         return True
 
     def write(self, data: object, /) -> int:
-        piece = bytes(memoryview(data)[:_PIECE_BYTES])  # type: ignore[arg-type]
-        self._outbox.post(frame(FromInstance.OUTPUT, bytes([self._number]) + piece), loose=True)
+        piece = bytes(memoryview(data)[:_PIECE_BYTES])  # type: ignore[arg-type]  # typeshed names Buffer, which 3.11 has not
+        if self.outbox is None:
+            return os.write(self._number, piece)
+        self.outbox.post(frame(FromInstance.OUTPUT, bytes([self._number]) + piece), loose=True)
         return len(piece)

@@ -19,6 +19,7 @@ from factorychain._process.agents import Agents
 from factorychain._process.confining import confined
 from factorychain._process.control import ForkRequest, Setup
 from factorychain._process.instance import WORK, Instance, last_of_all, make_ready
+from factorychain._process.output import PrintedOutput
 from factorychain._sandbox import Confinement, prepare
 
 _IMPORTS_BYTES: Final = 8 * 1024 * 1024 * 1024
@@ -41,11 +42,13 @@ def main(arguments: Sequence[str]) -> None:
         confinement = Confinement.from_json(request.confinement)
         wide = replace(confinement, memory_bytes=confinement.memory_bytes + _IMPORTS_BYTES)
         lacking = confined(wide, str(place.path / WORK), [end.fileno(), orders.fileno()])
+        printed = PrintedOutput()
         agents = Agents()
         agents.load(setup)
         _limit_memory(confinement.memory_bytes)
         orders.close()  # now another one may be started
-        Instance(end, agents.find, int(arguments[1]), agents.loop).run(lacking)
+        instance = Instance(end, agents.find, int(arguments[1]), agents.loop, printed)
+        instance.run(lacking)
         agents.close()
 
 

@@ -26,6 +26,7 @@ from factorychain._process.agents import Agents
 from factorychain._process.confining import confined
 from factorychain._process.control import ForkRequest, Place, Setup
 from factorychain._process.instance import WORK, Instance, last_of_all, make_ready
+from factorychain._process.output import PrintedOutput
 from factorychain._process.parent import die_with
 from factorychain._sandbox import Confinement, lower_session_weight, prepare
 
@@ -37,10 +38,11 @@ def main(arguments: Sequence[str]) -> None:
     if not die_with(service):
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    printed = PrintedOutput()  # before anything can keep the streams that were there
     agents = _prepare(end)
     if agents is None:
         return
-    zygote = _Zygote(end, agents, service)
+    zygote = _Zygote(end, agents, service, printed)
     while zygote.serve_one():
         pass
     agents.close()
@@ -79,6 +81,7 @@ class _Zygote:
     end: socket.socket
     agents: Agents
     service: int
+    printed: PrintedOutput
 
     def serve_one(self) -> bool:
         """Wait for a request and do it; False when there will be no more."""
@@ -125,7 +128,8 @@ class _Zygote:
             make_ready(place.directory)
             lacking = confined(confinement, str(place.path / WORK), [its.fileno()])
             loop = asyncio.new_event_loop()
-            Instance(its, self.agents.find, self.service, loop).run(lacking)
+            instance = Instance(its, self.agents.find, self.service, loop, self.printed)
+            instance.run(lacking)
         raise AssertionError("this process has ended")
 
     def _refuse(self, places: Sequence[Place], error: OSError) -> None:

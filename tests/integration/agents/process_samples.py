@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import signal
 import sys
@@ -13,6 +14,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from factorychain import Agent, AgentError, RunContext, shared, tool
+
+# As many modules do: the handler keeps the stream that is there when they are imported.
+log = logging.getLogger(__name__)
+log.addHandler(logging.StreamHandler())
 
 seen: list[str] = []
 """What runs of this process have left; a fresh process finds none."""
@@ -205,6 +210,7 @@ class Prints(Agent):
 
     def run(self, ctx: RunContext, text: str) -> str:
         print(f"printed {text}")
+        log.warning("logged %s", text)
         print("no end of the line", end="", file=sys.stderr)
         os.write(2, b"written past Python\n")
         ctx.wait(ctx.think(f"thought {text}"))

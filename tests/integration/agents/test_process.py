@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -212,7 +214,9 @@ async def test_too_much_memory_ends_a_run_with_that_reason(chain: Chain) -> None
 
 
 @pytest.mark.parametrize("how", ["segv", "exit", "close", "kill"])
-async def test_a_process_that_ends_before_its_run_is_a_crash(chain: Chain, how: str) -> None:
+async def test_a_process_that_ends_before_its_run_is_a_crash(
+    chain: Chain, output: list[Printed], how: str
+) -> None:
     ctx = chain.token("dies")
     events = await chain.run(ctx, how)
     assert [kind_of(each) for each in events] == [
@@ -222,6 +226,8 @@ async def test_a_process_that_ends_before_its_run_is_a_crash(chain: Chain, how: 
     ]
     assert events[-1].agent_failed.reason == "CRASHED"
     await nothing_runs(chain)
+    if how == "segv":
+        assert Printed(ctx.run, "stderr", "Fatal Python error: Segmentation fault") in output
 
 
 async def test_an_agents_own_failure_keeps_its_reason(chain: Chain) -> None:
@@ -257,6 +263,7 @@ async def test_what_a_run_prints_is_shown_with_its_id(chain: Chain, output: list
     await chain.run(ctx, "aloud")
     await nothing_runs(chain)
     assert Printed(ctx.run, "stdout", "printed aloud") in output
+    assert Printed(ctx.run, "stderr", "logged aloud") in output
     assert Printed(ctx.run, "stderr", "no end of the line") in output
     assert Printed(ctx.run, "stderr", "written past Python") in output
 
@@ -343,3 +350,28 @@ async def test_an_agent_that_cannot_be_forked_gets_a_process_that_is_started_for
         assert kind_of((await chain.run(chain.token("five")))[-1]) == "agent_completed"
         await nothing_runs(chain)
     assert zombies() == []
+
+
+@pytest.mark.parametrize("agent", ["stubborn", "spins", "sleeps"])
+async def test_runs_and_zygote_end_with_a_service_that_is_killed(agent: str) -> None:
+    service = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.integration.agents.lone_service", agent),
+        stdout=asyncio.subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert service.stdout is not None
+    pids = [int(each) for each in (await service.stdout.readline()).split()]
+    assert len(pids) == 2
+    service.kill()
+    await service.wait()
+    await until_true(
+        lambda: not [each for each in _processes() if each[0] in pids and each[2] != "Z"]
+    )
+    _reap(pids)
+
+
+def _reap(pids: list[int]) -> None:
+    """Orphans may have come to this process, which has served runs itself."""
+    for each in pids:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(each, 0)

@@ -72,6 +72,7 @@ class InstanceProcess:
         self._counted_at = self._loop.time()
         self._reading = False
         self._open = True
+        self._last_words = ""
         self._resume: asyncio.TimerHandle | None = None
         child.exited.add_done_callback(self._exited)
 
@@ -81,13 +82,19 @@ class InstanceProcess:
 
     def belong_to(self, owner: Owner) -> None:
         """From now on this one hears what it says."""
+        if self._child.exited.done():  # while it was on its way to this owner
+            self._loop.call_soon(owner.ended, self._child.exited.result(), self._last_words)
+            return
         self._owner = owner
         if self._open and not self._reading:
             self._read_on()
 
     def on_gone(self, told: Callable[[], None]) -> None:
         """Have someone told when it is reaped."""
-        self._told.append(told)
+        if self._child.exited.done():
+            self._loop.call_soon(told)
+        else:
+            self._told.append(told)
 
     def send(self, kind: ToInstance, payload: bytes = b"") -> None:
         """Tell it something."""
@@ -181,8 +188,9 @@ class InstanceProcess:
         self._deafen()
         self._outbox.close()
         self._end.close()
+        self._last_words = self._words()
         if self._owner is not None:
-            self._owner.ended(exited.result(), self._words())
+            self._owner.ended(exited.result(), self._last_words)
         self._owner = None
         self._gone(self)
         for each in self._told:

@@ -26,6 +26,7 @@ log = get_logger(__name__)
 
 # A start of its own takes a second of the processor, and many may be asked for at once.
 _WAIT_S: Final = 60.0
+_COMING_MAX: Final = 32
 _SOON_S: Final = 0.05
 _FIRST_DELAY_S: Final = 0.1
 _MAX_DELAY_S: Final = 5.0
@@ -110,8 +111,9 @@ class Pool:
             return
         wanted = len(self._waiting) + self._demand.idle_wanted(self._loop.time())
         missing = wanted - len(self._idle) - len(self._settling) - len(self._coming)
-        if missing > 0:
-            self._ask(missing)
+        # In groups: what forks them ends after each, and the zygote's queue is not endless.
+        if missing > 0 and len(self._coming) <= _COMING_MAX // 2:
+            self._ask(min(missing, _COMING_MAX - len(self._coming)))
         for _ in range(min(-missing, len(self._idle))):
             self._idle.pop().kill()
 
@@ -142,9 +144,11 @@ class Pool:
             waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(process)
+                self.refill()
                 return
         self._settling.add(process)
         process.belong_to(_Idler(self, process))
+        self.refill()
 
     def stillborn(self, number: int, why: str) -> None:
         place = self._coming.pop(number)

@@ -10,6 +10,7 @@ import asyncio
 import ctypes
 import itertools
 import os
+import resource
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,6 +64,12 @@ class ProcessOptions:
     events_per_s: float
 
 
+def allow_many_descriptors() -> None:
+    """Each process takes two; a shell often starts with room for a thousand."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 class ProcessExecutor:
     """Runs each instance in a process."""
 
@@ -111,6 +118,11 @@ class ProcessExecutor:
         return len(self._running)
 
     @property
+    def processes(self) -> list[int]:
+        """Pids of those that have a run."""
+        return [each.pid for each in self._running]
+
+    @property
     def idle(self) -> int:
         """Processes that wait for a run."""
         return sum(each.idle for each in self._pools.values())
@@ -128,6 +140,7 @@ class ProcessExecutor:
         """
         if not self._definitions:
             return
+        allow_many_descriptors()
         # Run processes are forked by others, who end: then they are this process's children.
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         await self.directories.start()

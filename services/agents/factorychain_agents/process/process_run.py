@@ -86,6 +86,11 @@ class ProcessRun:
         pace = Pace(limits.events_per_s, 2 * limits.events_per_s)
         self._passage = Passage(spec.run, host, self, pace, self._decide)
 
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        return self._process.pid
+
     def begin(self) -> None:
         """Hand the run to its process."""
         self._process.belong_to(self)
