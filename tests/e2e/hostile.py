@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -209,14 +210,53 @@ class Bombs(Agent):
                 threading.Thread(target=_spin, daemon=True).start()
 
 
+class Multiplies(Agent):
+    """May start processes; leaves some behind that try to get away from it."""
+
+    name = "multiplies"
+    processes = True
+
+    async def run(self, ctx: RunContext, text: str) -> None:
+        await ctx.emit("left", [_left_behind(escape) for escape in _ESCAPES])
+        if text == "exit":
+            os._exit(0)
+        if text == "stay":
+            await asyncio.Event().wait()
+
+
+def _left_behind(escape: Callable[[], object]) -> int:
+    """The pid of a process that stays as long as it can."""
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        with contextlib.suppress(OSError):
+            escape()
+        os.write(writing, str(os.getpid()).encode())
+        while True:
+            time.sleep(600)
+    return int(os.read(reading, 16))
+
+
+def _hears_nothing() -> None:
+    for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN)
+
+
+_ESCAPES: tuple[Callable[[], object], ...] = (
+    lambda: None,
+    _hears_nothing,
+    os.setsid,
+    lambda: os.setpgid(0, 0),
+    lambda: os.fork() and os._exit(0),
+)
+
+
 class Stays(Agent):
     """Stops for no cancel and no signal."""
 
     name = "stays"
 
     async def run(self, ctx: RunContext, text: str) -> NoReturn:
-        for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
-            signal.signal(number, signal.SIG_IGN)
+        _hears_nothing()
         await ctx.think("here to stay")
         while True:
             with contextlib.suppress(asyncio.CancelledError):

@@ -8,11 +8,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 import pytest_asyncio
 
 from tests.e2e.chain import Chain, running_chain
 from tests.e2e.sockets import Socket, connected
+from tests.waiting import until_true
 
 pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.alone]
 
@@ -28,6 +30,7 @@ async def chain(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chain
     env = {
         "OPERATORS_SECRET": _CANARY,
         "FACTORYCHAIN_ISOLATION": "process",
+        "FACTORYCHAIN_AGENT_PROCESSES": "true",
         "FACTORYCHAIN_RUN_IDLE_S": "8",
         "FACTORYCHAIN_CANCEL_GRACE_S": "1",
     }
@@ -63,6 +66,23 @@ async def test_a_run_gets_at_nothing_that_is_not_its_own(chain: Chain) -> None:
         assert ending["type"] == "agent_completed", ending["data"]
         got = {name: what for name, what in ending["data"]["output"].items() if what}
         assert got == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [("", "agent_completed"), ("exit", "agent_failed"), ("stay", "agent_cancelled")],
+)
+async def test_processes_that_a_run_leaves_behind_end_with_it(
+    chain: Chain, text: str, kind: str
+) -> None:
+    async with connected(chain.state.edge, chain.token("multiplier")) as socket:
+        started = await socket.start("multiplies", text)
+        left = (await socket.event(started["run"], "custom"))["data"]["data"]
+        if text == "stay":
+            assert all(psutil.pid_exists(pid) for pid in left)
+            await _cancel(socket, started["run"])
+        assert (await socket.ending(started["run"]))["type"] == kind
+    await until_true(lambda: not [pid for pid in left if psutil.pid_exists(pid)])
 
 
 # Those that fight for the processor may fall silent before they have had all that they are allowed.
