@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import uvloop
-from rich.console import Console
-from rich.table import Table
 
-from tests.bench import creation, floor, memory, product
+from tests.bench import creation, floor, memory, neighbours, processes, product, rest
 from tests.bench.figures import Latency
+from tests.bench.report import Report
 from tests.e2e.chain import Chain, running_chain
 
 # DESIGN: at least equal what the specification promised, and the targets of the first chain.
@@ -26,103 +27,165 @@ CONTRACT_P99_MS = {
 CONTEXT_BYTES = 2048
 EVENTS_PER_S = 10_000
 FIRST_EVENT_RATIO = 2.0
+NEIGHBOUR_RATIO = 1.5
 AT_ONCE = (1, 10, 100)
+TASKS, PROCESSES, COLD = "as tasks", "in processes", "in processes, none idle"
+_ENVIRONMENT = {"FACTORYCHAIN_FRAMES_PER_S": "10000", "FACTORYCHAIN_FRAMES_BURST": "10000"}
+_ISOLATION = {
+    TASKS: {"FACTORYCHAIN_ISOLATION": "task"},
+    PROCESSES: {"FACTORYCHAIN_ISOLATION": "process"},
+    COLD: {
+        "FACTORYCHAIN_ISOLATION": "process",
+        "FACTORYCHAIN_IDLE_PROCESSES_MIN": "0",
+        "FACTORYCHAIN_IDLE_PROCESSES_MAX": "0",
+    },
+}
 
 
-@dataclass(slots=True)
-class Report:
-    """Rows of the table: what, measured, wanted."""
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long to measure."""
 
-    rows: list[tuple[str, str, str]] = field(default_factory=list)
-
-    def add(self, what: str, measured: object, wanted: str = "") -> None:
-        """Adds a row."""
-        self.rows.append((what, str(measured), wanted))
-
-    def show(self) -> None:
-        """Prints the table."""
-        table = Table(title="factorychain bench", pad_edge=False)
-        for column in ("what", "measured", "wanted"):
-            table.add_column(column)
-        for row in self.rows:
-            table.add_row(*row)
-        Console(width=140).print(table)
+    part: int
+    """One of how many of the samples are taken."""
+    neighbours_s: float
+    """With hostile users, and as long without."""
 
 
-async def bench(short: bool) -> None:
+FULL = Effort(1, 60.0)
+SHORT = Effort(4, 10.0)
+
+
+async def bench(effort: Effort) -> None:
     """Everything, in the order of the table."""
     report = Report()
-    scale = 4 if short else 1
-    floors = await _floor(report, scale)
-    with tempfile.TemporaryDirectory(prefix="factorychain-bench-") as folder:
-        env = {"FACTORYCHAIN_FRAMES_PER_S": "10000", "FACTORYCHAIN_FRAMES_BURST": "10000"}
-        arguments = ("--agents", "tests.bench.agents")
-        async with running_chain(Path(folder), arguments, env) as chain:
-            await _first_event(report, chain)
-            await _product(report, chain, floors, scale)
+    async with (
+        floor.floor_chain() as address,
+        _chain(TASKS) as tasks,
+        _chain(PROCESSES) as in_processes,
+    ):
+        chains = {TASKS: tasks, PROCESSES: in_processes}
+        await _rest(report, chains, address, effort)
+        await _first_event(report, chains, address, effort)
+        await _events(report, chains, address, effort)
+        await _memory(report, chains)
+        await _many(report, chains, effort)
+    async with _chain(PROCESSES, ("--agents", "tests.bench.hostile_agents")) as chain:
+        await _neighbours(report, chain, effort)
     report.show()
 
 
-async def _floor(report: Report, scale: int) -> dict[int, Latency]:
-    floors = {}
-    async with floor.floor_chain() as address:
-        for at_once in AT_ONCE:
-            floors[at_once] = await floor.unary_round_trip(
-                address, at_once=at_once, calls=1200 // scale
-            )
-            report.add(f"floor: unary, 4 hops, {at_once} at once", floors[at_once])
-        stream = await floor.stream_round_trip(address, messages=1000 // scale)
-        report.add("floor: message on an open stream, 4 hops", stream)
-    return floors
+@contextlib.asynccontextmanager
+async def _chain(isolation: str, arguments: tuple[str, ...] = ()) -> AsyncIterator[Chain]:
+    env = _ENVIRONMENT | _ISOLATION[isolation]
+    with tempfile.TemporaryDirectory(prefix="factorychain-bench-") as folder:
+        given = ("--agents", "tests.bench.agents", *arguments)
+        async with running_chain(Path(folder), given, env) as chain:
+            yield chain
 
 
-async def _first_event(report: Report, chain: Chain) -> None:
-    async with floor.floor_chain() as address, floor.unary_call(address) as call:
-        pair = await product.first_event_from_rest(chain, call)
-    report.add("floor: unary, 4 hops, from rest, taking turns with", pair.floor)
-    report.add(
-        "submit → first event, from rest",
-        f"{pair.product}   {pair.ratio:.2f}× floor",
-        f"p50 ≤ {FIRST_EVENT_RATIO:g}× the floor",
-    )
+async def _rest(report: Report, chains: dict[str, Chain], address: str, effort: Effort) -> None:
+    async with floor.unary_call(address) as call, _chain(COLD) as cold:
+        rounds = 200 // effort.part
+        base, found = await rest.from_rest({**chains, COLD: cold}, call, rounds=rounds)
+        made = {name: await creation.creation_times(each) for name, each in chains.items()}
+        instances = {name: creation.instance(each) for name, each in made.items()}
+        instances[COLD] = creation.instance(await creation.creation_times(cold))
+    report.heading("Submit → first event, from rest, taking turns")
+    report.add("floor: unary call, 4 hops", base)
+    for name in chains:
+        first = found[name].first_event
+        report.add(name, _to_floor(first, base), f"p50 ≤ {FIRST_EVENT_RATIO:g}× the floor")
+    report.heading("Submit → the agent's first line, from rest, taking turns")
+    for name, each in found.items():
+        report.add(name, each.first_line)
+    report.heading("Start of an instance, as the agents layer records it")
+    for name, instance in instances.items():
+        report.add(name, instance)
+    for name, layers in made.items():
+        report.heading(f"Creation by layer, from rest, {name}")
+        for layer in layers:
+            report.add(layer.layer, layer, f"p99 ≤ {CONTRACT_P99_MS[layer.layer]:g} ms")
 
 
-async def _product(report: Report, chain: Chain, floors: dict[int, Latency], scale: int) -> None:
+async def _first_event(
+    report: Report, chains: dict[str, Chain], address: str, effort: Effort
+) -> None:
     for users in AT_ONCE:
-        latency = await product.submit_to_first_event(
-            chain, users=users, runs_each=max(4, 400 // users // scale)
-        )
-        ratio = latency.p50_ms / floors[users].p50_ms
-        report.add(f"submit → first event, {users} at once", f"{latency}   {ratio:.2f}× floor")
-        if users == 1:
-            # Before there is any queueing: with more at once the layers wait for a processor.
-            await _creation(report, chain)
+        calls = 1200 // effort.part
+        base = await floor.unary_round_trip(address, at_once=users, calls=calls)
+        report.heading(f"Submit → first event, {users} at once")
+        report.add("floor: unary call, 4 hops", base)
+        for name, chain in chains.items():
+            runs_each = max(4, 400 // users // effort.part)
+            found = await product.submit_to_first_event(chain, users=users, runs_each=runs_each)
+            report.add(name, _to_floor(found, base))
+
+
+async def _events(report: Report, chains: dict[str, Chain], address: str, effort: Effort) -> None:
+    report.heading("Event latency: emitted → on the socket")
+    stream = await floor.stream_round_trip(address, messages=1000 // effort.part)
+    report.add("floor: message on an open stream, 4 hops, and back", stream)
     for users in (1, 10):
-        latency = await product.emitted_to_socket(chain, users=users, thoughts=300 // scale)
-        report.add(f"emitted → on the socket, {users} × 50/s", latency)
-    flood = await product.throughput(chain, users=10, thoughts=1000)
-    report.add("events/s end to end, 10 users × 1,000", f"{flood.per_s:,.0f}", f"{EVENTS_PER_S:,}")
-    report.add(
-        "bytes of a UserExecutionContext", f"{creation.context_bytes():.0f}", f"≤ {CONTEXT_BYTES}"
-    )
-    for layer, grown in (await memory.memory_per_run(chain, runs=100)).items():
-        report.add(f"memory per waiting run: {layer}", f"{grown / 1024:.1f} KiB")
+        for name, chain in chains.items():
+            thoughts = 300 // effort.part
+            found = await product.emitted_to_socket(chain, users=users, thoughts=thoughts)
+            report.add(f"{users} × 50/s, {name}", found)
+    report.heading("Events/s end to end, 10 users × 1,000")
+    for name, chain in chains.items():
+        flood = await product.throughput(chain, users=10, thoughts=1000)
+        report.add(name, f"{flood.per_s:,.0f}", f"{EVENTS_PER_S:,}")
 
 
-async def _creation(report: Report, chain: Chain) -> None:
-    for made in await creation.creation_times(chain):
-        report.add(
-            f"creation, 1 at once: {made.layer}",
-            f"mean {made.mean_ms:.2f} ms   p50 ≤ {made.p50_ms:.2f}   p99 ≤ {made.p99_ms:.2f}",
-            f"p99 ≤ {CONTRACT_P99_MS[made.layer]:g} ms",
-        )
+async def _memory(report: Report, chains: dict[str, Chain]) -> None:
+    report.heading("Memory")
+    context = creation.context_bytes()
+    report.add("bytes of a UserExecutionContext", f"{context:.0f}", f"≤ {CONTEXT_BYTES}")
+    for name, chain in chains.items():
+        grown = await memory.memory_per_run(chain, runs=100)
+        of_layers = "   ".join(f"{layer} {size / 1024:.1f}" for layer, size in grown.items())
+        report.add(f"services' per waiting run, {name}, KiB", of_layers)
+
+
+async def _many(report: Report, chains: dict[str, Chain], effort: Effort) -> None:
+    report.heading("Runs/s, 20 users, each one after the other")
+    for name, chain in chains.items():
+        rate = await processes.runs_per_s(chain, users=20, seconds=12 / effort.part)
+        report.add(name, f"{rate:.0f}")
+    many = await processes.at_once(chains[PROCESSES])
+    runs = processes.USERS * processes.RUNS_EACH
+    report.heading(f"{runs:,} runs at once in processes, {processes.USERS} users")
+    others = f"; others: {', '.join(sorted(set(many.other_endings)))}" if many.other_endings else ""
+    report.add("ended with agent_completed", f"{many.completed:,}{others}", f"{runs:,}")
+    report.add("start → the agent's code of all runs", f"{many.there_s:.1f} s")
+    report.add("let go → every ending on its socket", f"{many.left_s:.1f} s")
+    private, pss = many.memory.private / 2**20, many.memory.pss / 2**20
+    report.add("a run process: private memory, median", f"{private:.2f} MiB   Pss {pss:.2f} MiB")
+    report.add("the whole machine's memory, for each run", f"{many.machine_bytes / 2**20:.2f} MiB")
+
+
+async def _neighbours(report: Report, chain: Chain, effort: Effort) -> None:
+    found = await neighbours.neighbours(chain, seconds=effort.neighbours_s)
+    users = f"{neighbours.QUIET_USERS} quiet users × {neighbours.PER_S}/s"
+    report.heading(f"Neighbours: emitted → on the socket, {users}, {effort.neighbours_s:g} s each")
+    for what, heard in (("alone", found.alone), ("beside 4 hostile users", found.beside)):
+        came = f"{heard.share * 100:.0f} % of the events"
+        report.add(what, f"{heard.latency}   {came}")
+    report.add("p99 beside : alone", f"{found.ratio:.2f}", f"≤ {NEIGHBOUR_RATIO:g}")
+    for agent, became in found.harm.items():
+        endings = ", ".join(f"{times:,} {what}" for what, times in became.items())
+        report.add(f"what became of: {agent}", endings)
+
+
+def _to_floor(found: Latency, base: Latency) -> str:
+    return f"{found}   {found.p50_ms / base.p50_ms:.2f}× floor"
 
 
 def main() -> None:
     """Parses the command line and measures."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--short", action="store_true", help="a quarter of the samples")
-    uvloop.run(bench(parser.parse_args().short))
+    parser.add_argument("--short", action="store_true", help="fewer samples")
+    uvloop.run(bench(SHORT if parser.parse_args().short else FULL))
 
 
 if __name__ == "__main__":

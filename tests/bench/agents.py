@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from pathlib import Path
 
 from factorychain import Agent, RunContext
 
+_LOOK_EVERY_S = 1.0
+
 
 class Short(Agent):
-    """Ends at once."""
+    """Ends at once; its output is the monotonic clock in nanoseconds at its first line."""
 
     name = "bench-short"
 
     async def run(self, ctx: RunContext, text: str) -> str:
-        return text
+        return str(time.monotonic_ns())
 
 
 class Stamps(Agent):
@@ -39,3 +43,20 @@ class Holds(Agent):
     async def run(self, ctx: RunContext, text: str) -> str:
         await asyncio.sleep(float(text))
         return text
+
+
+class Gate(Agent):
+    """Says that it is there, stays until the process of the given pid is gone, and ends.
+
+    Its output is its own process's memory as it was when it left.
+    """
+
+    name = "bench-gate"
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        await ctx.think("here")
+        gate = Path("/proc", text)
+        await asyncio.sleep(random.uniform(0, _LOOK_EVERY_S))  # not all at the same moment
+        while gate.exists():  # noqa: ASYNC110 - nothing that a confined agent may use would tell it
+            await asyncio.sleep(_LOOK_EVERY_S)
+        return Path("/proc/self/smaps_rollup").read_text()

@@ -33,6 +33,9 @@ class Creation:
     p99_ms: float
     count: int
 
+    def __str__(self) -> str:
+        return f"mean {self.mean_ms:6.2f} ms   p50 ≤ {self.p50_ms:.2f}   p99 ≤ {self.p99_ms:.2f}"
+
 
 async def creation_times(chain: Chain) -> list[Creation]:
     """What each layer has recorded; percentiles are bucket bounds."""
@@ -43,6 +46,11 @@ async def creation_times(chain: Chain) -> list[Creation]:
         ms = {key: summary[key] * 1e3 for key in ("mean", "p50", "p99")}
         found.append(Creation(layer, ms["mean"], ms["p50"], ms["p99"], int(summary["count"])))
     return found
+
+
+def instance(times: list[Creation]) -> Creation:
+    """That of the instance: its process, its dependencies, until the agent's code can begin."""
+    return next(each for each in times if each.layer == "agent_instance")
 
 
 def context_bytes() -> float:

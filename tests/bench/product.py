@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 import aiohttp
@@ -16,9 +16,6 @@ from tests.e2e.chain import Chain
 from tests.e2e.sockets import ENDINGS
 
 _THREADS = 32
-_WARM_UP = 20
-REST_ROUNDS = 200
-REST_S = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +52,9 @@ class BenchSocket:
         await self._ws.send_str(orjson.dumps(frame).decode())
 
     async def events(self) -> AsyncIterator[tuple[float, dict[str, object]]]:
-        """Every event from now on with the time of its arrival; a refusal is an error."""
+        """Every event from now on with the monotonic time of its arrival; a refusal is an error."""
         async for message in self._ws:
-            now = time.perf_counter()
+            now = time.monotonic()
             frame = orjson.loads(message.data)
             if "error" in frame:
                 raise AssertionError(frame)
@@ -92,48 +89,13 @@ async def submit_to_first_event(chain: Chain, *, users: int, runs_each: int) -> 
 
     async def user(socket: BenchSocket) -> None:
         for index in range(runs_each + 1):
-            first = await _first_event(socket)
+            started = await start_short(socket)
             if index:  # the first of each user is warm-up
-                taken.append(first)
+                taken.append(started.first_event_s)
 
     async with bench_sockets(chain, users, f"first{users}") as sockets:
         await asyncio.gather(*map(user, sockets))
     return Latency.of(taken)
-
-
-@dataclass(frozen=True, slots=True)
-class Paired:
-    """Two measurements that took turns, so that both had the same machine."""
-
-    product: Latency
-    floor: Latency
-
-    @property
-    def ratio(self) -> float:
-        """Of the medians."""
-        return self.product.p50_ms / self.floor.p50_ms
-
-
-async def first_event_from_rest(chain: Chain, call: Callable[[], Awaitable[object]]) -> Paired:
-    """One user's starts and calls of the floor, taking turns with a pause before each.
-
-    A user does not start a run the moment that the last one has ended. What has rested pays for being
-    woken, hop by hop, in the product and in the floor; in a closed loop only the floor is never cold.
-    """
-    product: list[float] = []
-    floor: list[float] = []
-    async with bench_sockets(chain, 1, "rested") as (socket,):
-        for index in range(REST_ROUNDS + _WARM_UP):
-            await asyncio.sleep(REST_S)
-            began = time.perf_counter()
-            await call()
-            called = time.perf_counter() - began
-            await asyncio.sleep(REST_S)
-            first = await _first_event(socket)
-            if index >= _WARM_UP:
-                floor.append(called)
-                product.append(first)
-    return Paired(Latency.of(product), Latency.of(floor))
 
 
 async def emitted_to_socket(chain: Chain, *, users: int, thoughts: int) -> Latency:
@@ -142,11 +104,11 @@ async def emitted_to_socket(chain: Chain, *, users: int, thoughts: int) -> Laten
 
     async def user(socket: BenchSocket) -> None:
         await socket.start("bench-stamps", f"{thoughts}:20")
-        async for _, event in socket.events():
+        async for now, event in socket.events():
             if event["type"] == "agent_thinking":
                 data = event["data"]
                 assert isinstance(data, dict)
-                taken.append((time.monotonic_ns() - int(data["text"])) / 1e9)
+                taken.append(now - int(data["text"]) / 1e9)
             elif event["type"] in ENDINGS:
                 return
 
@@ -179,15 +141,26 @@ async def throughput(chain: Chain, *, users: int, thoughts: int) -> Throughput:
     return Throughput(got, seconds)
 
 
-async def _first_event(socket: BenchSocket) -> float:
-    """Seconds from sending a start to its first event; returns when the run has ended."""
-    began = time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class Started:
+    """Seconds from sending a start to what came of it."""
+
+    first_event_s: float
+    first_line_s: float
+    """To the first line of the agent's own code."""
+
+
+async def start_short(socket: BenchSocket) -> Started:
+    """Starts a run that does nothing; returns when it has ended."""
+    began = time.monotonic()
     await socket.start("bench-short", "go")
     first: float | None = None
     async for now, event in socket.events():
         if first is None:
             first = now - began
         if event["type"] in ENDINGS:
-            break
-    assert first is not None
-    return first
+            assert event["type"] == "agent_completed", event
+            data = event["data"]
+            assert isinstance(data, dict)
+            return Started(first, int(data["output"]) / 1e9 - began)
+    raise AssertionError("the socket was closed")
