@@ -7,6 +7,7 @@ whatever that run's code has done to it; it ends when the service is gone.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import faulthandler
 import mmap
 import os
@@ -14,7 +15,6 @@ import signal
 import socket
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,7 @@ from factorychain._process.output import PrintedOutput
 from factorychain._process.parent import die_with
 from factorychain._process.remote_host import RemoteHost
 from factorychain._process.stopping import Stopping
+from factorychain._process.trace_context import enter_trace
 from factorychain._process.wire import Decoder, FromInstance, ToInstance, frame
 from factorychain._sandbox import hint
 
@@ -42,6 +43,7 @@ LIMITS: Final = frozenset({"MEMORY_LIMIT", "CPU_LIMIT"})
 _READ_BYTES: Final = 64 * 1024
 _PARENT_POLL_S: Final = 0.01
 _ALONE_S: Final = 2.0
+_LAST_CLOSING_S: Final = 1.0
 _RESERVE_BYTES: Final = 8 * 1024 * 1024
 
 
@@ -59,7 +61,7 @@ def make_ready(directory: str) -> None:
     faulthandler.enable(2)
 
 
-@contextmanager
+@contextlib.contextmanager
 def last_of_all() -> Iterator[None]:
     """What is done here is the last that the process does, and it never goes on as its parent's copy.
 
@@ -122,19 +124,23 @@ class Instance:
         try:
             self._loop.run_until_complete(task)
         except BaseException as error:  # noqa: BLE001 - an interrupted loop, or no memory even for that
-            self._broken(error)
+            self._broken(error, task)
         self._loop.run_until_complete(self._say_goodbye())
 
     async def _work(self, spec: RunSpec) -> None:
         found = self._find(spec.agent)
         self._active = run = ActiveRun(spec, self._host, self._loop, hint)
+        enter_trace(spec.trace)
         self._outcome = await run_agent(run, found.definition, found.injection)
 
-    def _broken(self, error: BaseException) -> None:
-        """The loop was left: by an interruption outside of the agent's task, or for want of memory."""
+    def _broken(self, error: BaseException, task: asyncio.Task[None]) -> None:
+        """The loop was left: by an interruption outside of the agent's tasks, or for want of memory."""
         self._reserve.close()
-        if self._outcome is None:
-            short = isinstance(error, MemoryError)
+        short = isinstance(error, MemoryError)
+        task.cancel()
+        with contextlib.suppress(BaseException):  # what is made for the run is closed if it can be
+            self._loop.run_until_complete(asyncio.wait({task}, timeout=_LAST_CLOSING_S))
+        if short or self._outcome is None:
             reason = "MEMORY_LIMIT" if short else "AGENT_FAILED"
             self._outcome = Outcome(OutcomeKind.FAILED, reason=reason)
 

@@ -200,7 +200,10 @@ def _attributes(found: Json) -> tuple[tuple[str, AttributeValue], ...]:
 
 
 def _short(value: AttributeValue) -> AttributeValue:
-    return value[:_NAME_MAX_CHARS] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return value[:_NAME_MAX_CHARS]
+    # Exporters know no larger integers.
+    return float(value) if abs(value) >= 2**63 else value
 
 
 def _text(fields: _JsonObject, name: str, limit_chars: int | None = None) -> str:

@@ -53,6 +53,8 @@ class Stopping:
             self._terminated(number, frame)
 
     def _stuck(self, _number: int, _frame: types.FrameType | None) -> None:
-        if not self._heard:
-            self._asked = self._heard = True
-            raise asyncio.CancelledError
+        if self._heard:
+            return
+        # Of another task of the agent's the run's own task does not hear: that is told as soon as it can.
+        self._asked = self._heard = asyncio.current_task(self._loop) is self._task
+        raise asyncio.CancelledError

@@ -32,24 +32,40 @@ _NUMBERS: Final = {
 }
 
 
-def check_event(kind: int, data: bytes, trace: str) -> None:
-    """Whether this is an event that an instance may say.
+class EventChecks:
+    """Checks what one run's instance says."""
 
-    Args:
-        kind: the event's kind as the instance names it.
-        data: the serialized event.
-        trace: the run's `traceparent`.
+    def __init__(self, trace: str) -> None:
+        """`trace` is the run's `traceparent`."""
+        self._trace_id = trace.split("-")[1:2]
+        self._open: set[str] = set()
 
-    Raises:
-        BrokenFrame: it is not.
-    """
-    if kind not in _SAYABLE:
-        raise BrokenFrame(f"an agent does not say events of kind {kind}")
-    try:
-        event = Event.FromString(data)
-    except DecodeError as error:
-        raise BrokenFrame("this is no event") from error
-    if _NUMBERS.get(event.WhichOneof("event") or "") != kind:
-        raise BrokenFrame(f"the event is not of kind {kind}")
-    if event.trace.split("-")[1:2] != trace.split("-")[1:2]:
-        raise BrokenFrame("the event is of another trace")
+    def check(self, kind: int, data: bytes) -> None:
+        """Whether this is an event that an instance may say.
+
+        Args:
+            kind: the event's kind as the instance names it.
+            data: the serialized event.
+
+        Raises:
+            BrokenFrame: it is not.
+        """
+        if kind not in _SAYABLE:
+            raise BrokenFrame(f"an agent does not say events of kind {kind}")
+        try:
+            event = Event.FromString(data)
+        except DecodeError as error:
+            raise BrokenFrame("this is no event") from error
+        if _NUMBERS.get(event.WhichOneof("event") or "") != kind:
+            raise BrokenFrame(f"the event is not of kind {kind}")
+        if event.trace.split("-")[1:2] != self._trace_id:
+            raise BrokenFrame("the event is of another trace")
+        self._count(event)
+
+    def _count(self, event: Event) -> None:
+        if event.HasField("tool_completed"):
+            self._open.discard(event.tool_completed.call)
+        elif event.HasField("tool_executing"):
+            self._open.add(event.tool_executing.call)
+            if len(self._open) > OPEN_CALLS_MAX:
+                raise BrokenFrame(f"more than {OPEN_CALLS_MAX} calls are open at once")

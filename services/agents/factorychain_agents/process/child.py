@@ -17,8 +17,10 @@ from factorychain._core.logging import get_logger
 
 log = get_logger(__name__)
 
-_NOT_OURS_YET_S: Final = 0.01
-_NOT_OURS_TRIES: Final = 500
+_SOON_S: Final = 0.01
+_NOT_SO_SOON_S: Final = 0.2
+_AFTER_TRIES: Final = 100
+_TRIES: Final = 3000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +94,9 @@ class Child:
         if pid == 0:
             # The process that forked it has not ended yet, and has it still.
             self._tries += 1
-            if self._tries < _NOT_OURS_TRIES:
-                self._loop.call_later(_NOT_OURS_YET_S, self._reap)
+            if self._tries < _TRIES:
+                delay_s = _SOON_S if self._tries < _AFTER_TRIES else _NOT_SO_SOON_S
+                self._loop.call_later(delay_s, self._reap)
                 return
             log.error("a run process could not be reaped", pid=self.pid)
             self._done(Exit(None))
@@ -113,7 +116,7 @@ class Child:
             return
         # Some are about to end. As long as they are there, their group's number is nobody else's.
         self._signal_group(signal.SIGKILL)
-        self._loop.call_later(_NOT_OURS_YET_S, self._reap_group)
+        self._loop.call_later(_SOON_S, self._reap_group)
 
     def _done(self, found: Exit) -> None:
         known.discard(self.pid)

@@ -47,6 +47,23 @@ class Owner(Protocol):
         ...
 
 
+class RunProcess(Protocol):
+    """What a run needs of its process."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def belong_to(self, owner: Owner) -> None: ...
+
+    def send(self, kind: ToInstance, payload: bytes = b"") -> None: ...
+
+    async def flushed(self) -> None: ...
+
+    def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
+
+
 class InstanceProcess:
     """A run process."""
 

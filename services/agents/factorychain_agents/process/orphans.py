@@ -27,15 +27,25 @@ async def reap_orphans(session: int, known: Set[int]) -> None:
         if not unknown:
             return
         for pid in unknown:
-            _end(pid)
+            _ = _end(pid)
         await asyncio.sleep(_BETWEEN_S)
 
 
-def _end(pid: int) -> None:
+async def end_and_reap(pid: int) -> None:
+    """End and reap one process that is this process's child, or will be in a moment."""
+    for _ in range(_TRIES):
+        if _end(pid):
+            return
+        await asyncio.sleep(_BETWEEN_S)
+
+
+def _end(pid: int) -> bool:
+    """Whether it is reaped."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
     with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+        return os.waitpid(pid, os.WNOHANG)[0] == pid
+    return False
 
 
 def _orphans(session: int) -> Iterator[int]:

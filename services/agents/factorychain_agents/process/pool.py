@@ -85,6 +85,8 @@ class Pool:
         Raises:
             Capacity: none could be made in time.
         """
+        if self._closed:
+            raise Capacity("the service stops")
         self._demand.started(self._loop.time())
         if self._idle:
             process = self._idle.popleft()
@@ -173,12 +175,17 @@ class Pool:
     # --- inside ---
 
     def _ask(self, count: int) -> None:
-        places = []
-        for _ in range(count):
-            number = self._numbers()
-            places.append(Place(number, str(self._directories.make(number))))
+        try:
+            places = [self._new_place() for _ in range(count)]
+        except OSError as error:
+            self._failed(f"no directory can be made for it: {error}")
+            return
         self._coming |= {each.id: each for each in places}
         self._source.fork(places, self._confinement, self)
+
+    def _new_place(self) -> Place:
+        number = self._numbers()
+        return Place(number, str(self._directories.make(number)))
 
     def _refill_soon(self) -> None:
         """Not at once, if there are others: a fork would take the processor from the run that starts."""

@@ -24,10 +24,10 @@ from factorychain._process.messages import (
     unpack_span,
 )
 from factorychain._process.wire import BrokenFrame, FromInstance, ToInstance
-from factorychain_agents.process.checks import check_event
+from factorychain_agents.process.checks import EventChecks
 from factorychain_agents.process.child import Exit
 from factorychain_agents.process.endings import outcome_of_death, with_text
-from factorychain_agents.process.instance_process import InstanceProcess
+from factorychain_agents.process.instance_process import RunProcess
 from factorychain_agents.process.machine import OutOfMemory
 from factorychain_agents.process.pace import Pace
 from factorychain_agents.process.passage import Passage
@@ -60,7 +60,7 @@ class ProcessRun:
 
     def __init__(
         self,
-        process: InstanceProcess,
+        process: RunProcess,
         spec: RunSpec,
         host: RunHost,
         limits: RunLimits,
@@ -71,6 +71,7 @@ class ProcessRun:
         self._spec = spec
         self._host = host
         self._limits = limits
+        self._checks = EventChecks(spec.trace)
         self._printed = PrintedLines(spec.run, show)
         self._machine = machine
         self._loop = asyncio.get_running_loop()
@@ -140,7 +141,7 @@ class ProcessRun:
             self._sign_at = self._loop.time()
         if kind is FromInstance.EVENT:
             number_of_kind, event = numbered(payload)
-            check_event(number_of_kind, event, self._spec.trace)
+            self._checks.check(number_of_kind, event)
             self._passage.take(number_of_kind, event)
         elif kind is FromInstance.BEAT:
             self._host.beat()

@@ -16,7 +16,7 @@ from factorychain._instance.host import RunHost
 from factorychain._process.messages import json_object, number, numbered
 from factorychain._process.wire import BrokenFrame, ToInstance
 from factorychain.input import Json
-from factorychain_agents.process.instance_process import InstanceProcess
+from factorychain_agents.process.instance_process import RunProcess
 
 _AT_ONCE: Final = 16
 _HISTORY_MAX: Final = 1000
@@ -25,7 +25,7 @@ _HISTORY_MAX: Final = 1000
 class Requests:
     """The requests of one run."""
 
-    def __init__(self, process: InstanceProcess, host: RunHost) -> None:
+    def __init__(self, process: RunProcess, host: RunHost) -> None:
         self._process = process
         self._host = host
         self._tasks: set[asyncio.Task[None]] = set()

@@ -22,7 +22,7 @@ from factorychain._process.control import ForkRequest, Place, Prepared, Setup
 from factorychain.input import Json
 from factorychain.local.process import Restarts
 from factorychain_agents.process.child import Child, known
-from factorychain_agents.process.orphans import reap_orphans
+from factorychain_agents.process.orphans import end_and_reap, reap_orphans
 from factorychain_agents.process.zygote_life import ZygoteFailed, ZygoteLife
 
 log = get_logger(__name__)
@@ -101,7 +101,7 @@ class Zygote:
 
     async def _begin(self) -> None:
         while True:
-            life = ZygoteLife(self._setup, self._environment, self._told)
+            life = self._new_life()
             self._restarts.started(time.monotonic())
             prepared = await life.ready()
             if not prepared.unforkable:
@@ -112,6 +112,12 @@ class Zygote:
                 return
             await life.stop()
             self._leave_out(prepared)
+
+    def _new_life(self) -> ZygoteLife:
+        try:
+            return ZygoteLife(self._setup, self._environment, self._told)
+        except OSError as error:
+            raise ZygoteFailed(f"its process cannot be started: {error}") from error
 
     def _leave_out(self, prepared: Prepared) -> None:
         """Go on without agents that a zygote cannot fork: each run of theirs is started anew."""
@@ -144,10 +150,13 @@ class Zygote:
     def _told(self, message: dict[str, Json], fds: Sequence[int]) -> None:
         number = cast("int", message.get("forked", message.get("failed")))
         births = self._asked.pop(number, None)
-        if "failed" in message or births is None or len(fds) != 2:
+        if births is None or len(fds) != 2:
             control.close(fds)
+            why = message.get("error", "there is no room for its descriptors (RLIMIT_NOFILE)")
+            if "pid" in message:
+                _ = self._tasks.spawn(end_and_reap(cast("int", message["pid"])), "reap")
             if births is not None:
-                births.stillborn(number, str(message.get("error", "no descriptors came with it")))
+                births.stillborn(number, str(why))
             return
         end = socket.socket(fileno=fds[0])
         births.born(number, Child(cast("int", message["pid"]), fds[1]), end)

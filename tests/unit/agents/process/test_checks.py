@@ -11,7 +11,7 @@ from factorychain._instance.ending import ending_event, started_event
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec
 from factorychain._process.wire import BrokenFrame
 from factorychain.types.v1.event_pb2 import Event, RunQueued
-from factorychain_agents.process.checks import check_event
+from factorychain_agents.process.checks import OPEN_CALLS_MAX, EventChecks
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 OTHER = "00-ffffffffffffffffffffffffffffffff-b7ad6b7169203331-01"
@@ -31,7 +31,7 @@ SPEC = RunSpec("acme", "ada", "t", "r", "five", 1, "{}", trace=TRACE)
     ],
 )
 def test_what_the_sdk_says_passes(kind: int, event: bytes) -> None:
-    check_event(kind, event, TRACE)
+    EventChecks(TRACE).check(kind, event)
 
 
 def ending() -> bytes:
@@ -64,4 +64,20 @@ def number(name: str) -> Any:
 )
 def test_lifecycle_events_and_what_is_none_do_not_pass(kind: int, event: bytes) -> None:
     with pytest.raises(BrokenFrame):
-        check_event(kind, event, TRACE)
+        EventChecks(TRACE).check(kind, event)
+
+
+def test_no_more_calls_are_open_than_any_agent_needs() -> None:
+    checks = EventChecks(TRACE)
+
+    def begin(call: str) -> None:
+        event = events.tool_executing(TRACE, call, "look", "{}", "")
+        checks.check(events.TOOL_EXECUTING, event)
+
+    for number in range(OPEN_CALLS_MAX):
+        begin(f"c{number}")
+    done = events.tool_failed(TRACE, "c1", "look", "NO", "no", 1)
+    checks.check(events.TOOL_COMPLETED, done)
+    begin("another")
+    with pytest.raises(BrokenFrame, match="open at once"):
+        begin("one too many")
