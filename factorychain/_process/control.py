@@ -61,11 +61,16 @@ class Place:
     id: int
     """The service's number for it."""
     directory: str
-    """Its own; it works in `work` below it, and what libraries write to stderr goes to a file beside."""
+    """Its own: it makes it, works in it, and can write nowhere else. It is not there yet."""
 
     @property
     def path(self) -> Path:
         return Path(self.directory)
+
+    @property
+    def words(self) -> Path:
+        """What libraries, or a crashing interpreter, write to stderr: beside the directory."""
+        return Path(f"{self.directory}.stderr")
 
 
 @dataclass(frozen=True, slots=True)

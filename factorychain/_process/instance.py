@@ -16,7 +16,6 @@ import socket
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Final
 
 import orjson
@@ -25,6 +24,7 @@ from factorychain._instance.active import ActiveRun
 from factorychain._instance.application import Startable
 from factorychain._instance.runner import run_agent
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec
+from factorychain._process.control import Place
 from factorychain._process.fresh import forget_parent
 from factorychain._process.messages import numbered, unpack_spec
 from factorychain._process.outbox import Outbox
@@ -36,8 +36,6 @@ from factorychain._process.trace_context import enter_trace
 from factorychain._process.wire import Decoder, FromInstance, ToInstance, frame
 from factorychain._sandbox import hint
 
-NATIVE_OUTPUT: Final = "stderr"
-WORK: Final = "work"
 LIMITS: Final = frozenset({"MEMORY_LIMIT", "CPU_LIMIT"})
 """Reasons of outcomes that name a limit of the process."""
 _READ_BYTES: Final = 64 * 1024
@@ -47,15 +45,16 @@ _LAST_CLOSING_S: Final = 1.0
 _RESERVE_BYTES: Final = 8 * 1024 * 1024
 
 
-def make_ready(directory: str) -> None:
-    """Be a process of its own: group, signals, random numbers, standard descriptors."""
+def make_ready(place: Place) -> None:
+    """Be a process of its own: group, signals, random numbers, directory, standard descriptors."""
     if os.getpgrp() != os.getpid():
         os.setpgid(0, 0)
     forget_parent()
+    os.mkdir(place.directory, 0o700)  # noqa: PTH102 - pathlib would only write to more of the shared memory
     null = os.open(os.devnull, os.O_RDWR)
     # What is written past Python: by libraries, and the last words of a crash.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    words = os.open(Path(directory) / NATIVE_OUTPUT, flags, 0o600)
+    words = os.open(place.words, flags, 0o600)
     for number, source in enumerate((null, words, words)):
         os.dup2(source, number)
     faulthandler.enable(2)

@@ -7,7 +7,7 @@ our objects, since whatever runs there can write anything.
 from __future__ import annotations
 
 import struct
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Final, TypeAlias, TypeGuard
 
 import orjson
@@ -66,7 +66,7 @@ def json_object(payload: bytes) -> _JsonObject:
 
 def pack_spec(spec: RunSpec) -> bytes:
     """The spec: its input apart, which may be large and is JSON text already."""
-    header = orjson.dumps(asdict(replace(spec, input_json="")))
+    header = orjson.dumps(replace(spec, input_json=""))
     return _U32.pack(len(header)) + header + spec.input_json.encode()
 
 
@@ -87,7 +87,7 @@ def pack_outcome(outcome: Outcome) -> bytes:
         reason=clean_text(outcome.reason),
         text=error_text(outcome.text),
     )
-    header = orjson.dumps(asdict(cleaned))
+    header = orjson.dumps(cleaned)
     return _U32.pack(len(header)) + header + outcome.output_json.encode()
 
 
@@ -153,7 +153,7 @@ def _seconds(value: Json) -> float | None:
 
 def pack_span(record: SpanRecord) -> bytes:
     """A finished span."""
-    return orjson.dumps(asdict(record))
+    return orjson.dumps(record)
 
 
 def unpack_span(payload: bytes, trace: str) -> SpanRecord:

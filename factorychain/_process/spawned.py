@@ -18,7 +18,7 @@ from factorychain._process import control
 from factorychain._process.agents import Agents
 from factorychain._process.confining import confined
 from factorychain._process.control import ForkRequest, Setup
-from factorychain._process.instance import WORK, Instance, last_of_all, make_ready
+from factorychain._process.instance import Instance, last_of_all, make_ready
 from factorychain._process.output import PrintedOutput
 from factorychain._sandbox import Confinement, prepare
 
@@ -36,12 +36,12 @@ def main(arguments: Sequence[str]) -> None:
     setup, request = Setup.from_json(fields), ForkRequest.from_json(fields)
     end, place = socket.socket(fileno=fds[0]), request.places[0]
     with last_of_all():
-        make_ready(place.directory)
+        make_ready(place)
         sys.path[:] = setup.path
         prepare()
         confinement = Confinement.from_json(request.confinement)
         wide = replace(confinement, memory_bytes=confinement.memory_bytes + _IMPORTS_BYTES)
-        lacking = confined(wide, str(place.path / WORK), [end.fileno(), orders.fileno()])
+        lacking = confined(wide, place.directory, [end.fileno(), orders.fileno()])
         printed = PrintedOutput()
         agents = Agents()
         agents.load(setup)

@@ -25,7 +25,7 @@ from factorychain._process import control
 from factorychain._process.agents import Agents
 from factorychain._process.confining import confined
 from factorychain._process.control import ForkRequest, Place, Setup
-from factorychain._process.instance import WORK, Instance, last_of_all, make_ready
+from factorychain._process.instance import Instance, last_of_all, make_ready
 from factorychain._process.output import PrintedOutput
 from factorychain._process.parent import die_with
 from factorychain._sandbox import Confinement, lower_session_weight, prepare
@@ -125,8 +125,8 @@ class _Zygote:
 
     def _become(self, place: Place, confinement: Confinement, its: socket.socket) -> NoReturn:
         with last_of_all():
-            make_ready(place.directory)
-            lacking = confined(confinement, str(place.path / WORK), [its.fileno()])
+            make_ready(place)
+            lacking = confined(confinement, place.directory, [its.fileno()])
             loop = asyncio.new_event_loop()
             instance = Instance(its, self.agents.find, self.service, loop, self.printed)
             instance.run(lacking)

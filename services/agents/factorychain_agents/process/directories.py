@@ -11,11 +11,12 @@ import contextlib
 import fcntl
 import os
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from factorychain._core.logging import get_logger
-from factorychain._process.instance import WORK
+from factorychain._process.control import Place
 
 log = get_logger(__name__)
 
@@ -32,7 +33,7 @@ class RunDirectories:
         self._parent = parent or Path(tempfile.gettempdir())
         self._root: Path | None = None
         self._lock = -1
-        self._removing: set[asyncio.Task[None]] = set()
+        self._remover = ThreadPoolExecutor(1, "run directories")
 
     @property
     def healthy(self) -> bool:
@@ -62,25 +63,18 @@ class RunDirectories:
     async def stop(self) -> None:
         if self._root is None:
             return
-        if self._removing:
-            await asyncio.wait(self._removing)
         root, self._root = self._root, None
+        await asyncio.to_thread(self._remover.shutdown)
         await asyncio.to_thread(remove_tree, root)
         os.close(self._lock)
 
-    def make(self, number: int) -> Path:
-        """A new one."""
-        directory = self.own / str(number)
-        directory.mkdir(mode=0o700)
-        (directory / WORK).mkdir(mode=0o700)
-        return directory
+    def place(self, number: int) -> Place:
+        """Where a new process may make its own."""
+        return Place(number, str(self.own / str(number)))
 
-    def remove(self, directory: Path) -> asyncio.Task[None]:
-        """Remove one, in the background: it may hold any number of files."""
-        task = asyncio.get_running_loop().create_task(asyncio.to_thread(_removed, directory))
-        self._removing.add(task)
-        task.add_done_callback(self._removing.discard)
-        return task
+    def remove(self, place: Place) -> None:
+        """Remove what a process has left, in the background: it may be any number of files."""
+        _ = self._remover.submit(_removed, place)
 
     def _sweep(self) -> None:
         """Remove what services left that were killed."""
@@ -90,7 +84,7 @@ class RunDirectories:
                     continue
                 lock = _locked(each)
                 if lock >= 0:
-                    _removed(each)
+                    remove_tree(each)
                     os.close(lock)
 
 
@@ -105,11 +99,13 @@ def _locked(root: Path) -> int:
     return lock
 
 
-def _removed(directory: Path) -> None:
+def _removed(place: Place) -> None:
     try:
-        remove_tree(directory)
+        place.words.unlink(missing_ok=True)
+        if place.path.exists():
+            remove_tree(place.path)
     except OSError as error:
-        log.error("a run's directory was not removed", directory=str(directory), error=str(error))
+        log.error("a run's directory was not removed", directory=place.directory, error=str(error))
 
 
 def remove_tree(top: Path) -> None:

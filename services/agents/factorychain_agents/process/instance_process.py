@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from factorychain._process.control import Place
-from factorychain._process.instance import NATIVE_OUTPUT
 from factorychain._process.outbox import Outbox
 from factorychain._process.wire import BrokenFrame, Decoder, FromInstance, ToInstance, frame
 from factorychain_agents.process.child import Child, Exit
@@ -215,7 +214,7 @@ class InstanceProcess:
 
     def _words(self) -> str:
         """The last of what libraries, or a crashing interpreter, wrote to stderr."""
-        with contextlib.suppress(OSError), (self.place.path / NATIVE_OUTPUT).open("rb") as file:
+        with contextlib.suppress(OSError), self.place.words.open("rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - _WORDS_MAX_BYTES))
             return file.read(_WORDS_MAX_BYTES).decode("utf-8", "replace")

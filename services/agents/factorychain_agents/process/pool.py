@@ -154,7 +154,7 @@ class Pool:
 
     def stillborn(self, number: int, why: str) -> None:
         place = self._coming.pop(number)
-        _ = self._directories.remove(place.path)
+        self._directories.remove(place)
         self._failed(why)
 
     def ready(self, process: InstanceProcess) -> None:
@@ -175,17 +175,9 @@ class Pool:
     # --- inside ---
 
     def _ask(self, count: int) -> None:
-        try:
-            places = [self._new_place() for _ in range(count)]
-        except OSError as error:
-            self._failed(f"no directory can be made for it: {error}")
-            return
+        places = [self._directories.place(self._numbers()) for _ in range(count)]
         self._coming |= {each.id: each for each in places}
         self._source.fork(places, self._confinement, self)
-
-    def _new_place(self) -> Place:
-        number = self._numbers()
-        return Place(number, str(self._directories.make(number)))
 
     def _refill_soon(self) -> None:
         """Not at once, if there are others: a fork would take the processor from the run that starts."""
@@ -220,7 +212,7 @@ class Pool:
 
     def _gone(self, process: InstanceProcess) -> None:
         self._all.discard(process)
-        _ = self._directories.remove(process.place.path)
+        self._directories.remove(process.place)
 
 
 class _Idler:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from factorychain._process.control import Place
 from factorychain_agents.process.directories import RunDirectories, remove_tree
+from tests.waiting import until_true
 
 
 @pytest.fixture
@@ -18,21 +20,36 @@ async def directories(tmp_path: Path) -> RunDirectories:
     return made
 
 
-async def test_each_has_a_place_to_work_that_nobody_else_can_enter(
+def made(place: Place) -> Place:
+    """As its process makes it."""
+    place.path.mkdir()
+    place.words.write_text("Fatal error")
+    return place
+
+
+async def test_each_has_a_place_and_nobody_else_can_enter_where_they_are(
     directories: RunDirectories,
 ) -> None:
-    first, second = directories.make(1), directories.make(2)
-    assert first != second
-    for each in (first, first / "work", directories.own, directories.own.parent):
+    first, second = made(directories.place(1)), made(directories.place(2))
+    for each in (directories.own, directories.own.parent):
         assert each.stat().st_mode & 0o777 == 0o700
-    await directories.remove(first)
-    assert not first.exists()
-    assert second.exists()
+    directories.remove(first)
+    await until_true(lambda: not first.path.exists() and not first.words.exists())
+    assert second.path.exists()
+    assert second.words.exists()
     await directories.stop()
 
 
+async def test_a_process_that_died_before_it_made_anything_has_nothing_to_remove(
+    directories: RunDirectories, tmp_path: Path
+) -> None:
+    directories.remove(directories.place(1))
+    await directories.stop()
+    assert list(tmp_path.iterdir()) == []
+
+
 async def test_stopping_leaves_nothing(directories: RunDirectories, tmp_path: Path) -> None:
-    (directories.make(1) / "work" / "file").write_text("x")
+    (made(directories.place(1)).path / "file").write_text("x")
     (directories.shared / "index").write_text("x")
     await directories.stop()
     await directories.stop()
@@ -43,7 +60,7 @@ async def test_what_a_killed_service_left_goes_and_what_a_living_one_uses_stays(
     directories: RunDirectories, tmp_path: Path
 ) -> None:
     left = tmp_path / "factorychain-runs-left"
-    (left / "own" / "7" / "work").mkdir(parents=True)
+    (left / "own" / "7").mkdir(parents=True)
     other = RunDirectories(tmp_path)
     await other.start()
     assert not left.exists()

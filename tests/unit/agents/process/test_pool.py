@@ -103,7 +103,6 @@ async def test_it_keeps_as_many_ready_as_are_wanted(world: World) -> None:
     world.pool.refill()
     world.pool.refill()
     assert len(world.asked) == 2
-    assert all(each.path.is_dir() for each in world.asked)
     assert world.pool.idle == 0
     await world.with_idle(2)
     world.pool.refill()
@@ -155,9 +154,10 @@ async def test_who_waits_too_long_is_told(world: World, monkeypatch: pytest.Monk
 async def test_an_idle_one_that_dies_is_replaced_and_its_directory_goes(world: World) -> None:
     await world.with_idle(2)
     number, child = next(iter(world.children.items()))
-    directory = world.directories.own / str(number)
+    place = world.directories.place(number)
+    place.path.mkdir()
     child.kill()
-    await until_true(lambda: world.pool.idle == 1 and not directory.exists())
+    await until_true(lambda: world.pool.idle == 1 and not place.path.exists())
     world.pool.refill()
     assert len(world.asked) == 1
 
