@@ -41,6 +41,7 @@ class Resource:
 @shared
 async def make_shared() -> AsyncIterator[Shared]:
     yield Shared()
+    print("closed what is shared")
 
 
 def make_resource(shared: Shared, ctx: RunContext) -> Iterator[Resource]:
@@ -91,6 +92,16 @@ class Where(Agent):
             "environment": sorted(os.environ),
             "grpc": "grpc" in sys.modules,
         }
+
+
+class Trusted(Agent):
+    """Runs in the service, whatever the operator's choice for others is."""
+
+    name = "trusted"
+    isolation = "task"
+
+    async def run(self, ctx: RunContext, text: str) -> int:
+        return os.getpid()
 
 
 class Waits(Agent):

@@ -140,6 +140,28 @@ async def test_each_run_has_a_fresh_process_and_what_is_shared_was_made_before_i
     assert len({each["folder"] for each in found}) == 3
 
 
+async def test_an_agent_chooses_for_itself_where_it_runs(chain: Chain) -> None:
+    assert output_of(await chain.run(chain.token("trusted"))) == os.getpid()
+    assert chain.agents.tasks.running == 0
+
+
+async def test_what_is_shared_is_closed_with_the_service(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with serving(tmp_path, MODULE, isolation="process") as chain:
+        await chain.run(chain.token("five"))
+        assert "closed what is shared" not in capfd.readouterr().out
+    assert "closed what is shared" in capfd.readouterr().out
+
+
+async def test_the_researcher_reads_what_the_zygote_has_indexed(chain: Chain) -> None:
+    events = await chain.run(chain.token("researcher"), "How does a with statement work?")
+    assert kind_of(events[-1]) == "agent_completed", events[-1]
+    assert "with" in output_of(events)
+    assert "tool_completed" in [kind_of(each) for each in events]
+    assert all(each.tool_completed.ok for each in events if kind_of(each) == "tool_completed")
+
+
 async def test_a_process_has_the_environment_that_is_allowed_and_a_folder_of_its_own(
     chain: Chain,
 ) -> None:
