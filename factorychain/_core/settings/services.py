@@ -88,7 +88,7 @@ class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings):
         description="Folder of documents for the researcher; none means the language reference",
     )
     isolation: Literal["process", "task"] = Field(
-        "task",
+        "process",
         description="Where runs of agents that do not say it themselves are: each in a process of its own,"
         " or all as tasks of one, for agents that are trusted and for debuggers",
     )

@@ -18,7 +18,8 @@ _TARGET = re.compile(r"^([a-z-]+):.*## ", re.MULTILINE)
 _INLINE = re.compile(r"`((?:make|factorychain) [a-z][^`\n]*)`")
 _VARIABLE = re.compile(rf"\b{PREFIX}[A-Z][A-Z0-9_]*[A-Z0-9]\b")
 # Names with which an operator talks to the command itself.
-_OTHERS = {f"{PREFIX}TOKEN"}
+# What is no setting of a service: the token of the command line, and what tests are told.
+_OTHERS = {f"{PREFIX}{each}" for each in ("TOKEN", "CANCELS_RUNS", "CANCELS_SEED")}
 
 TARGETS = set(_TARGET.findall((ROOT / "Makefile").read_text("utf-8")))
 
