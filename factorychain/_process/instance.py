@@ -39,7 +39,8 @@ from factorychain._sandbox import hint
 LIMITS: Final = frozenset({"MEMORY_LIMIT", "CPU_LIMIT"})
 """Reasons of outcomes that name a limit of the process."""
 _READ_BYTES: Final = 64 * 1024
-_PARENT_POLL_S: Final = 0.01
+_FIRST_POLL_S: Final = 0.01
+_MAX_POLL_S: Final = 5.0
 _ALONE_S: Final = 2.0
 _LAST_CLOSING_S: Final = 1.0
 _RESERVE_BYTES: Final = 8 * 1024 * 1024
@@ -194,10 +195,10 @@ class Instance:
 
     # --- the parent ---
 
-    def _follow_parent(self) -> None:
+    def _follow_parent(self, again_s: float = _FIRST_POLL_S) -> None:
         """Once the process that forked this one has ended, the service is the parent."""
         if not die_with(self._service):
-            self._loop.call_later(_PARENT_POLL_S, self._follow_parent)
+            self._loop.call_later(again_s, self._follow_parent, min(2 * again_s, _MAX_POLL_S))
 
     def _alone(self) -> None:
         """The service is gone, or has let go of this process: a moment to clean up, then the end."""
