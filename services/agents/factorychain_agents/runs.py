@@ -304,6 +304,7 @@ class Runs:
         link = await self._links.open(ctx, running.traceparent, run.rejected, run.refused)
         run.begin(link, self._history(ctx, running.traceparent))
         run.task = self._tasks.spawn(self._run(key, run, link), ctx.run)
+        await asyncio.sleep(0)  # the link's turn: the user's first event goes before our answer
         return run
 
     def find(self, ctx: UserExecutionContext) -> LiveRun:
