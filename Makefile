@@ -100,6 +100,12 @@ compile = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-has
 bench: $(STAMP) ## Measure latency and throughput against the contracts' bounds
 	$(BIN)/python -m tests.bench $(ARGS)
 
+RUNS ?= 10000
+
+.PHONY: soak
+soak: $(STAMP) ## Check that nothing is left of 10,000 runs in processes (10 minutes); RUNS=1000
+	FACTORYCHAIN_SOAK_RUNS=$(RUNS) $(BIN)/python -m pytest tests/e2e/test_soak.py -q -s $(ARGS)
+
 .PHONY: chaos
 chaos: $(STAMP) ## Kill, cut and stall parts of a running chain (in a later version)
 	@$(call present,tests/chaos,chaos)

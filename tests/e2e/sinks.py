@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import psutil
 
@@ -14,6 +15,8 @@ from factorychain._core.nats_connection import NatsConnection
 from factorychain._core.nats_endpoint import NatsEndpoint
 from factorychain._core.nats_permissions import ENGINE_BUCKETS
 from tests.e2e.chain import Chain
+from tests.e2e.held import held
+from tests.waiting import until_true
 
 _STREAMS = (*(f"KV_{bucket}" for bucket in ENGINE_BUCKETS), "EVENTS-0")
 _LOOK_EVERY_S = 0.05
@@ -52,7 +55,26 @@ def states(processes: list[psutil.Process]) -> list[str]:
 
 def run_folders(temporary: Path) -> list[Path]:
     """The folders of run processes."""
-    return list(temporary.glob("factorychain-runs-*/own/*"))
+    return [each for each in temporary.glob("factorychain-runs-*/own/*") if each.is_dir()]
+
+
+class Rest(NamedTuple):
+    """What the agents service has when no run is there."""
+
+    processes: int
+    folders: int
+    descriptors: int
+
+
+async def at_rest(chain: Chain, temporary: Path, idle: int) -> Rest:
+    """Waits until the zygote and so many idle processes are all that there is."""
+    await until_true(
+        lambda: len(run_folders(temporary)) == idle and len(children(chain)) == idle + 1, 20
+    )
+    found = children(chain)
+    assert psutil.STATUS_ZOMBIE not in states(found)
+    own = await held(chain, "agents")
+    return Rest(len(found), len(run_folders(temporary)), own["descriptors"])
 
 
 class FolderWatch:
@@ -75,10 +97,10 @@ class FolderWatch:
 
     def look(self) -> None:
         """Look once."""
-        for folder in run_folders(self._temporary):
-            found = self.found.setdefault(folder, set())
+        for top in self._temporary.glob("factorychain-runs-*/own/*"):
+            found = self.found.setdefault(top, set())
             with contextlib.suppress(FileNotFoundError):  # it is gone meanwhile
-                for path in folder.rglob("*"):
+                for path in (top, *top.rglob("*")):
                     if path.is_file():
                         found |= self._search(path.read_text(errors="replace"))
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
 import pytest_asyncio
 
@@ -22,9 +21,8 @@ from tests.e2e.chain import Chain, running_chain
 from tests.e2e.held import LAYERS, held
 from tests.e2e.impatient import Impatient, endings
 from tests.e2e.residue import CANARY
-from tests.e2e.sinks import FolderWatch, children, run_folders, states, stored
+from tests.e2e.sinks import FolderWatch, at_rest, children, stored
 from tests.e2e.sockets import Frame
-from tests.waiting import until_true
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -67,13 +65,15 @@ async def test_runs_that_are_cancelled_at_random_leak_nothing_and_leave_nothing(
         # What is opened once and kept is open from now on.
         early = Impatient(chain, "early", SEED)
         await early.live(5)
-        rest = await _at_rest(chain, temporary)
+        rest = await at_rest(chain, temporary, IDLE)
         users = [Impatient(chain, f"user-{index}", SEED) for index in range(USERS)]
         async with FolderWatch(temporary, _canaries) as folders:
             await asyncio.gather(*(each.live(RUNS) for each in users))
         users.append(early)
+        for layer in LAYERS:  # the labels of all instruments, into the log
+            await held(chain, layer)
         await _each_run_has_one_ending(users)
-        assert await _at_rest(chain, temporary) == rest, f"seed {SEED}"
+        assert await at_rest(chain, temporary, IDLE) == rest, f"seed {SEED}"
         _nothing_in_sockets(users)
         _nothing_in_folders(users, folders)
         _nothing_in_log(chain, users)
@@ -84,17 +84,6 @@ async def test_runs_that_are_cancelled_at_random_leak_nothing_and_leave_nothing(
     assert len(sink.spans) > len(users) * RUNS
     for span in sink.spans:
         assert not CANARY.search(f"{span.name} {span.attributes}"), f"seed {SEED}: {span}"
-
-
-async def _at_rest(chain: Chain, temporary: Path) -> tuple[int, int, int]:
-    """Processes, folders and descriptors, when nothing but idle processes is left."""
-    await until_true(
-        lambda: len(run_folders(temporary)) == IDLE and len(children(chain)) == IDLE + 1, 20
-    )
-    assert psutil.STATUS_ZOMBIE not in states(children(chain))
-    layers = [await held(chain, layer) for layer in LAYERS]
-    agents = next(each for each in layers if each["service"] == "agents")
-    return len(children(chain)), len(run_folders(temporary)), agents["descriptors"]
 
 
 async def _each_run_has_one_ending(users: list[Impatient]) -> None:

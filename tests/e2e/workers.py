@@ -1,0 +1,101 @@
+"""Users who start run after run of every kind, and what of it may be left in the chain's processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from factorychain._core.jetstream import JetStream
+from factorychain._core.kv import KvBucket
+from factorychain._core.nats_connection import NatsConnection
+from factorychain._core.nats_endpoint import NatsEndpoint
+from tests.e2e.chain import Chain
+from tests.e2e.sockets import Socket, connected
+
+USERS = 20
+RELEASED_WITHIN_S = 5.0
+# Records of what was, bounded by design: verified tokens, records read, statistics themselves.
+_BOUNDED = ("token_cache", "metrics", "VerifiedUser", "UserExecutionContext", "Principal")
+
+
+class Kind(NamedTuple):
+    """A kind of run."""
+
+    agent: str
+    text: str
+    ending: str
+    """Type of the event that it ends with; one that is cancelled is told to stop once it thinks."""
+
+
+KINDS = (
+    Kind("echo", "fine", "agent_completed"),
+    Kind("canary", "refused!", "agent_failed"),
+    Kind("breaks", "bug", "agent_failed"),
+    Kind("waits", "600", "agent_cancelled"),
+    Kind("steps", "20", "agent_completed"),
+)
+
+
+async def run_all(chain: Chain, count: int, kinds: Sequence[Kind] = KINDS) -> None:
+    """So many runs in all, of every kind."""
+    each, left = divmod(count, USERS)
+    assert left == 0, f"{count} runs cannot be shared out among {USERS} users"
+    await asyncio.gather(*(_user(chain, f"worker-{n}", n, each, kinds) for n in range(USERS)))
+
+
+async def _user(chain: Chain, user: str, first: int, count: int, kinds: Sequence[Kind]) -> None:
+    # The same for all: each one that was verified is remembered, within bounds.
+    token = chain.token(user, ttl_s=3600)
+    for index in range(count):
+        kind = kinds[(first + index) % len(kinds)]
+        async with connected(chain.state.edge, token) as socket:
+            started = await socket.start(kind.agent, kind.text, thread=f"{user}-{index % 7}")
+            if kind.ending == "agent_cancelled":
+                await socket.event(started["run"], "agent_thinking")
+                await socket.result("cancel", run=started["run"])
+            ending = await socket.ending(started["run"])
+            assert ending["type"] == kind.ending, ending
+            _leave(socket, index)
+
+
+def _leave(socket: Socket, index: int) -> None:
+    """Some say goodbye, some vanish."""
+    if index % 3 == 0:
+        transport = socket.ws.get_extra_info("transport", None)
+        if transport is not None:
+            transport.abort()
+
+
+def assert_nothing_more(
+    layer: str, before: dict[str, Any], after: dict[str, Any], growth_bytes: int
+) -> None:
+    """A layer holds no more than it held before, as it says itself (`held`)."""
+    more = {
+        kind: f"{before['objects'].get(kind, 0)} → {count}"
+        for kind, count in after["objects"].items()
+        if count > before["objects"].get(kind, 0) and not any(known in kind for known in _BOUNDED)
+    }
+    assert more == {}, f"{layer} still holds objects"
+    assert after["tasks"] <= before["tasks"], f"{layer} still has tasks"
+    assert after["descriptors"] <= before["descriptors"] + 2, f"{layer} still has descriptors"
+    grown = after["rss_bytes"] - before["rss_bytes"]
+    assert grown < growth_bytes, f"{layer} grew by {grown / 2**20:.1f} MiB"
+
+
+async def admissions(chain: Chain) -> list[str]:
+    """Every admission entry that is left in any user's record."""
+    password = chain.data.path / "keys" / "nats-engine"
+    connection = NatsConnection(NatsEndpoint(chain.state.nats, "engine", password), "engine")
+    await connection.start()
+    try:
+        users = KvBucket.of(JetStream(connection), "users")
+        found = []
+        async for entry in users.scan(">"):
+            record = orjson.loads(entry.value) if entry.value else {}
+            found += [f"{entry.key}: {each}" for each in record.get("active", [])]
+        return found
+    finally:
+        await connection.stop()
