@@ -30,12 +30,7 @@ USERS = ("ada", "bob", "cyd", "dan")
 whose: ContextVar[str] = ContextVar("whose", default="nobody")
 
 
-_STARTED_BY_A_RUN = pytest.mark.xfail(
-    reason="a process that is started, not forked, keeps the context of the run that asked for it"
-)
-
-
-@pytest.fixture(params=["talks", pytest.param("talks-threaded", marks=_STARTED_BY_A_RUN)])
+@pytest.fixture(params=["talks", "talks-threaded"])
 def agent(request: pytest.FixtureRequest) -> str:
     name: str = request.param
     return name

@@ -10,6 +10,7 @@ import asyncio
 import socket
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import Context
 from typing import Final, Protocol
 
 from factorychain._core.logging import get_logger
@@ -94,9 +95,9 @@ class Pool:
             return process
         waiter: asyncio.Future[InstanceProcess] = self._loop.create_future()
         self._waiting.append(waiter)
-        self.refill()
         taken = False
         try:
+            self.refill()
             async with asyncio.timeout(_WAIT_S):
                 process = await waiter
                 taken = True
@@ -177,7 +178,8 @@ class Pool:
     def _ask(self, count: int) -> None:
         places = [self._directories.place(self._numbers()) for _ in range(count)]
         self._coming |= {each.id: each for each in places}
-        self._source.fork(places, self._confinement, self)
+        # Whoever asked is not who will use them: what listens to a process knows no run.
+        Context().run(self._source.fork, places, self._confinement, self)
 
     def _refill_soon(self) -> None:
         """Not at once, if there are others: a fork would take the processor from the run that starts."""
