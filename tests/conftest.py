@@ -13,6 +13,6 @@ settings.register_profile("search", deadline=None, print_blob=True)
 settings.load_profile("repeatable")
 
 
-def pytest_make_parametrize_id(val: object) -> str | None:
-    """Bytes are named by their length: what is in them may be of this moment, and no name."""
-    return f"{len(val)} bytes" if isinstance(val, bytes) else None
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes are named by what they are for: what is in them may be of this moment, and no name."""
+    return argname if isinstance(val, bytes) else None
