@@ -34,7 +34,7 @@ class Channel:
     ("on_busy", "least_s"),
     [
         (pb.ON_BUSY_REJECT, RPC_TIMEOUT_S),
-        (pb.ON_BUSY_INTERRUPT, RPC_TIMEOUT_S + PlaceLimits(2, 300).wait_for_interrupt_s),
+        (pb.ON_BUSY_INTERRUPT, RPC_TIMEOUT_S + PlaceLimits(2).wait_for_interrupt_s),
     ],
 )
 async def test_a_start_is_waited_for_longer_than_the_engine_takes(
