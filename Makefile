@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 
 # More arguments for the tool behind a target, as in `make test ARGS="-k queue -x"`.
 ARGS ?=
-TESTS ?= tests/unit tests/integration tests/e2e
+TESTS ?= tests/e2e tests/integration tests/unit
 
 .PHONY: help
 help: ## List the targets

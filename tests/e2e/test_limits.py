@@ -33,7 +33,8 @@ _CALL_S = 20.0
 async def test_a_hundred_starts_at_once_over_two_engines_never_admit_a_third_run(
     tmp_path: Path,
 ) -> None:
-    env = {f"{PREFIX}RUN_LIFETIME_S": "600"}
+    # As tasks: it is the engines that are tried.
+    env = {f"{PREFIX}RUN_LIFETIME_S": "600", f"{PREFIX}ISOLATION": "task"}
     async with running_chain(tmp_path / "chain", env=env) as chain, _engines(chain) as engines:
         for index in range(ROUNDS):
             stopped = engines[1][1] if index % _STOP_EVERY == 7 else None
