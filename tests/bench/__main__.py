@@ -167,14 +167,14 @@ async def _many(report: Report, chains: dict[str, Chain], effort: Effort) -> Non
 async def _neighbours(report: Report, chain: Chain, effort: Effort) -> None:
     found = await neighbours.neighbours(chain, seconds=effort.neighbours_s)
     users = f"{neighbours.QUIET_USERS} quiet users × {neighbours.PER_S}/s"
-    report.heading(f"Neighbours: emitted → on the socket, {users}, {effort.neighbours_s:g} s each")
-    for what, heard in (("alone", found.alone), ("beside 4 hostile users", found.beside)):
-        came = f"{heard.share * 100:.0f} % of the events"
-        report.add(what, f"{heard.latency}   {came}")
+    report.heading(f"Neighbours: emitted → on the socket, {users}")
+    hostile = f"beside {len(found.harm)} hostile users"
+    for what, heard in (("alone", found.alone), (hostile, found.beside)):
+        report.add(f"{what}, {heard.seconds:.0f} s", f"{heard.latency}   {heard.share:.0%} came")
     report.add("p99 beside : alone", f"{found.ratio:.2f}", f"≤ {NEIGHBOUR_RATIO:g}")
     for agent, became in found.harm.items():
-        endings = ", ".join(f"{times:,} {what}" for what, times in became.items())
-        report.add(f"what became of: {agent}", endings)
+        endings = ", ".join(f"{times:,} × {what}" for what, times in became.items())
+        report.add(f"runs of the hostile user: {agent}", endings)
 
 
 def _to_floor(found: Latency, base: Latency) -> str:

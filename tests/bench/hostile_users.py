@@ -129,7 +129,7 @@ async def _harm(edge: str) -> None:
 
 def _sum_up(places: list[Place]) -> dict[str, int]:
     became = sum((each.became for each in places), collections.Counter())
-    return {**became, "read_bytes": sum(each.read_bytes for each in places)}
+    return {**became, "MB read": round(sum(each.read_bytes for each in places) / 1e6)}
 
 
 if __name__ == "__main__":
