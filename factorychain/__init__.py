@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from factorychain.errors import AgentError, ToolError
     from factorychain.history import PastRun
     from factorychain.input import FilePart, ImagePart, Input, TextPart
-    from factorychain.message import MessageStream
+    from factorychain.message import MessageStream, ThinkingStream
     from factorychain.providers import shared
     from factorychain.tools import tool
     from factorychain.usage import Usage
@@ -33,6 +33,7 @@ __all__ = [
     "PastRun",
     "RunContext",
     "TextPart",
+    "ThinkingStream",
     "ToolError",
     "Usage",
     "shared",
@@ -51,6 +52,7 @@ _HOMES = {
     "PastRun": "history",
     "RunContext": "context",
     "TextPart": "input",
+    "ThinkingStream": "message",
     "ToolError": "errors",
     "Usage": "usage",
     "shared": "providers",

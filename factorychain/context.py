@@ -22,7 +22,7 @@ from factorychain._instance.values import NotJson, dumps
 from factorychain.errors import NotImplementedYet
 from factorychain.history import PastRun
 from factorychain.input import Input, Json, parse_input
-from factorychain.message import MessageStream
+from factorychain.message import MessageStream, ThinkingStream
 from factorychain.tools import ToolSet, as_tool, bound_tools
 from factorychain.usage import Usage
 
@@ -106,6 +106,10 @@ class RunContext(AgentContext):
     def message(self) -> MessageStream:
         """A message to be written piece by piece: `async with ctx.message() as m: await m.write(…)`."""
         return MessageStream(self._run)
+
+    def thinking(self) -> ThinkingStream:
+        """A model's reasoning, piece by piece: `async with ctx.thinking() as t: await t.write(…)`."""
+        return ThinkingStream(self._run)
 
     async def emit(self, name: str, data: object = None) -> None:
         """An event of the author's own (`custom`); `data` is anything that has a JSON form.

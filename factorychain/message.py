@@ -1,4 +1,4 @@
-"""A streamed message: text that the user reads while it is being written."""
+"""Streams: text of the answer, and reasoning, that the user reads while it is being written."""
 
 from __future__ import annotations
 
@@ -52,8 +52,42 @@ class MessageStream:
 
     async def think(self, text: str) -> None:
         """Append to the model's reasoning that belongs to this message (`thinking_delta`)."""
-        run = self._run
-        for piece in run.pieces(text):
-            if piece:
-                event = events.thinking_delta(run.trace, self.id, piece)
-                await run.emit(events.THINKING_DELTA, event)
+        await _reason(self._run, self.id, text)
+
+
+class ThinkingStream:
+    """A model's reasoning, from `async with ctx.thinking() as t`: no part of the answer."""
+
+    def __init__(self, run: ActiveRun) -> None:
+        self._run = run
+        self._pieces: list[str] = []
+        self.id = run.new_id("m")
+        """Unique in the run, also among messages."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    @property
+    def text(self) -> str:
+        """Everything that was written so far."""
+        return "".join(self._pieces)
+
+    async def write(self, text: str) -> None:
+        """Append text as it is (`thinking_delta`); nothing happens for an empty one."""
+        await _reason(self._run, self.id, text)
+        self._pieces.append(text)
+
+
+async def _reason(run: ActiveRun, message: str, text: str) -> None:
+    for piece in run.pieces(text):
+        if piece:
+            event = events.thinking_delta(run.trace, message, piece)
+            await run.emit(events.THINKING_DELTA, event)

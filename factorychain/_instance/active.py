@@ -14,12 +14,16 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from factorychain._instance.host import RunHost
 from factorychain._instance.spec import RunSpec
 from factorychain._instance.values import clean_text, cut_text
 from factorychain.errors import EventRejected, RunEnded
 from factorychain.usage import Usage
+
+if TYPE_CHECKING:
+    from factorychain._instance.open_call import OpenCall
 
 # What an event needs besides its text: timestamp, trace, ids, names.
 _OVERHEAD_BYTES = 1024
@@ -84,6 +88,10 @@ class ActiveRun:
         self.text_limit_bytes = max(spec.event_max_bytes - _OVERHEAD_BYTES, 256)
         self.open_calls: set[str] = set()
         """Tool calls whose function has not come to its end."""
+        self.external_calls: dict[str, OpenCall] = {}
+        """Open calls of tools that a framework runs itself, by id."""
+        self.calls_seen: set[str] = set()
+        """Ids that a framework's calls have had."""
         self.printed: BaseException | None = None
         """The failure whose traceback is in the log already."""
         self.release: Callable[[BaseException], Awaitable[None]] | None = None

@@ -10,9 +10,10 @@ import asyncio
 from collections.abc import Callable
 
 from factorychain._instance.active import ActiveRun
-from factorychain._instance.calls import print_failure
 from factorychain._instance.definition import AgentDefinition
+from factorychain._instance.external_calls import close_calls
 from factorychain._instance.injection import Injection
+from factorychain._instance.open_call import print_failure
 from factorychain._instance.spec import Outcome, OutcomeKind
 from factorychain._instance.threads import in_thread
 from factorychain._instance.values import NotJson, dumps
@@ -26,7 +27,10 @@ async def run_agent(run: ActiveRun, definition: AgentDefinition, injection: Inje
     beats = _Heartbeat(run)
     try:
         with run.entered():
-            output = await _instance_run(run, definition, injection)
+            try:
+                output = await _instance_run(run, definition, injection)
+            finally:
+                await close_calls(run)
         return _completed(run, output)
     except asyncio.CancelledError:
         return Outcome(OutcomeKind.CANCELLED, usage=run.usage)

@@ -21,6 +21,7 @@ SURFACE = [
     "PastRun",
     "RunContext",
     "TextPart",
+    "ThinkingStream",
     "ToolError",
     "Usage",
     "shared",
@@ -28,7 +29,19 @@ SURFACE = [
 ]
 CONTEXT = {
     *("tenant", "user", "thread", "run_id", "attempt", "input", "context", "metadata", "deadline"),
-    *("usage", "think", "say", "message", "emit", "progress", "call", "tools", "history", "wait"),
+    *(
+        "usage",
+        "think",
+        "say",
+        "message",
+        "thinking",
+        "emit",
+        "progress",
+        "call",
+        "tools",
+        "history",
+        "wait",
+    ),
     *("state", "resume", "ask", "run"),
 }
 
