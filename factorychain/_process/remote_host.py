@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from typing import Protocol
-
-import orjson
 
 from factorychain._instance.spec import Outcome, SpanRecord
+from factorychain._process.asking import Asking, Posting
 from factorychain._process.messages import number, pack_outcome, pack_span
 from factorychain._process.wire import (
     ENTRY_BYTES,
@@ -22,13 +20,7 @@ from factorychain._process.wire import (
     FromInstance,
     frame,
 )
-from factorychain.errors import ErrorCode, EventRejected, RunEnded, error_class
-
-
-class Posting(Protocol):
-    """Sends frames: an `Outbox`."""
-
-    def post(self, frame: bytes, *, loose: bool = False) -> None: ...
+from factorychain.errors import EventRejected, RunEnded
 
 
 class RemoteHost:
@@ -39,8 +31,7 @@ class RemoteHost:
         self._room = WINDOW_BYTES
         self._waiting_events: deque[tuple[int, bytes]] = deque()
         self._waiters: list[asyncio.Future[None]] = []
-        self._requests: dict[int, _Answer] = {}
-        self._next_request = 0
+        self._asking = Asking(outbox)
         self._closed = False
 
     # --- what the agent's code does (`RunHost`) ---
@@ -66,7 +57,7 @@ class RemoteHost:
         self._outbox.post(frame(FromInstance.SPAN, pack_span(record)), loose=True)
 
     async def history(self, limit: int) -> Sequence[bytes]:
-        return await self._request({"name": "history", "limit": limit})
+        return await self._asking.ask("history", limit=limit)
 
     async def outcome(self, outcome: Outcome) -> None:
         """The last that is said, when there was room for everything before."""
@@ -87,39 +78,15 @@ class RemoteHost:
         """Nothing more is passed on."""
         self._closed = True
         self._waiting_events.clear()
+        self._asking.close()
         self._wake()
 
     def answer_part(self, request: int, part: bytes) -> None:
-        answer = self._requests.get(request)
-        if answer is not None:
-            answer.parts.append(part)
+        self._asking.part(request, part)
 
     def answer_end(self, request: int, problem: bytes) -> None:
         """An answer is whole, or there is none."""
-        answer = self._requests.get(request)
-        if answer is None or answer.done.done():
-            return
-        if not problem:
-            answer.done.set_result(None)
-            return
-        told = orjson.loads(problem)
-        error = error_class(told["reason"]).restored(
-            told["message"], reason=told["reason"], code=ErrorCode(told["code"])
-        )
-        answer.done.set_exception(error)
-
-    async def _request(self, body: dict[str, object]) -> list[bytes]:
-        if self._closed:
-            raise RunEnded("the run is over; nothing more can begin in it")
-        self._next_request += 1
-        request = self._next_request
-        answer = self._requests[request] = _Answer()
-        try:
-            self._outbox.post(frame(FromInstance.REQUEST, number(request) + orjson.dumps(body)))
-            await answer.done
-            return answer.parts
-        finally:
-            del self._requests[request]
+        self._asking.end(request, problem)
 
     def _send(self) -> None:
         """Send what there is room for; one may go beyond, since it may be larger than the window."""
@@ -138,11 +105,3 @@ class RemoteHost:
         for each in waiters:
             if not each.done():
                 each.set_result(None)
-
-
-class _Answer:
-    """What has come of an answer."""
-
-    def __init__(self) -> None:
-        self.parts: list[bytes] = []
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

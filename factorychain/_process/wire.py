@@ -22,6 +22,12 @@ WINDOW_BYTES: Final = 64 * 1024
 """Events that an instance may have sent and the service not yet passed on; one more may be on top."""
 ENTRY_BYTES: Final = 64
 """What an event counts for in the window beside its own bytes."""
+REQUESTS_MAX: Final = 32
+"""Requests of an instance that may be under way at once."""
+REQUEST_BODY_MAX_BYTES: Final = 1024 * 1024
+"""Of one request beside its arguments."""
+BODIES_MAX_BYTES: Final = 2 * REQUEST_BODY_MAX_BYTES
+"""Of all requests that are under way."""
 
 
 class ToInstance(IntEnum):
@@ -53,11 +59,13 @@ class FromInstance(IntEnum):
     CREATED = 68
     SPAN = 69
     REQUEST = 70
-    """u32 request, then `{"name", …}`."""
+    """u32 request, u32 length of the arguments, `{"call", …}`, then the body."""
     OUTPUT = 71
     """What the agent's code wrote: u8 stream (1 or 2), then UTF-8."""
     OUTCOME = 72
     """What the run came to; the last frame."""
+    FORGET = 73
+    """u32 request, whose answer nobody waits for any more."""
 
 
 _LIMITS: Final[dict[int, int]] = {
@@ -73,9 +81,10 @@ _LIMITS: Final[dict[int, int]] = {
     FromInstance.BEAT: 0,
     FromInstance.CREATED: 0,
     FromInstance.SPAN: _CONTROL_MAX_BYTES,
-    FromInstance.REQUEST: _CONTROL_MAX_BYTES,
+    FromInstance.REQUEST: _CONTROL_MAX_BYTES + REQUEST_BODY_MAX_BYTES,
     FromInstance.OUTPUT: _CONTROL_MAX_BYTES,
     FromInstance.OUTCOME: _WHOLE_MAX_BYTES,
+    FromInstance.FORGET: 4,
 }
 
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-import orjson
 import pytest
 
 from factorychain._instance.spec import Outcome, OutcomeKind
-from factorychain._process.messages import number, numbered
+from factorychain._process.messages import number
 from factorychain._process.remote_host import RemoteHost
 from factorychain._process.wire import EVENT_MAX_BYTES, WINDOW_BYTES, Decoder, FromInstance
-from factorychain.errors import EventRejected, RunEnded, RunNotFound
+from factorychain.errors import EventRejected, RunEnded
 
 
 class Sent:
@@ -105,41 +104,3 @@ async def test_an_event_that_no_host_takes_is_refused_here(host: RemoteHost, sen
     with pytest.raises(EventRejected):
         await host.emit(1, bytes(EVENT_MAX_BYTES + 1))
     assert sent.frames == []
-
-
-async def test_answers_come_in_parts_to_whom_they_are_for(host: RemoteHost, sent: Sent) -> None:
-    asking = [asyncio.create_task(host.history(limit)) for limit in (1, 2)]
-    await turns()
-    requests = [numbered(payload) for kind, payload in sent.frames if kind == FromInstance.REQUEST]
-    assert [orjson.loads(body)["limit"] for _, body in requests] == [1, 2]
-    (first, _), (second, _) = requests
-    host.answer_part(second, b"two")
-    host.answer_part(first, b"one")
-    host.answer_part(second, b"more")
-    host.answer_end(second, b"")
-    host.answer_end(first, b"")
-    assert await asyncio.gather(*asking) == [[b"one"], [b"two", b"more"]]
-
-
-async def test_a_request_that_fails_raises_what_the_service_met(
-    host: RemoteHost, sent: Sent
-) -> None:
-    asking = asyncio.create_task(host.history(1))
-    await turns()
-    request, _ = numbered(sent.frames[-1][1])
-    problem = {"reason": "RUN_NOT_FOUND", "message": "no such run", "code": "NOT_FOUND"}
-    host.answer_end(request, orjson.dumps(problem))
-    with pytest.raises(RunNotFound, match="no such run"):
-        await asking
-
-
-async def test_answers_to_who_does_not_wait_any_more_are_dropped(
-    host: RemoteHost, sent: Sent
-) -> None:
-    asking = asyncio.create_task(host.history(1))
-    await turns()
-    request, _ = numbered(sent.frames[-1][1])
-    asking.cancel()
-    await turns()
-    host.answer_part(request, b"late")
-    host.answer_end(request, b"")

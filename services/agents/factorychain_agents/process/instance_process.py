@@ -160,8 +160,7 @@ class InstanceProcess:
         self._decoder.feed(data)
         try:
             for kind, payload in self._decoder.frames():
-                if kind != FromInstance.EVENT:  # those have their window
-                    self._allowance -= 1 + len(payload) / _BYTES_AS_A_FRAME
+                self._allowance -= _cost(kind, payload)
                 if self._owner is not None:
                     self._owner.heard(FromInstance(kind), payload)
         except BrokenFrame as error:
@@ -219,3 +218,10 @@ class InstanceProcess:
             file.seek(max(0, file.tell() - _WORDS_MAX_BYTES))
             return file.read(_WORDS_MAX_BYTES).decode("utf-8", "replace")
         return ""
+
+
+def _cost(kind: int, payload: bytes) -> float:
+    """In frames: events have their window, and what is asked has its own pace."""
+    if kind == FromInstance.EVENT:
+        return 0.0
+    return 1.0 if kind == FromInstance.REQUEST else 1 + len(payload) / _BYTES_AS_A_FRAME

@@ -151,6 +151,8 @@ class ProcessRun:
             self._host.span(unpack_span(payload, self._spec.trace))
         elif kind is FromInstance.REQUEST:
             self._requests.take(payload)
+        elif kind is FromInstance.FORGET:
+            self._requests.forget(numbered(payload)[0])
         elif kind is FromInstance.OUTPUT:
             self._printed.add(payload)
         elif kind is FromInstance.OUTCOME:

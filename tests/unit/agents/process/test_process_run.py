@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from factorychain._instance import events
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec, SpanRecord
+from factorychain._process.asked import Asked, pack_asked
 from factorychain._process.messages import number, pack_outcome, pack_span, unpack_spec
 from factorychain._process.wire import BrokenFrame, FromInstance, ToInstance
 from factorychain.errors import RunNotFound
 from factorychain.usage import Usage
 from factorychain_agents.process.child import Exit
+from factorychain_agents.process.host_calls import HOST_CALLS
 from factorychain_agents.process.instance_process import Owner
 from factorychain_agents.process.machine import OutOfMemory
 from factorychain_agents.process.process_run import ProcessRun, RunLimits
@@ -136,7 +138,7 @@ async def test_a_history_is_answered_in_parts_and_a_failure_with_its_reason(worl
     for request, limit in ((7, 2), (8, 13)):
         world.says(
             FromInstance.REQUEST,
-            number(request) + orjson.dumps({"name": "history", "limit": limit}),
+            pack_asked(request, Asked("history", {"limit": limit})),
         )
     await until_true(lambda: len(world.process.told) == 5)
     answers = world.process.told[1:]
@@ -234,11 +236,16 @@ async def test_one_that_does_not_end_after_its_last_word_is_killed(
         st.binary(max_size=100),
         st.binary(max_size=60).map(lambda rest: THOUGHT[:4] + rest),
         st.dictionaries(
-            st.sampled_from([*SpanRecord.__dataclass_fields__, "limit", "kind", "usage"]),
+            st.sampled_from([*SpanRecord.__dataclass_fields__, "limit", "kind", "usage", "name"]),
             st.one_of(
                 st.none(), st.integers(-(2**63), 2**63), st.text(max_size=5), st.lists(st.none())
             ),
-        ).map(lambda fields: number(1) + orjson.dumps(fields)),
+        ).flatmap(
+            lambda fields: st.sampled_from(
+                [number(1) + orjson.dumps(fields)]
+                + [pack_asked(1, Asked(call, fields, b"x")) for call in HOST_CALLS]
+            )
+        ),
     ),
 )
 async def test_nothing_that_an_instance_writes_breaks_the_service(
