@@ -229,6 +229,12 @@ async def test_one_that_does_not_end_after_its_last_word_is_killed(
     assert await world.outcome() == DONE
 
 
+def said_of(fields: bytes) -> st.SearchStrategy[bytes]:
+    """The fields as a payload, and as what any call is asked with."""
+    asked = [pack_asked(1, Asked(call, orjson.loads(fields), b"x")) for call in HOST_CALLS]
+    return st.sampled_from([number(1) + fields, *asked])
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
 @given(
     kind=st.sampled_from(FromInstance),
@@ -240,12 +246,7 @@ async def test_one_that_does_not_end_after_its_last_word_is_killed(
             st.one_of(
                 st.none(), st.integers(-(2**63), 2**63), st.text(max_size=5), st.lists(st.none())
             ),
-        ).flatmap(
-            lambda fields: st.sampled_from(
-                [number(1) + orjson.dumps(fields)]
-                + [pack_asked(1, Asked(call, fields, b"x")) for call in HOST_CALLS]
-            )
-        ),
+        ).flatmap(lambda fields: said_of(orjson.dumps(fields))),
     ),
 )
 async def test_nothing_that_an_instance_writes_breaks_the_service(
