@@ -49,6 +49,8 @@ class RunEvent:
     seq: int
     type: str
     data: dict[str, Json]
+    path: tuple[str, ...] = ()
+    """The sub-agents on the way to the one that said it; empty for the agent itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +214,8 @@ def _read(events: Sequence[bytes], run: str) -> list[RunEvent]:
     found = []
     for seq, each in enumerate(events, 1):
         shown = orjson.loads(orjson.dumps(event_object(Event.FromString(each), seq, run)))
-        found.append(RunEvent(seq, shown["type"], shown["data"]))
+        path = tuple(shown.get("path", ()))
+        found.append(RunEvent(seq, shown["type"], shown["data"], path))
     return found
 
 

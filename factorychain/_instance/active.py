@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from factorychain._instance.host import RunHost
+from factorychain._instance.path import TOP, EventPath
 from factorychain._instance.spec import RunSpec
 from factorychain._instance.values import clean_text, cut_text
 from factorychain.errors import EventRejected, RunEnded
@@ -37,6 +38,7 @@ class _Position:
     trace: str
     call: str
     """The tool call; empty outside of one."""
+    path: EventPath
 
 
 _position: ContextVar[_Position | None] = ContextVar("factorychain_position", default=None)
@@ -85,7 +87,6 @@ class ActiveRun:
         self.loop = loop
         self.usage = Usage()
         self.closed = False
-        self.text_limit_bytes = max(spec.event_max_bytes - _OVERHEAD_BYTES, 256)
         self.open_calls: set[str] = set()
         """Tool calls whose function has not come to its end."""
         self.external_calls: dict[str, OpenCall] = {}
@@ -123,13 +124,22 @@ class ActiveRun:
         self._context = None
 
     @contextmanager
-    def entered(self, trace: str = "", call: str = "") -> Iterator[None]:
-        """Be in the run, or in one of its tool calls."""
-        token = _position.set(_Position(self, trace or self.spec.trace, call))
+    def entered(
+        self, trace: str = "", call: str = "", path: EventPath | None = None
+    ) -> Iterator[None]:
+        """Be in the run, or in one of its tool calls. Without a path it is where this is called."""
+        place = _Position(self, trace or self.spec.trace, call, path or self.path)
+        token = _position.set(place)
         try:
             yield
         finally:
             _position.reset(token)
+
+    @contextmanager
+    def within(self, *names: str) -> Iterator[None]:
+        """Be in a part of the agent: what is said inside has its names at the end of its `path`."""
+        with self.entered(self.trace, self.call, self.path.within(*names)):
+            yield
 
     @property
     def trace(self) -> str:
@@ -142,14 +152,31 @@ class ActiveRun:
         position = _position.get()
         return position.call if position is not None and position.run is self else ""
 
+    @property
+    def path(self) -> EventPath:
+        """Which part of the agent this code is."""
+        position = _position.get()
+        return position.path if position is not None and position.run is self else TOP
+
+    @property
+    def text_limit_bytes(self) -> int:
+        """What fits into one event here."""
+        overhead = _OVERHEAD_BYTES + len(self.path.field)
+        return max(self.spec.event_max_bytes - overhead, 256)
+
     def new_id(self, letter: str) -> str:
         """Unique in the run, also over attempts."""
         count = self._ids[letter] = self._ids.get(letter, 0) + 1
         attempt = self.spec.attempt
         return f"{letter}{count}" if attempt <= 1 else f"{letter}{attempt}.{count}"
 
-    async def emit(self, kind: int, event: bytes) -> None:
+    async def emit(self, kind: int, event: bytes, path: EventPath | None = None) -> None:
         """Say something; returns when there is room in the run's window.
+
+        Args:
+            kind: number of the event's field.
+            event: without its path.
+            path: which part of the agent says it; by default the one that this code is.
 
         Raises:
             EventRejected: this event is too large, or an earlier one was rejected on its way.
@@ -163,13 +190,13 @@ class ActiveRun:
             raise EventRejected(
                 "EVENT_TOO_LARGE", f"the event has {len(event)} bytes, the limit is {limit}"
             )
-        await self.emit_closing(kind, event)
+        await self.emit_closing(kind, event, path)
 
-    async def emit_closing(self, kind: int, event: bytes) -> None:
+    async def emit_closing(self, kind: int, event: bytes, path: EventPath | None = None) -> None:
         """As `emit`, for what must be said whatever was rejected before."""
         if self.closed:
             raise RunEnded("the run is over; nothing more can be said in it")
-        await self.host.emit(kind, event)
+        await self.host.emit(kind, event + (path or self.path).field)
 
     def reject(self, reason: str, message: str) -> None:
         """An event was rejected on its way; the agent hears of it when it speaks next."""

@@ -36,6 +36,8 @@ class OpenCall:
         self.call = call
         """Its id, unique in the run."""
         self.trace, self._parent_id = child_trace(run.trace)
+        self.path = run.path
+        """Which part of the agent made it; its end is said there as well."""
         self.closed = False
         self._started_ns = time.time_ns()
         self._began = time.monotonic()
@@ -63,7 +65,7 @@ class OpenCall:
         shown = _shown(arguments, run.text_limit_bytes)
         event = events.tool_executing(begun.trace, begun.call, tool, shown, message)
         try:
-            await run.emit(events.TOOL_EXECUTING, event)
+            await run.emit(events.TOOL_EXECUTING, event, begun.path)
         except asyncio.CancelledError as error:  # it is on its way, see `RunHost.emit`
             await begun.failed_by(error)
             raise
@@ -74,7 +76,7 @@ class OpenCall:
         """Be in the call: what is said meanwhile belongs to it."""
         self.run.open_calls.add(self.call)
         try:
-            with self.run.entered(self.trace, self.call):
+            with self.run.entered(self.trace, self.call, self.path):
                 yield
         finally:
             self.run.open_calls.discard(self.call)
@@ -84,7 +86,7 @@ class OpenCall:
         if self.closed:
             return
         event = events.tool_progress(self.trace, self.call, dumps_anything(data))
-        await self.run.emit(events.TOOL_PROGRESS, event)
+        await self.run.emit(events.TOOL_PROGRESS, event, self.path)
 
     async def end(self, result: object = None) -> None:
         """It went well."""
@@ -99,7 +101,7 @@ class OpenCall:
             self.trace, self.call, self.tool, shown, self._duration_ms, truncated=truncated
         )
         self._record("")
-        await self.run.emit_closing(events.TOOL_COMPLETED, event)
+        await self.run.emit_closing(events.TOOL_COMPLETED, event, self.path)
 
     async def fail(self, reason: str, message: str) -> None:
         """It did not; users read the message."""
@@ -110,7 +112,7 @@ class OpenCall:
         )
         self._record(reason)
         try:
-            await self.run.emit_closing(events.TOOL_COMPLETED, event)
+            await self.run.emit_closing(events.TOOL_COMPLETED, event, self.path)
         except RunEnded:
             # The run was closed under the agent; the host has said for every open call that it is over.
             return
