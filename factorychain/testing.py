@@ -29,6 +29,7 @@ from factorychain._instance.runner import run_agent
 from factorychain._instance.spec import OutcomeKind, RunSpec, SpanRecord
 from factorychain._instance.threads import on_event_loop
 from factorychain._instance.values import dumps
+from factorychain.adapters import adapt
 from factorychain.agent import Agent
 from factorychain.errors import AgentDependencyMissing
 from factorychain.history import PastRun
@@ -105,7 +106,7 @@ class _Recorder:
 
 
 def run(
-    agent: type[Agent],
+    agent: type[Agent] | object,
     input: str | Input | Mapping[str, Json] | BaseModel = "",
     *,
     overrides: Mapping[type, object] | None = None,
@@ -119,7 +120,8 @@ def run(
     """Run an agent and wait for its end; `run_async` does the same with `await`.
 
     Args:
-        agent: the agent's class; it is made from its module's `providers`.
+        agent: the agent's class, made from its module's `providers`; or what an adapter serves, such
+            as a compiled LangGraph graph.
         input: text, an `Input`, the JSON of one, or what the agent's own model describes.
         overrides: things to use instead of what the providers make, by type.
         history: earlier runs of the conversation.
@@ -152,7 +154,7 @@ def run(
 
 
 async def run_async(
-    agent: type[Agent],
+    agent: type[Agent] | object,
     input: str | Input | Mapping[str, Json] | BaseModel = "",
     *,
     overrides: Mapping[type, object] | None = None,
@@ -164,7 +166,8 @@ async def run_async(
     timeout_s: float = 30.0,
 ) -> RunResult:
     """As `run`."""
-    definition = define(agent)
+    cls = _class(agent)
+    definition = define(cls)
     spec = RunSpec(
         tenant=tenant,
         user=user,
@@ -178,7 +181,7 @@ async def run_async(
         trace=_TRACE,
     )
     definition.argument(spec.input_json)
-    injection = Injection(sys.modules.get(agent.__module__), [definition], overrides)
+    injection = Injection(sys.modules.get(cls.__module__), [definition], overrides)
     await injection.start()
     try:
         missing = injection.missing[definition.name]
@@ -187,6 +190,13 @@ async def run_async(
         return await _recorded(spec, _Recorder(history), definition, injection, timeout_s)
     finally:
         await injection.close()
+
+
+def _class(agent: object) -> type[Agent]:
+    found = agent if isinstance(agent, type) else adapt(agent, "agent")
+    if not isinstance(found, type) or not issubclass(found, Agent):
+        raise TypeError(f"{agent!r} is no agent's class, and nothing that an adapter serves")
+    return found
 
 
 async def _recorded(

@@ -22,7 +22,7 @@ from typing import Final
 from factorychain._instance.application import ApplicationScope, Startable
 from factorychain._instance.definition import AgentDefinition, define
 from factorychain._process.control import AgentSource, Prepared, Setup
-from factorychain.agent import Agent
+from factorychain.adapters import agent_class
 
 _BARRED: Final = {
     "grpc._cython.cygrpc": "it imports grpc, whose runtime does not survive a fork",
@@ -145,6 +145,7 @@ def _barred() -> set[str]:
 
 def _definition(module: types.ModuleType, source: AgentSource) -> AgentDefinition:
     found: object = attrgetter(source.qualname)(module)
-    if not isinstance(found, type) or not issubclass(found, Agent):
+    cls = agent_class(found, source.module, source.qualname)
+    if cls is None:
         raise TypeError(f"{source.module}.{source.qualname} is no class that inherits Agent")
-    return define(found)
+    return define(cls)

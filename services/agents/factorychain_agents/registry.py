@@ -23,6 +23,7 @@ from factorychain._core.settings import Misconfigured
 from factorychain._instance.definition import AgentDefinition, BadAgent, define
 from factorychain._instance.injection import Injection, Made
 from factorychain._instance.needs import Isolation
+from factorychain.adapters import Adapted, agent_class, install_hint, offered
 from factorychain.agent import Agent
 from factorychain.builtin.researcher import Researcher
 from factorychain.errors import AgentDependencyMissing, AgentNotFound
@@ -158,21 +159,39 @@ def _add(found: dict[str, AgentDefinition], cls: type[Agent], origin: str) -> No
     except BadAgent as error:
         raise AgentsUnusable(f"{origin}: {error}") from error
     other = found.setdefault(definition.name, definition)
-    if other.cls is cls or cls is Researcher:
+    if _same(other.cls, cls) or cls is Researcher:
         return
     where = f"{other.cls.__module__}.{other.cls.__qualname__}"
     raise AgentsUnusable(f"{origin}: {where} is called {definition.name!r} too; rename one")
+
+
+def _same(one: type[Agent], other: type[Agent]) -> bool:
+    """Whether both are one agent; of an object, a class is made each time it is looked up."""
+    if issubclass(one, Adapted) and issubclass(other, Adapted):
+        return one.adapted is other.adapted
+    return one is other
 
 
 def _classes(named: str) -> list[type[Agent]]:
     module_name, _, name = named.partition(":")
     module = _import(module_name)
     if name:
-        return [_agent_class(getattr(module, name, None), named)]
+        return [_agent_class(getattr(module, name, None), named, module_name, name)]
     found = [each for each in vars(module).values() if _is_own_agent(each, module)]
+    found += _offered(module)
     if not found:
-        raise AgentsUnusable(f"{named} has no agent: no class in it inherits factorychain.Agent")
+        raise AgentsUnusable(
+            f"{named} has no agent: nothing in it is a class that inherits factorychain.Agent, or an "
+            "object that an adapter serves, such as a compiled LangGraph graph"
+        )
     return list(dict.fromkeys(found))
+
+
+def _offered(module: types.ModuleType) -> list[type[Agent]]:
+    try:
+        return offered(module)
+    except (TypeError, ImportError) as error:
+        raise AgentsUnusable(f"{module.__name__}: {error}") from error
 
 
 def _import(name: str) -> types.ModuleType:
@@ -182,7 +201,9 @@ def _import(name: str) -> types.ModuleType:
         if error.name == name or (error.name and name.startswith(f"{error.name}.")):
             where = "the current folder, PYTHONPATH or what is installed"
             raise AgentsUnusable(f"there is no module {name!r} in {where}") from error
-        raise AgentsUnusable(f"{name} cannot be imported:\n{_told(error)}") from error
+        hint = install_hint(error.name or "")
+        told = f"{_told(error)}\n{hint}" if hint else _told(error)
+        raise AgentsUnusable(f"{name} cannot be imported:\n{told}") from error
     except Exception as error:
         raise AgentsUnusable(f"{name} cannot be imported:\n{_told(error)}") from error
 
@@ -198,21 +219,27 @@ def _told(error: Exception) -> str:
     return "".join(traceback.format_exception(type(error), error, frames)).rstrip()
 
 
-def _agent_class(found: object, named: str) -> type[Agent]:
-    if isinstance(found, type) and issubclass(found, Agent):
-        return found
+def _agent_class(found: object, named: str, module: str, name: str) -> type[Agent]:
     if found is None:
         raise AgentsUnusable(f"{named}: the module has nothing of this name")
-    raise AgentsUnusable(
-        f"{named} is a {type(found).__name__}, not a class that inherits factorychain.Agent; adapters "
-        "for agents of other libraries are not in this version yet"
-    )
+    try:
+        cls = agent_class(found, module, name)
+    except (TypeError, ImportError) as error:
+        raise AgentsUnusable(f"{named}: {error}") from error
+    if cls is None:
+        raise AgentsUnusable(
+            f"{named} is a {type(found).__name__}, not a class that inherits factorychain.Agent, and "
+            "no object that an adapter serves, such as a compiled LangGraph graph"
+        )
+    return cls
 
 
 def _is_own_agent(found: object, module: types.ModuleType) -> bool:
     """A class of this module or, for a package that shows it, of one inside."""
     if not isinstance(found, type) or not issubclass(found, Agent) or found is Agent:
         return False
+    if issubclass(found, Adapted):
+        return False  # see `offered`
     own = found.__module__ == module.__name__ or found.__module__.startswith(f"{module.__name__}.")
     return own and inspect.isfunction(getattr(found, "run", None))
 
@@ -220,7 +247,9 @@ def _is_own_agent(found: object, module: types.ModuleType) -> bool:
 def _of_entry_point(entry_point: metadata.EntryPoint) -> type[Agent] | None:
     """An installed agent that cannot be loaded is reported, and stops nobody else's."""
     try:
-        return _agent_class(entry_point.load(), entry_point.value)
+        return _agent_class(
+            entry_point.load(), entry_point.value, entry_point.module, entry_point.attr
+        )
     except Exception:
         log.exception("an installed agent cannot be loaded", entry_point=entry_point.name)
         return None

@@ -83,7 +83,7 @@ def test_a_researcher_of_ones_own_replaces_the_built_in_one(folder: Path) -> Non
         ("fc_test_deep", "import fc_test_nowhere", "fc_test_nowhere"),
         ("fc_test_empty", "", "has no agent"),
         ("fc_test_name:Third", SOURCE, "has nothing of this name"),
-        ("fc_test_graph:graph", SOURCE, "adapters for agents of other libraries"),
+        ("fc_test_graph:graph", SOURCE, "no object that an adapter serves"),
         ("fc_test_base:Base", SOURCE, "needs a method"),
     ],
 )
