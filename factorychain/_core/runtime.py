@@ -27,6 +27,7 @@ from factorychain._core.component import Component, ComponentGroup
 from factorychain._core.settings import CommonSettings, Misconfigured, settings_problem
 from factorychain._core.statistics import StatisticsOnSignal
 from factorychain._core.watchdog import HealthWatch, LoopWatchdog
+from factorychain._sandbox.slices import take_short_slices
 
 log = logging.get_logger(__name__)
 
@@ -56,6 +57,7 @@ def run_service(
     nothing, that is what `start` is for. Exit status: 0 drained, 1 did not start, 2 configuration.
     """
     settings = load(settings_type)
+    take_short_slices()  # before there is any other thread
     logging.configure(name, level=settings.log_level, log_format=settings.log_format)
     sys.exit(uvloop.run(_serve(name, settings, build)))
 

@@ -29,6 +29,7 @@ from factorychain._process.instance import Instance, last_of_all, make_ready
 from factorychain._process.output import PrintedOutput
 from factorychain._process.parent import die_with
 from factorychain._sandbox import Confinement, lower_session_weight, prepare
+from factorychain._sandbox.slices import take_default_slices
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -53,6 +54,7 @@ def _prepare(end: socket.socket) -> Agents | None:
     if received is None:
         return None
     setup = Setup.from_json(received[0])
+    take_default_slices()  # the service that has started this has short ones
     _warm_up()
     agents = Agents()
     agents.load(setup)

@@ -10,6 +10,7 @@ import time
 
 from factorychain._sandbox import kernel
 from factorychain._sandbox.confinement import Confinement
+from factorychain._sandbox.slices import take_default_slices
 
 _LAST_CPU_S = 1
 """Between SIGXCPU, which may be ignored, and SIGKILL, which may not."""
@@ -48,6 +49,7 @@ def _limit(which: int, soft: int, hard: int | None = None) -> None:
 def lower_weight(nice: int) -> None:
     """Takes less processor time than others; goes first when the machine is out of memory."""
     os.nice(nice)
+    take_default_slices()
     with contextlib.suppress(OSError):  # a /proc that cannot be written to, in some containers
         _write("/proc/self/oom_score_adj", b"1000")
     if os.getsid(0) == os.getpid():

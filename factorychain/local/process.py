@@ -17,6 +17,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from factorychain._sandbox.slices import take_short_slices
+
 _FIRST_DELAY_S = 0.2
 _MAX_DELAY_S = 5.0
 _HEALTHY_AFTER_S = 20.0
@@ -56,9 +58,10 @@ class Restarts:
         return delay
 
 
-def _die_with_parent() -> None:
-    # Runs between fork and exec. nats-server does not ask for this itself.
+def _prepare() -> None:
+    # Runs between fork and exec. nats-server does neither itself.
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    take_short_slices()
 
 
 class ChildProcess:
@@ -125,7 +128,7 @@ class ChildProcess:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - the supervisor has one thread
+                preexec_fn=_prepare,  # noqa: PLW1509 - the supervisor has one thread
             )
         finally:
             if log is not None:
