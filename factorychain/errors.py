@@ -340,6 +340,26 @@ class AttemptSuperseded(FactoryChainError):
         super().__init__(message)
 
 
+class StateConflict(FactoryChainError):
+    """Something else was stored in the thread meanwhile; nothing was changed. Load it again."""
+
+    default_code = ErrorCode.ABORTED
+    default_reason = "STATE_CONFLICT"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} was changed meanwhile; load it again", names=[name])
+
+
+class StateLimit(FactoryChainError):
+    """What an agent wants to keep in its thread is more than it may."""
+
+    default_code = ErrorCode.RESOURCE_EXHAUSTED
+    default_reason = "STATE_LIMIT"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+
+
 class EventRejected(FactoryChainError):
     """One event was refused, with a reason of its own; the run goes on without it."""
 
