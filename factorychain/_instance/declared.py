@@ -7,6 +7,7 @@ if something provides it, and is left to its default otherwise.
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 from collections.abc import Iterable, Mapping
 from typing import get_type_hints
@@ -46,6 +47,23 @@ def module_providers(module: types.ModuleType | None) -> list[Provider]:
         scope = Scope.APP if is_shared(each) else Scope.REQUEST
         functions.provide(_with_defaults(each, provided), scope=scope)
     return found
+
+
+def inherited_providers(
+    module: types.ModuleType | None, definitions: Iterable[AgentDefinition]
+) -> list[Provider]:
+    """What the modules of base classes list: an agent that inherits another can be made as that one is.
+
+    Those of the nearer classes come later, so that they replace the others', and the module's own all.
+    """
+    bases = (base for each in definitions for base in reversed(each.cls.__mro__[1:]))
+    found = dict.fromkeys(sys.modules.get(base.__module__) for base in bases)
+    return [
+        provider
+        for each in found
+        if each is not None and each is not module
+        for provider in module_providers(each)
+    ]
 
 
 def written(provider: object) -> object:

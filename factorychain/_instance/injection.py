@@ -16,7 +16,12 @@ from dataclasses import dataclass
 from dishka import AsyncContainer, Provider
 from dishka.exception_base import DishkaError
 
-from factorychain._instance.declared import agent_provider, module_providers, overriding
+from factorychain._instance.declared import (
+    agent_provider,
+    inherited_providers,
+    module_providers,
+    overriding,
+)
 from factorychain._instance.definition import AgentDefinition
 from factorychain._instance.footprint import Footprint, Left
 from factorychain._instance.graph import Graph, complete, named, provided
@@ -92,7 +97,11 @@ class Injection:
     async def start(self) -> None:
         """Check every agent, make what is shared. Never fails: what cannot start is in `missing`."""
         try:
-            providers = [*module_providers(self._module), overriding(self._overrides.items())]
+            providers = [
+                *inherited_providers(self._module, self.definitions),
+                *module_providers(self._module),
+                overriding(self._overrides.items()),
+            ]
             agents = self._agents(provided(providers))
             graph = Graph([*providers, *agents.values()])
             providers.append(self._made_before(graph, agents))

@@ -27,7 +27,6 @@ DOCS_DIR = "FACTORYCHAIN_DOCS_DIR"
 """The folder of documents; without it the language reference is searched."""
 
 _MOST_PACE_MS = 1000.0
-_QUOTED = re.compile(r'"([^"]+)"')
 
 
 class Researcher(Agent):
@@ -42,9 +41,7 @@ class Researcher(Agent):
     @tool
     def search(self, query: str, limit: int = 5) -> list[Passage]:
         """Find the passages that say most about the words of a query; "in quotes" for a phrase."""
-        phrases = _QUOTED.findall(query)
-        words = _QUOTED.sub(" ", query).split()
-        return self.library.search(words, phrases, max(1, min(limit, 20)))
+        return self.library.find(query, limit)
 
     @tool
     def read(self, document: str, line: int) -> Section:

@@ -27,6 +27,8 @@ _ASIDE = re.compile(
     r"\W*(?:(?:See also|Changed in version|New in version|Deprecated|Footnotes)\b|\d+\] )"
 )
 _WORDLIKE = re.compile(r"\w")
+_QUOTED = re.compile(r'"([^"]+)"')
+_MOST_FOUND = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,11 @@ class DocumentLibrary:
     def known(self, words: Sequence[str]) -> dict[str, bool]:
         """Which of the words stand anywhere in the documents."""
         return {word: self._count(word) > 0 for word in words}
+
+    def find(self, query: str, limit: int = 5) -> list[Passage]:
+        """As `search`, for a query as people and models write it: "in quotes" for a phrase."""
+        words = _QUOTED.sub(" ", query).split()
+        return self.search(words, _QUOTED.findall(query), max(1, min(limit, _MOST_FOUND)))
 
     def search(
         self, words: Sequence[str], phrases: Sequence[str] = (), limit: int = 5

@@ -25,6 +25,7 @@ from factorychain._instance.injection import Injection, Made
 from factorychain._instance.needs import Isolation
 from factorychain.adapters import Adapted, agent_class, install_hint, offered
 from factorychain.agent import Agent
+from factorychain.builtin.assistant import Assistant
 from factorychain.builtin.researcher import Researcher
 from factorychain.errors import AgentDependencyMissing, AgentNotFound
 from factorychain.types.v1.run_pb2 import AgentInfo, ToolInfo
@@ -32,6 +33,7 @@ from factorychain.types.v1.run_pb2 import AgentInfo, ToolInfo
 log = get_logger(__name__)
 
 ENTRY_POINTS = "factorychain.agents"
+BUILT_IN = (Researcher, Assistant)
 
 
 class AgentsUnusable(Misconfigured):
@@ -126,13 +128,15 @@ class AgentRegistry:
 def _tell(registered: Registered) -> None:
     name, missing = registered.definition.name, registered.missing
     if missing:
-        log.warning("the agent is unavailable", agent=name, missing=list(missing))
+        # What comes along and is not set up is no trouble.
+        say = log.info if registered.definition.cls in BUILT_IN else log.warning
+        say("the agent is unavailable", agent=name, missing=list(missing))
     else:
         log.info("the agent is available", agent=name, isolation=registered.isolation)
 
 
 def load(modules: Sequence[str]) -> list[AgentDefinition]:
-    """The agents of `MODULE[:NAME]`s, of the entry points, and the built-in one.
+    """The agents of `MODULE[:NAME]`s, of the entry points, and the built-in ones.
 
     Raises:
         AgentsUnusable: one that was named cannot be loaded, or two have the same name.
@@ -149,7 +153,9 @@ def load(modules: Sequence[str]) -> list[AgentDefinition]:
         if installed is not None:
             _add(found, installed, f"entry point {entry_point.name}")
     # Also where factorychain itself is not installed; a module's own "researcher" replaces it.
-    found.setdefault(Researcher.name, define(Researcher))
+    for built_in in BUILT_IN:
+        definition = define(built_in)
+        found.setdefault(definition.name, definition)
     return list(found.values())
 
 
@@ -159,7 +165,7 @@ def _add(found: dict[str, AgentDefinition], cls: type[Agent], origin: str) -> No
     except BadAgent as error:
         raise AgentsUnusable(f"{origin}: {error}") from error
     other = found.setdefault(definition.name, definition)
-    if _same(other.cls, cls) or cls is Researcher:
+    if _same(other.cls, cls) or cls in BUILT_IN:
         return
     where = f"{other.cls.__module__}.{other.cls.__qualname__}"
     raise AgentsUnusable(f"{origin}: {where} is called {definition.name!r} too; rename one")

@@ -49,7 +49,14 @@ _TICK_S: Final = 1.0
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 # Read when what agents share is made; no run sees them.
-_FOR_SHARED: Final = ("FACTORYCHAIN_DOCS_DIR",)
+_FOR_SHARED: Final = (
+    "FACTORYCHAIN_DOCS_DIR",
+    "FACTORYCHAIN_LLM_MODEL",
+    "FACTORYCHAIN_ASSISTANT_INSTRUCTIONS_FILE",
+    "FACTORYCHAIN_ASSISTANT_WINDOW_TOKENS",
+    "FACTORYCHAIN_ASSISTANT_ANSWER_MAX_TOKENS",
+    "FACTORYCHAIN_ASSISTANT_STEPS_MAX",
+)
 
 
 @dataclass(frozen=True, slots=True)
