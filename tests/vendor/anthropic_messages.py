@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -58,8 +59,8 @@ def _deltas(turn: Turn, block: _Block) -> Iterator[dict[str, Any]]:
         yield from ({"type": "thinking_delta", "thinking": each} for each in turn.reasoning)
         yield {"type": "signature_delta", "signature": block["signature"]}
     else:
-        call = next(each for each in turn.calls if each.name == block["name"])
-        for part in split(call.text):
+        given = block["input"]
+        for part in split(given if isinstance(given, str) else json.dumps(given)):
             yield {"type": "input_json_delta", "partial_json": part}
 
 
