@@ -48,6 +48,12 @@ class EngineSettings(
     run_lifetime_s: float = Field(
         300.0, ge=1, le=86_400, description="How long a run may take from admission"
     )
+    ask_max_s: float = Field(
+        3600.0,
+        ge=1,
+        le=7 * 86_400,
+        description="How long a run may wait for its user's answers, beside its lifetime",
+    )
     run_idle_s: float = Field(
         60.0, ge=1, le=86_400, description="How long a run may give no sign of life"
     )
@@ -63,7 +69,16 @@ class EngineSettings(
     records_max_age_s: float = Field(
         90 * 86_400, ge=0, description="Age at which records of runs and threads go; 0 means never"
     )
+    state_value_max_bytes: int = Field(
+        512 * _KIB, ge=_KIB, le=_MIB, description="Largest value that agents keep in a thread"
+    )
+    state_values_max: int = Field(
+        256, ge=1, le=10_000, description="Values that agents may keep in one thread"
+    )
     input_max_bytes: int = Field(256 * _KIB, ge=_KIB, le=2 * _MIB, description="Largest input")
+    answer_max_bytes: int = Field(
+        60 * _KIB, ge=256, le=_MIB, description="Largest answer to a question of an agent"
+    )
     metadata_max_bytes: int = Field(
         4 * _KIB, ge=0, le=64 * _KIB, description="Largest metadata of a run or thread"
     )
@@ -145,10 +160,14 @@ class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings):
         32, ge=0, le=1000, description="Processes of each kind that wait for a run, after bursts"
     )
     run_events_per_s: float = Field(
-        1000.0,
+        100.0,
         ge=1,
         le=1_000_000,
-        description="Events a second that a run's process may send; twice as many in a burst",
+        description="Events a second that a run's process may send in the long run; text that comes"
+        " faster is joined, not slowed down",
+    )
+    run_events_burst: int = Field(
+        1000, ge=1, le=1_000_000, description="Events that a run's process may send before that"
     )
     agent_silence_max_s: float = Field(
         60.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from factorychain._core.component import Component, ComponentGroup
 from factorychain._core.credentials import Authenticator
@@ -18,9 +19,9 @@ from factorychain.emitter.v1.emitter_pb2 import EmitRequest
 from factorychain.emitter.v1.emitter_pb2_grpc import EmitterServiceStub
 from factorychain.engine.v1.engine_pb2_grpc import EngineServiceStub
 from factorychain_agents.boot import Boot
+from factorychain_agents.conversation import EngineConversation
 from factorychain_agents.executors import Executors
 from factorychain_agents.factory import AgentInstanceFactory, InstanceLimits
-from factorychain_agents.history import EngineHistory
 from factorychain_agents.links import EmitterLinks
 from factorychain_agents.output import OutputCapture
 from factorychain_agents.process.process_executor import ProcessExecutor, ProcessOptions
@@ -99,6 +100,7 @@ class AgentsServer:
             silent_s=settings.agent_silence_max_s,
             grace_s=settings.cancel_grace_s,
             events_per_s=settings.run_events_per_s,
+            events_burst=settings.run_events_burst,
         )
         isolated = self.registry.isolated("process")
         return ProcessExecutor(isolated, options, self.output.show, self.registry.validated)
@@ -115,11 +117,11 @@ class AgentsServer:
     def _runs(self) -> Runs:
         settings = self.settings
         limits = InstanceLimits(settings.output_max_bytes, settings.alive_interval_s)
-        history = EngineHistory(EngineServiceStub(self.engine_channel.channel))
+        engine = EngineServiceStub(self.engine_channel.channel)
         return Runs(
             AgentInstanceFactory(self.registry, self.executor, limits),
             EmitterLinks(self.link),
-            history.of,
+            partial(EngineConversation, engine),
             max_runs=settings.max_runs,
             cancel_grace_s=settings.cancel_grace_s,
         )

@@ -15,7 +15,9 @@ from factorychain_agents.registry import AgentRegistry, load
 SPEC = RunSpec(
     "acme", "ada", "t", "r", sys.argv[1], 1, '{"text": "hi"}', trace=f"00-{1:032x}-{1:016x}-01"
 )
-OPTIONS = ProcessOptions(Allowed(2**28, 60), 1, 1, silent_s=60, grace_s=1, events_per_s=1000)
+OPTIONS = ProcessOptions(
+    Allowed(2**28, 60), 1, 1, silent_s=60, grace_s=1, events_per_s=1000, events_burst=1000
+)
 
 
 class Host:

@@ -14,19 +14,39 @@ from functools import partial
 from typing import Final, TypeAlias
 
 from factorychain._instance.host import RunHost
-from factorychain._process.asked import Asked
+from factorychain._process.asked import Asked, pack_loaded, pack_revision
 
 Answer: TypeAlias = Callable[[], Awaitable[Sequence[bytes]]]
 """Begins when it is called; in parts, each of which fits a frame."""
 HostCall: TypeAlias = Callable[[RunHost, Asked], Answer]
 
 _HISTORY_MAX: Final = 1000
+_NAME_MAX_CHARS: Final = 128
+_REVISION_MAX: Final = 2**63 - 1
 
 
 def _history(host: RunHost, asked: Asked) -> Answer:
     return partial(host.history, asked.integer("limit", 1, _HISTORY_MAX))
 
 
+def _load(host: RunHost, asked: Asked) -> Answer:
+    async def loaded(name: str) -> Sequence[bytes]:
+        return pack_loaded(*await host.load(name))
+
+    return partial(loaded, asked.text("name", _NAME_MAX_CHARS))
+
+
+def _store(host: RunHost, asked: Asked) -> Answer:
+    async def stored(name: str, value: bytes | None, revision: int) -> Sequence[bytes]:
+        return [pack_revision(await host.store(name, value, revision))]
+
+    value = None if asked.flag("removed") else asked.body
+    name = asked.text("name", _NAME_MAX_CHARS)
+    return partial(stored, name, value, asked.integer("revision", 0, _REVISION_MAX))
+
+
 HOST_CALLS: Final[Mapping[str, HostCall]] = {
     "history": _history,
+    "load": _load,
+    "store": _store,
 }

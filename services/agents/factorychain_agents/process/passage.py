@@ -1,7 +1,8 @@
 """The way of a run's events from its process to the host.
 
 Invariant: they arrive in order, one at a time, then the outcome, then nothing; no more than a window of
-them (and one) waits here, since an instance that sends more is not ours any more.
+them (and one) waits here, since an instance that sends more is not ours any more. Text that had to wait
+for the run's pace goes on as one event, so that a fast model is not slowed down.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from factorychain._instance.host import RunHost
 from factorychain._instance.spec import Outcome
 from factorychain._process.wire import ENTRY_BYTES, EVENT_MAX_BYTES, WINDOW_BYTES, BrokenFrame
 from factorychain.errors import EventRejected, FactoryChainError
+from factorychain_agents.process.merging import Deltas
 from factorychain_agents.process.pace import Pace
 
 _ROOM_EVERY_BYTES: Final = WINDOW_BYTES // 4
@@ -89,18 +91,32 @@ class Passage:
             await self._emit(*each)
 
     async def _emit(self, kind: int, event: bytes) -> None:
+        size = len(event) + ENTRY_BYTES
         wait_s = self._pace.take(time.monotonic())
         if wait_s > _WORTH_WAITING_S:
             await asyncio.sleep(wait_s)
+            event, joined = self._joined(kind, event)
+            size += joined
         try:
             await self._host.emit(kind, event)
         except EventRejected as error:
             self._replies.reject(error.reason, error.message)
         except FactoryChainError:  # the run is over for this process
             self._replies.closed()
-        size = len(event) + ENTRY_BYTES
         self._queued_bytes -= size
         self._passed_bytes += size
         if self._passed_bytes >= _ROOM_EVERY_BYTES:
             self._replies.room(self._passed_bytes)
             self._passed_bytes = 0
+
+    def _joined(self, kind: int, event: bytes) -> tuple[bytes, int]:
+        """The event with the text that came after it meanwhile, and what that took of the window."""
+        deltas = Deltas(kind, event)
+        taken = 0
+        while self._queue:
+            following = self._queue[0]
+            if isinstance(following, Outcome) or not deltas.add(*following):
+                break
+            self._queue.popleft()
+            taken += len(following[1]) + ENTRY_BYTES
+        return deltas.event(), taken

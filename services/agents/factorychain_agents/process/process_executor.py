@@ -69,6 +69,7 @@ class ProcessOptions:
     silent_s: float
     grace_s: float
     events_per_s: float
+    events_burst: float
 
 
 def allow_many_descriptors() -> None:
@@ -184,6 +185,7 @@ class ProcessExecutor:
             options.silent_s,
             options.grace_s,
             options.events_per_s,
+            options.events_burst,
         )
         run = ProcessRun(process, spec, host, limits, self.show, self._machine)
         self._running.add(run)

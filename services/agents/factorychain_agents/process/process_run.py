@@ -52,7 +52,9 @@ class RunLimits:
     grace_s: float
     """Between SIGTERM and SIGKILL, where the service itself ends it."""
     events_per_s: float
-    """What it may say, in the long run; in a burst twice as much."""
+    """What it may say, in the long run."""
+    events_burst: float
+    """What it may say before that."""
 
 
 class ProcessRun:
@@ -84,7 +86,7 @@ class ProcessRun:
         self._sign_at = self._loop.time()
         self._watch: asyncio.TimerHandle | None = None
         self._requests = Requests(process, host)
-        pace = Pace(limits.events_per_s, 2 * limits.events_per_s)
+        pace = Pace(limits.events_per_s, limits.events_burst)
         self._passage = Passage(spec.run, host, self, pace, self._decide)
 
     @property

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import pytest
 
+from factorychain._instance.events import AGENT_THINKING, MESSAGE_DELTA
 from factorychain._instance.spec import Outcome, OutcomeKind, SpanRecord
 from factorychain._process.wire import ENTRY_BYTES, EVENT_MAX_BYTES, WINDOW_BYTES, BrokenFrame
 from factorychain.errors import EventRejected, RunEnded
+from factorychain.types.v1.event_pb2 import Event, MessageDelta
 from factorychain_agents.process.pace import Pace
 from factorychain_agents.process.passage import Passage
 from tests.waiting import until_true
@@ -31,15 +33,6 @@ class Host:
         if self.raises is not None:
             raise self.raises
         self.events.append(event)
-
-    def beat(self) -> None: ...
-
-    def created(self) -> None: ...
-
-    def span(self, record: SpanRecord) -> None: ...
-
-    async def history(self, limit: int) -> Sequence[bytes]:
-        return []
 
 
 class World:
@@ -141,3 +134,28 @@ async def test_a_fast_run_waits_and_says_everything() -> None:
     await world.done()
     assert asyncio.get_running_loop().time() - began_s > 0.05
     assert len(world.host.events) == 30
+
+
+def _delta(text: str, message: str = "m1") -> tuple[int, bytes]:
+    event = Event(trace="t", message_delta=MessageDelta(message=message, text=text))
+    return MESSAGE_DELTA, event.SerializeToString()
+
+
+async def test_text_that_had_to_wait_goes_on_as_one_event() -> None:
+    world = World()
+    world.passage = Passage("r", world.host, world, Pace(20, 1), world.outcomes.append)
+    for index in range(400):
+        world.passage.take(*_delta(f"{index} "))
+    world.passage.take(AGENT_THINKING, b"")
+    world.passage.take(*_delta("another", "m2"))
+    world.passage.finish(DONE)
+    await world.done()
+    found = [Event.FromString(each).message_delta for each in world.host.events]
+    texts = {
+        message: "".join(each.text for each in found if each.message == message)
+        for message in ("m1", "m2")
+    }
+    assert texts == {"m1": "".join(f"{index} " for index in range(400)), "m2": "another"}
+    assert len(found) == 4
+    assert found[-2].text == ""
+    assert world.passage._queued_bytes == 0

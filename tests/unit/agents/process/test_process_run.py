@@ -23,6 +23,7 @@ from factorychain_agents.process.host_calls import HOST_CALLS
 from factorychain_agents.process.instance_process import Owner
 from factorychain_agents.process.machine import OutOfMemory
 from factorychain_agents.process.process_run import ProcessRun, RunLimits
+from tests.silent_host import SilentHost
 from tests.waiting import until_true
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -57,10 +58,11 @@ class Process:
         self.signals.append("KILL")
 
 
-class Host:
+class Host(SilentHost):
     """Keeps what is said."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.events: list[bytes] = []
         self.spans: list[SpanRecord] = []
         self.beats = 0
@@ -70,8 +72,6 @@ class Host:
 
     def beat(self) -> None:
         self.beats += 1
-
-    def created(self) -> None: ...
 
     def span(self, record: SpanRecord) -> None:
         self.spans.append(record)
@@ -89,7 +89,9 @@ class World:
         self.process = Process()
         self.host = Host()
         self.shown: list[tuple[str, str, str]] = []
-        limits = RunLimits(cpu_s=10, silent_s=silent_s, grace_s=grace_s, events_per_s=1e6)
+        limits = RunLimits(
+            cpu_s=10, silent_s=silent_s, grace_s=grace_s, events_per_s=1e6, events_burst=1e6
+        )
         self.run = ProcessRun(
             self.process, SPEC, self.host, limits, lambda *what: self.shown.append(what), MACHINE
         )

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from factorychain._instance.spec import SpanRecord
 from factorychain._process.asked import Asked, pack_asked, unpack_problem
 from factorychain._process.messages import number, numbered
 from factorychain._process.wire import (
@@ -20,6 +19,7 @@ from factorychain._process.wire import (
 from factorychain.errors import RunNotFound
 from factorychain_agents.process.instance_process import Owner
 from factorychain_agents.process.requests import Requests
+from tests.silent_host import SilentHost
 from tests.waiting import until_true
 
 
@@ -43,21 +43,14 @@ class Process:
     def kill(self) -> None: ...
 
 
-class Host:
+class Host(SilentHost):
     """Answers when it may; notes who gave up waiting."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.gate = asyncio.Event()
         self.asked: list[int] = []
         self.forgotten = 0
-
-    async def emit(self, kind: int, event: bytes) -> None: ...
-
-    def beat(self) -> None: ...
-
-    def created(self) -> None: ...
-
-    def span(self, record: SpanRecord) -> None: ...
 
     async def history(self, limit: int) -> Sequence[bytes]:
         self.asked.append(limit)
