@@ -23,6 +23,7 @@ from factorychain.errors import NotImplementedYet
 from factorychain.history import PastRun
 from factorychain.input import Input, Json, parse_input
 from factorychain.message import MessageStream, ThinkingStream
+from factorychain.state import ThreadState
 from factorychain.tools import ToolSet, as_tool, bound_tools
 from factorychain.usage import Usage
 
@@ -180,12 +181,14 @@ class RunContext(AgentContext):
         """
         return wait_from_thread(self._run.loop, awaitable)
 
-    # --- fixed in their interface, not there yet ---
-
     @property
-    def state(self) -> NoReturn:
-        """State of the conversation."""
-        raise NotImplementedYet("ctx.state (state of a conversation)")
+    def state(self) -> ThreadState:
+        """What is kept between the runs of this conversation: `await ctx.state.get()`, `.set(…)`,
+        `.update(function)`.
+        """
+        return ThreadState(self._run)
+
+    # --- fixed in their interface, not there yet ---
 
     @property
     def resume(self) -> None:

@@ -24,21 +24,23 @@ from factorychain._core.event_json import event_object
 from factorychain._instance.active import ActiveRun
 from factorychain._instance.definition import AgentDefinition, define
 from factorychain._instance.ending import ending_event, started_event
+from factorychain._instance.host import check_value
 from factorychain._instance.injection import Injection
+from factorychain._instance.memory_values import MemoryValues
 from factorychain._instance.runner import run_agent
-from factorychain._instance.spec import OutcomeKind, RunSpec, SpanRecord
+from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec, SpanRecord
 from factorychain._instance.threads import on_event_loop
 from factorychain._instance.values import dumps
 from factorychain.adapters import adapt
 from factorychain.agent import Agent
 from factorychain.errors import AgentDependencyMissing
 from factorychain.history import PastRun
-from factorychain.input import Input, Json, TextPart
+from factorychain.input import Input, Json, TextPart, parse_input
 from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.run_pb2 import Run, RunState
 from factorychain.usage import Usage
 
-__all__ = ["RunEvent", "RunResult", "run", "run_async"]
+__all__ = ["Conversation", "RunEvent", "RunResult", "run", "run_async"]
 
 _TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -80,13 +82,32 @@ class RunResult:
         return [each for each in self.events if each.type == name]
 
 
+class Conversation:
+    """What runs of one conversation leave for the next ones: `run(Agent, "…", conversation=mine)`."""
+
+    def __init__(self, history: Sequence[PastRun] = (), state: Json = None) -> None:
+        """`state` is what `ctx.state` has at first."""
+        self.history = list(history)
+        """The runs so far; each that is run in it is added."""
+        self.kept = MemoryValues()
+        if state is not None:
+            self.kept.store("state", dumps(state).encode(), 0)
+
+    @property
+    def state(self) -> Json:
+        """What `ctx.state` has now."""
+        found, _ = self.kept.load("state")
+        return None if found is None else orjson.loads(found)
+
+
 class _Recorder:
     """A host that keeps everything."""
 
-    def __init__(self, history: Sequence[PastRun]) -> None:
+    def __init__(self, history: Sequence[PastRun], kept: MemoryValues) -> None:
         self.events: list[bytes] = []
         self.spans: list[SpanRecord] = []
         self._history = [_record(each) for each in history]
+        self._kept = kept
 
     async def emit(self, kind: int, event: bytes) -> None:
         del kind
@@ -104,6 +125,14 @@ class _Recorder:
     async def history(self, limit: int) -> Sequence[bytes]:
         return self._history[-limit:]
 
+    async def load(self, name: str) -> tuple[bytes | None, int]:
+        check_value(name)
+        return self._kept.load(name)
+
+    async def store(self, name: str, value: bytes | None, revision: int) -> int:
+        check_value(name, value)
+        return self._kept.store(name, value, revision)
+
 
 def run(
     agent: type[Agent] | object,
@@ -111,6 +140,7 @@ def run(
     *,
     overrides: Mapping[type, object] | None = None,
     history: Sequence[PastRun] = (),
+    conversation: Conversation | None = None,
     metadata: Mapping[str, Json] | None = None,
     user: str = "user",
     tenant: str = "default",
@@ -125,6 +155,7 @@ def run(
         input: text, an `Input`, the JSON of one, or what the agent's own model describes.
         overrides: things to use instead of what the providers make, by type.
         history: earlier runs of the conversation.
+        conversation: one that several runs are in, instead of `history`.
         metadata: what the start of the run carries.
         user: who asks.
         tenant: whose user that is.
@@ -140,6 +171,7 @@ def run(
         input,
         overrides=overrides,
         history=history,
+        conversation=conversation,
         metadata=metadata,
         user=user,
         tenant=tenant,
@@ -159,6 +191,7 @@ async def run_async(
     *,
     overrides: Mapping[type, object] | None = None,
     history: Sequence[PastRun] = (),
+    conversation: Conversation | None = None,
     metadata: Mapping[str, Json] | None = None,
     user: str = "user",
     tenant: str = "default",
@@ -187,7 +220,9 @@ async def run_async(
         missing = injection.missing[definition.name]
         if missing:
             raise AgentDependencyMissing(missing)
-        return await _recorded(spec, _Recorder(history), definition, injection, timeout_s)
+        place = conversation or Conversation(history)
+        host = _Recorder(place.history, place.kept)
+        return await _recorded(spec, host, definition, injection, timeout_s, place)
     finally:
         await injection.close()
 
@@ -205,6 +240,7 @@ async def _recorded(
     definition: AgentDefinition,
     injection: Injection,
     timeout_s: float,
+    place: Conversation,
 ) -> RunResult:
     host.events.append(started_event(spec))
     active = ActiveRun(spec, host, asyncio.get_running_loop())
@@ -217,7 +253,19 @@ async def _recorded(
     output: Json = (
         orjson.loads(outcome.output_json) if outcome.kind is OutcomeKind.COMPLETED else None
     )
+    place.history.append(_past(spec, outcome, output))
     return RunResult(_read(host.events, spec.run), output, outcome.usage, host.spans)
+
+
+def _past(spec: RunSpec, outcome: Outcome, output: Json) -> PastRun:
+    return PastRun(
+        spec.run,
+        spec.agent,
+        outcome.kind.value,
+        parse_input(spec.input_json),
+        output,
+        outcome.reason,
+    )
 
 
 def _read(events: Sequence[bytes], run: str) -> list[RunEvent]:

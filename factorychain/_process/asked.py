@@ -6,7 +6,8 @@ plain values within the limits that he names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,6 +18,7 @@ from factorychain._process.wire import REQUEST_BODY_MAX_BYTES, BrokenFrame
 from factorychain.errors import ErrorCode, FactoryChainError, error_class
 from factorychain.input import Json
 
+_U64: Final = struct.Struct("!Q")
 _CALL: Final = "call"
 _MESSAGE_MAX_CHARS: Final = 4096
 _NAMES_MAX: Final = 20
@@ -117,3 +119,25 @@ def unpack_problem(payload: bytes) -> FactoryChainError:
         names=told["names"],
         metadata=told["metadata"],
     )
+
+
+def pack_loaded(value: bytes | None, revision: int) -> list[bytes]:
+    """A value of the thread, in the parts of an answer."""
+    return [pack_revision(revision), *([] if value is None else [value])]
+
+
+def unpack_loaded(parts: Sequence[bytes]) -> tuple[bytes | None, int]:
+    """The inverse of `pack_loaded`."""
+    value = parts[1] if len(parts) > 1 else None
+    return value, unpack_revision(parts[0])
+
+
+def pack_revision(revision: int) -> bytes:
+    """A revision of a value."""
+    return _U64.pack(revision)
+
+
+def unpack_revision(part: bytes) -> int:
+    """The inverse of `pack_revision`."""
+    revision: int = _U64.unpack(part)[0]
+    return revision

@@ -10,7 +10,9 @@ import asyncio
 from collections import deque
 from collections.abc import Sequence
 
+from factorychain._instance.host import check_value
 from factorychain._instance.spec import Outcome, SpanRecord
+from factorychain._process.asked import unpack_loaded, unpack_revision
 from factorychain._process.asking import Asking, Posting
 from factorychain._process.messages import number, pack_outcome, pack_span
 from factorychain._process.wire import (
@@ -58,6 +60,16 @@ class RemoteHost:
 
     async def history(self, limit: int) -> Sequence[bytes]:
         return await self._asking.ask("history", limit=limit)
+
+    async def load(self, name: str) -> tuple[bytes | None, int]:
+        check_value(name)
+        return unpack_loaded(await self._asking.ask("load", name=name))
+
+    async def store(self, name: str, value: bytes | None, revision: int) -> int:
+        check_value(name, value)
+        body, removed = value or b"", value is None
+        parts = await self._asking.ask("store", body, name=name, revision=revision, removed=removed)
+        return unpack_revision(parts[0])
 
     async def outcome(self, outcome: Outcome) -> None:
         """The last that is said, when there was room for everything before."""

@@ -111,6 +111,16 @@ class EngineServiceStub:
                 request_serializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.GetHistoryRequest.SerializeToString,
                 response_deserializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.GetHistoryResponse.FromString,
                 _registered_method=True)
+        self.LoadValue = channel.unary_unary(
+                '/factorychain.engine.v1.EngineService/LoadValue',
+                request_serializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.LoadValueRequest.SerializeToString,
+                response_deserializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.LoadValueResponse.FromString,
+                _registered_method=True)
+        self.StoreValue = channel.unary_unary(
+                '/factorychain.engine.v1.EngineService/StoreValue',
+                request_serializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.StoreValueRequest.SerializeToString,
+                response_deserializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.StoreValueResponse.FromString,
+                _registered_method=True)
 
 
 class EngineServiceServicer:
@@ -223,6 +233,20 @@ class EngineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def LoadValue(self, request, context):
+        """A value that agents keep in the token's own thread.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StoreValue(self, request, context):
+        """Keeps a value in the token's own thread, or removes it. Idempotent by request_id.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EngineServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -300,6 +324,16 @@ def add_EngineServiceServicer_to_server(servicer, server):
                     servicer.GetHistory,
                     request_deserializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.GetHistoryRequest.FromString,
                     response_serializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.GetHistoryResponse.SerializeToString,
+            ),
+            'LoadValue': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadValue,
+                    request_deserializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.LoadValueRequest.FromString,
+                    response_serializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.LoadValueResponse.SerializeToString,
+            ),
+            'StoreValue': grpc.unary_unary_rpc_method_handler(
+                    servicer.StoreValue,
+                    request_deserializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.StoreValueRequest.FromString,
+                    response_serializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.StoreValueResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -709,6 +743,60 @@ class EngineService:
             '/factorychain.engine.v1.EngineService/GetHistory',
             factorychain_dot_engine_dot_v1_dot_engine__pb2.GetHistoryRequest.SerializeToString,
             factorychain_dot_engine_dot_v1_dot_engine__pb2.GetHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadValue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/factorychain.engine.v1.EngineService/LoadValue',
+            factorychain_dot_engine_dot_v1_dot_engine__pb2.LoadValueRequest.SerializeToString,
+            factorychain_dot_engine_dot_v1_dot_engine__pb2.LoadValueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StoreValue(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/factorychain.engine.v1.EngineService/StoreValue',
+            factorychain_dot_engine_dot_v1_dot_engine__pb2.StoreValueRequest.SerializeToString,
+            factorychain_dot_engine_dot_v1_dot_engine__pb2.StoreValueResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,10 @@ class EngineServiceStub:
     """The public keys that verify transaction tokens."""
     GetHistory: _aio.UnaryUnaryMultiCallable[_engine_pb2.GetHistoryRequest, _engine_pb2.GetHistoryResponse]
     """The earlier runs of the token's own thread, for the agent that runs in it."""
+    LoadValue: _aio.UnaryUnaryMultiCallable[_engine_pb2.LoadValueRequest, _engine_pb2.LoadValueResponse]
+    """A value that agents keep in the token's own thread."""
+    StoreValue: _aio.UnaryUnaryMultiCallable[_engine_pb2.StoreValueRequest, _engine_pb2.StoreValueResponse]
+    """Keeps a value in the token's own thread, or removes it. Idempotent by request_id."""
 
 class EngineServiceServicer(metaclass=_abc_1.ABCMeta):
     """Admits runs, limits them, ends them in time, and keeps the records of runs and threads. A caller only
@@ -173,5 +177,21 @@ class EngineServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_engine_pb2.GetHistoryRequest, _abc.Awaitable[_engine_pb2.GetHistoryResponse]],
     ) -> _abc.Awaitable[_engine_pb2.GetHistoryResponse]:
         """The earlier runs of the token's own thread, for the agent that runs in it."""
+
+    @_abc_1.abstractmethod
+    def LoadValue(
+        self,
+        request: _engine_pb2.LoadValueRequest,
+        context: _aio.ServicerContext[_engine_pb2.LoadValueRequest, _abc.Awaitable[_engine_pb2.LoadValueResponse]],
+    ) -> _abc.Awaitable[_engine_pb2.LoadValueResponse]:
+        """A value that agents keep in the token's own thread."""
+
+    @_abc_1.abstractmethod
+    def StoreValue(
+        self,
+        request: _engine_pb2.StoreValueRequest,
+        context: _aio.ServicerContext[_engine_pb2.StoreValueRequest, _abc.Awaitable[_engine_pb2.StoreValueResponse]],
+    ) -> _abc.Awaitable[_engine_pb2.StoreValueResponse]:
+        """Keeps a value in the token's own thread, or removes it. Idempotent by request_id."""
 
 def add_EngineServiceServicer_to_server(servicer: EngineServiceServicer, server: _aio.Server) -> None: ...

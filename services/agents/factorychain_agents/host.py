@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from factorychain._core.telemetry import ChainSpan, SpanKind, parse_traceparent, record_creation
@@ -22,7 +22,15 @@ _YIELD_EVERY = 32
 # Far above what the emitter takes; an instance may say anything, and all runs share one link.
 EVENT_MAX_BYTES = 1024 * 1024
 
-History = Callable[[int], Awaitable[Sequence[bytes]]]
+
+class Conversation(Protocol):
+    """What the run's thread keeps (`RunHost` says of each what it raises)."""
+
+    async def history(self, limit: int) -> Sequence[bytes]: ...
+
+    async def load(self, name: str) -> tuple[bytes | None, int]: ...
+
+    async def store(self, name: str, value: bytes | None, revision: int) -> int: ...
 
 
 class RunLink(Protocol):
@@ -44,9 +52,9 @@ class RunLink(Protocol):
 class InstanceHost:
     """`RunHost` for one run."""
 
-    def __init__(self, link: RunLink, history: History) -> None:
+    def __init__(self, link: RunLink, conversation: Conversation) -> None:
         self._link = link
-        self._history = history
+        self._conversation = conversation
         self._run_seq = 0
         self._last_sign = self._began = time.monotonic()
         self.open_calls: dict[str, str] = {}
@@ -91,7 +99,19 @@ class InstanceHost:
         export(record)
 
     async def history(self, limit: int) -> Sequence[bytes]:
-        return await self._history(limit)
+        return await self._conversation.history(limit)
+
+    async def load(self, name: str) -> tuple[bytes | None, int]:
+        self._check_open()
+        return await self._conversation.load(name)
+
+    async def store(self, name: str, value: bytes | None, revision: int) -> int:
+        self._check_open()
+        return await self._conversation.store(name, value, revision)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise RunEnded("the run is over; nothing more can begin in it")
 
     def _note(self, kind: int, event: bytes) -> tuple[str, str]:
         """Ids of the call that the event opens and of the one that it closes."""

@@ -27,7 +27,7 @@ from factorychain.types.v1.run_pb2 import RunState
 from factorychain_agents.accepted import AcceptedRuns
 from factorychain_agents.executor import RunHandle
 from factorychain_agents.factory import AgentInstanceFactory, StartRequest
-from factorychain_agents.host import History, InstanceHost, RunLink
+from factorychain_agents.host import Conversation, InstanceHost, RunLink
 
 log = get_logger(__name__)
 
@@ -115,9 +115,9 @@ class LiveRun:
         """The run is over for this process: settled by the engine, or a later attempt has it."""
         self.cancel(_SUPERSEDED)
 
-    def begin(self, link: RunLink, history: History) -> None:
+    def begin(self, link: RunLink, conversation: Conversation) -> None:
         """Say that the agent has started: before anything else is done for the run."""
-        self._host = InstanceHost(link, history)
+        self._host = InstanceHost(link, conversation)
         self._host.begin(started_event(self.spec))
 
     async def live(self, factory: AgentInstanceFactory, link: RunLink) -> None:
@@ -226,14 +226,14 @@ class Runs:
         self,
         factory: AgentInstanceFactory,
         links: Links,
-        history: Callable[[UserExecutionContext, str], History],
+        conversation: Callable[[UserExecutionContext, str], Conversation],
         *,
         max_runs: int,
         cancel_grace_s: float,
     ) -> None:
         self._factory = factory
         self._links = links
-        self._history = history
+        self._conversation = conversation
         self._max_runs = max_runs
         self._cancel_grace_s = cancel_grace_s
         self._accepted = AcceptedRuns()
@@ -302,7 +302,7 @@ class Runs:
         if earlier is not None:
             earlier.refused()
         link = await self._links.open(ctx, running.traceparent, run.rejected, run.refused)
-        run.begin(link, self._history(ctx, running.traceparent))
+        run.begin(link, self._conversation(ctx, running.traceparent))
         run.task = self._tasks.spawn(self._run(key, run, link), ctx.run)
         await asyncio.sleep(0)  # the link's turn: the user's first event goes before our answer
         return run

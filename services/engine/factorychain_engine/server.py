@@ -48,6 +48,7 @@ from factorychain_engine.starts import PlaceLimits, Starts
 from factorychain_engine.storage import Storage
 from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.supervisor import RunSupervisor
+from factorychain_engine.thread_values import ThreadValues, ValueLimits
 from factorychain_engine.thread_views import ThreadViews
 from factorychain_engine.users_store import UsersStore
 from factorychain_engine.validation import InputLimits
@@ -185,6 +186,7 @@ class EngineServer:
             canceller=self.canceller,
             runs=self.run_views,
             threads=ThreadViews(self.users, self.records, self.run_views),
+            values=ThreadValues(self.storage.values, self.users, self._value_limits()),
             catalog=self.catalog,
             keys=PublicKeys(self.signer.key, settings.txn_jwks_file),
             input_limits=InputLimits(settings.input_max_bytes, settings.metadata_max_bytes),
@@ -204,6 +206,9 @@ class EngineServer:
         self.readiness = Readiness(
             (self.nats, self.heartbeat, self.clean_up, self.supervisor), self.server.set_serving
         )
+
+    def _value_limits(self) -> ValueLimits:
+        return ValueLimits(self.settings.state_value_max_bytes, self.settings.state_values_max)
 
     # --- what parts need of one another -----------------------------------------------------
 

@@ -27,6 +27,7 @@ from factorychain_engine.lifeline import EndReason
 from factorychain_engine.pages import page_size
 from factorychain_engine.run_views import RunViews, runs_listing
 from factorychain_engine.supervisor import RunSupervisor
+from factorychain_engine.thread_values import Change, ThreadValues
 from factorychain_engine.thread_views import THREADS, ThreadViews, thread_listing
 from factorychain_engine.validation import InputLimits, parse_start
 
@@ -60,6 +61,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         canceller: Canceller,
         runs: RunViews,
         threads: ThreadViews,
+        values: ThreadValues,
         catalog: AgentCatalog,
         keys: PublicKeys,
         input_limits: InputLimits,
@@ -69,6 +71,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         self._canceller = canceller
         self._runs = runs
         self._threads = threads
+        self._values = values
         self._catalog = catalog
         self._keys = keys
         self._input_limits = input_limits
@@ -210,6 +213,21 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
     ) -> pb.GetHistoryResponse:
         limit = page_size(request.limit, DEFAULT_PAGE)
         return pb.GetHistoryResponse(runs=await self._threads.history(current_run(), limit))
+
+    # --- what agents keep in a thread -------------------------------------------------------
+
+    async def LoadValue(
+        self, request: pb.LoadValueRequest, context: Context
+    ) -> pb.LoadValueResponse:
+        loaded = await self._values.load(current_run(), request.name)
+        return pb.LoadValueResponse(value=loaded.value, revision=loaded.revision)
+
+    async def StoreValue(
+        self, request: pb.StoreValueRequest, context: Context
+    ) -> pb.StoreValueResponse:
+        value = request.value if request.HasField("value") else None
+        change = Change(request.name, value, request.revision, request.request_id)
+        return pb.StoreValueResponse(revision=await self._values.store(current_run(), change))
 
 
 def _principal() -> Principal:

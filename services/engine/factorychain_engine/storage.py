@@ -10,6 +10,7 @@ from factorychain._core.kv import KvBucket, ensure_bucket
 USERS: Final = "users"
 RUNS: Final = "runs"
 THREADS: Final = "threads"
+VALUES: Final = "values"
 ENGINES: Final = "engines"
 
 
@@ -19,13 +20,14 @@ class Storage:
     name = "storage"
 
     def __init__(self, js: JetStream, *, records_max_age_s: float, replicas: int) -> None:
-        """`records_max_age_s` 0 keeps the records of runs and threads for ever."""
+        """`records_max_age_s` 0 keeps for ever what runs and threads leave."""
         self._js = js
         self._records_max_age_s = records_max_age_s
         self._replicas = replicas
         self.users = KvBucket.of(js, USERS)
         self.runs = KvBucket.of(js, RUNS)
         self.threads = KvBucket.of(js, THREADS)
+        self.values = KvBucket.of(js, VALUES)
         self.engines = KvBucket.of(js, ENGINES)
 
     @property
@@ -44,6 +46,7 @@ class Storage:
             (ENGINES, 0.0),
             (RUNS, self._records_max_age_s),
             (THREADS, self._records_max_age_s),
+            (VALUES, self._records_max_age_s),
         ):
             await ensure_bucket(self._js, name, max_age_s=max_age_s, replicas=self._replicas)
 

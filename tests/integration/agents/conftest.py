@@ -25,6 +25,7 @@ from factorychain._core.link import LinkServer
 from factorychain._core.server_interceptor import ServerInterceptor
 from factorychain._core.settings import AgentsSettings, TransportSettings
 from factorychain._core.txn_tokens import TxnSigner, TxnVerifier
+from factorychain._instance.memory_values import MemoryValues
 from factorychain.agents.v1 import agents_pb2 as pb
 from factorychain.agents.v1.agents_pb2_grpc import AgentsServiceStub
 from factorychain.emitter.v1 import emitter_pb2, emitter_pb2_grpc
@@ -62,10 +63,11 @@ class FakeEmitter(emitter_pb2_grpc.EmitterServiceServicer):
 
 @dataclass
 class FakeEngine:
-    """Answers GetHistory with what a thread is said to have."""
+    """Answers GetHistory with what a thread is said to have; keeps values as the engine does."""
 
     history: dict[str, list[str]] = field(default_factory=dict)
     tokens: list[UserExecutionContext] = field(default_factory=list)
+    values: dict[tuple[Principal, str], MemoryValues] = field(default_factory=dict)
 
     async def get_history(self, request: Any, context: object) -> engine_pb2.GetHistoryResponse:
         ctx = current_run()
@@ -75,6 +77,20 @@ class FakeEngine:
             for text in self.history.get(ctx.thread, [])
         ]
         return engine_pb2.GetHistoryResponse(runs=runs[-request.limit :])
+
+    async def load_value(self, request: Any, context: object) -> engine_pb2.LoadValueResponse:
+        value, revision = self.kept().load(request.name)
+        return engine_pb2.LoadValueResponse(value=value, revision=revision)
+
+    async def store_value(self, request: Any, context: object) -> engine_pb2.StoreValueResponse:
+        value = request.value if request.HasField("value") else None
+        revision = self.kept().store(request.name, value, request.revision)
+        return engine_pb2.StoreValueResponse(revision=revision)
+
+    def kept(self) -> MemoryValues:
+        """Of the calling run's thread."""
+        ctx = current_run()
+        return self.values.setdefault((ctx.principal, ctx.thread), MemoryValues())
 
 
 @dataclass
@@ -184,7 +200,7 @@ def _serve(path: Path, servicer: FakeEmitter, verifier: TxnVerifier) -> GrpcServ
 
 
 class _Unary:
-    """A gRPC server with one method, since a whole engine is not needed."""
+    """A gRPC server with few methods, since a whole engine is not needed."""
 
     name = "fake engine"
     healthy = True
@@ -197,17 +213,28 @@ class _Unary:
         self._verifier = verifier
 
     async def start(self) -> None:
-        descriptor = engine_pb2.DESCRIPTOR.services_by_name["EngineService"]
-        contract = next(each for each in contracts_of(descriptor) if each.method == "GetHistory")
-        handler = grpc.unary_unary_rpc_method_handler(
-            self._engine.get_history,
-            engine_pb2.GetHistoryRequest.FromString,
-            engine_pb2.GetHistoryResponse.SerializeToString,
-        )
-        wrapped = ServerInterceptor(Authenticator(txns=self._verifier)).wrap(contract, handler)
+        interceptor = ServerInterceptor(Authenticator(txns=self._verifier))
+        methods = {
+            "GetHistory": self._engine.get_history,
+            "LoadValue": self._engine.load_value,
+            "StoreValue": self._engine.store_value,
+        }
+        handlers = {
+            each.method: interceptor.wrap(
+                each,
+                grpc.unary_unary_rpc_method_handler(
+                    methods[each.method],
+                    getattr(engine_pb2, f"{each.method}Request").FromString,
+                    getattr(engine_pb2, f"{each.method}Response").SerializeToString,
+                ),
+            )
+            for each in contracts_of(engine_pb2.DESCRIPTOR.services_by_name["EngineService"])
+            if each.method in methods
+        }
         self._server = grpc.aio.server()
+        name = engine_pb2.DESCRIPTOR.services_by_name["EngineService"].full_name
         self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(contract.service, {"GetHistory": wrapped}),)
+            (grpc.method_handlers_generic_handler(name, handlers),)
         )
         self._server.add_insecure_port(self._settings.listen)
         await self._server.start()

@@ -19,6 +19,7 @@ from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec, SpanRecor
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_agents.executor import RunHandle
 from tests.integration.agents.conftest import Chain, serving
+from tests.silent_host import SilentHost
 from tests.waiting import until_true
 
 MODULES = (
@@ -42,10 +43,11 @@ async def chain(tmp_path: Path) -> AsyncIterator[Chain]:
         yield started
 
 
-class Heard:
+class Heard(SilentHost):
     """`RunHost` that notes in whose context it hears something, by what it hears."""
 
     def __init__(self, record: bytes) -> None:
+        super().__init__()
         self.contexts: set[tuple[str, str]] = set()
         self._record = record
 

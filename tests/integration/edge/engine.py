@@ -98,7 +98,7 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
         await abort(context, NotImplementedYet("this"))
 
     RespondToRun = UpdateThread = DeleteThread = RecordFeedback = _later
-    GetRun = ListRuns = GetHistory = _later
+    GetRun = ListRuns = GetHistory = LoadValue = StoreValue = _later
 
     def WatchRun(self, request: Any, context: Any) -> Any:  # noqa: N802
         raise NotImplementedError

@@ -13,6 +13,7 @@ from factorychain._instance import events
 from factorychain._instance.spec import SpanRecord
 from factorychain.errors import EventRejected, RunEnded
 from factorychain_agents.host import EVENT_MAX_BYTES, InstanceHost, export
+from tests.silent_host import SilentConversation
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -40,13 +41,9 @@ class Link:
     async def close(self) -> None: ...
 
 
-async def no_history(limit: int) -> Sequence[bytes]:
-    return []
-
-
 async def test_events_are_numbered_densely_from_one() -> None:
     link = Link()
-    host = InstanceHost(link, no_history)
+    host = InstanceHost(link, SilentConversation())
     host.begin(b"")
     for _ in range(3):
         await host.emit(events.AGENT_THINKING, events.thinking(TRACE, "x"))
@@ -56,7 +53,7 @@ async def test_events_are_numbered_densely_from_one() -> None:
 
 async def test_what_no_emitter_takes_is_not_even_sent() -> None:
     link = Link()
-    host = InstanceHost(link, no_history)
+    host = InstanceHost(link, SilentConversation())
     host.begin(b"")
     for say in (events.thinking(TRACE, "x" * EVENT_MAX_BYTES), b"x" * (EVENT_MAX_BYTES + 1)):
         with pytest.raises(EventRejected):
@@ -67,7 +64,7 @@ async def test_what_no_emitter_takes_is_not_even_sent() -> None:
 
 async def test_open_calls_are_known_and_told_to_the_link() -> None:
     link = Link()
-    host = InstanceHost(link, no_history)
+    host = InstanceHost(link, SilentConversation())
     host.begin(b"")
     for call in ("c1", "c2"):
         event = events.tool_executing(TRACE, call, "search", "{}", "")
@@ -80,7 +77,7 @@ async def test_open_calls_are_known_and_told_to_the_link() -> None:
 
 async def test_after_the_end_the_agent_can_say_nothing() -> None:
     link = Link()
-    host = InstanceHost(link, no_history)
+    host = InstanceHost(link, SilentConversation())
     host.closed = True
     with pytest.raises(RunEnded):
         await host.emit(events.AGENT_THINKING, events.thinking(TRACE, "x"))
@@ -88,7 +85,7 @@ async def test_after_the_end_the_agent_can_say_nothing() -> None:
 
 
 async def test_an_agent_that_only_speaks_lets_others_run() -> None:
-    host = InstanceHost(Link(), no_history)
+    host = InstanceHost(Link(), SilentConversation())
     turns = 0
 
     async def other() -> None:

@@ -32,6 +32,7 @@ from factorychain_agents.factory import AgentInstanceFactory, InstanceLimits, St
 from factorychain_agents.host import RunLink
 from factorychain_agents.registry import AgentRegistry
 from factorychain_agents.runs import Rejections, Runs
+from tests.silent_host import SilentConversation
 from tests.token_samples import run_context
 from tests.waiting import until_true
 
@@ -126,7 +127,11 @@ class World:
         registry = AgentRegistry([define(Quiet)])
         factory = AgentInstanceFactory(registry, self, InstanceLimits(1000, 5))
         self.runs = Runs(
-            factory, self, lambda ctx, trace: _none, max_runs=max_runs, cancel_grace_s=grace_s
+            factory,
+            self,
+            lambda ctx, trace: SilentConversation(),
+            max_runs=max_runs,
+            cancel_grace_s=grace_s,
         )
 
     async def start(self) -> None: ...
@@ -157,10 +162,6 @@ class World:
         run = await self.runs.accept(ctx, START, "")
         await until_true(lambda: bool(self.handles))
         return run, self.handles[-1], self.links[-1]
-
-
-async def _none(limit: int) -> Sequence[bytes]:
-    return []
 
 
 def token(

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 
 from factorychain._instance.events import AGENT_THINKING, MESSAGE_DELTA
-from factorychain._instance.spec import Outcome, OutcomeKind, SpanRecord
+from factorychain._instance.spec import Outcome, OutcomeKind
 from factorychain._process.wire import ENTRY_BYTES, EVENT_MAX_BYTES, WINDOW_BYTES, BrokenFrame
 from factorychain.errors import EventRejected, RunEnded
 from factorychain.types.v1.event_pb2 import Event, MessageDelta
 from factorychain_agents.process.pace import Pace
 from factorychain_agents.process.passage import Passage
+from tests.silent_host import SilentHost
 from tests.waiting import until_true
 
 DONE = Outcome(OutcomeKind.COMPLETED, "1")
 
 
-class Host:
+class Host(SilentHost):
     """Takes events when it is told to."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.events: list[bytes] = []
         self.room = asyncio.Event()
         self.room.set()
