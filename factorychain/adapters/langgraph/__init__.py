@@ -1,7 +1,7 @@
 """LangGraph: a compiled graph, as its author made it, as an agent.
 
 ```python
-graph = builder.compile()                          # factorychain up --agents my.module:graph
+graph = builder.compile()                                    # factorychain up --agents my.module:graph
 helper = agent(graph, name="helper", network_ports=[443])    # or with choices of one's own
 ```
 """
@@ -17,6 +17,7 @@ except ModuleNotFoundError as error:
         raise
     raise MissingLibrary("langgraph", error.name or "langgraph", "langgraph") from error
 
-from factorychain.adapters.langgraph.graph_agent import GraphAgent, agent
+from factorychain.adapters.langgraph.graph_agent import GraphAgent
+from factorychain.adapters.langgraph.making import agent, run_context
 
-__all__ = ["GraphAgent", "agent"]
+__all__ = ["GraphAgent", "agent", "run_context"]

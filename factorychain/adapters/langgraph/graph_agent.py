@@ -1,38 +1,181 @@
 """The agent around a graph.
 
-Invariant: the author's graph is never changed; what a run needs is given per call.
+Invariant: the author's graph is never changed; what a run needs is given per call. What the graph keeps
+of the conversation is stored before the run ends, however it ends.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, Unpack
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import ClassVar, Final, cast
 
-from langgraph.pregel import Pregel
+from langchain_core.messages import AnyMessage, BaseMessage
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.errors import GraphRecursionError
+from langgraph.types import Command
 
-from factorychain.adapters.adapted import Adapted, Options, class_for
-from factorychain.agent import Agent
+from factorychain._instance.active import ActiveRun, current_run
+from factorychain._instance.open_call import print_failure
+from factorychain.adapters.adapted import Adapted
+from factorychain.adapters.langgraph.checkpoints import ThreadSaver
+from factorychain.adapters.langgraph.graph_events import MODES, GraphEvents, Part
+from factorychain.adapters.langgraph.inputs import (
+    configurable,
+    context_for,
+    conversation,
+    graph_input,
+    unanswered,
+)
+from factorychain.adapters.langgraph.observing import Consumed, Observer
+from factorychain.adapters.langgraph.outputs import output_of
+from factorychain.adapters.langgraph.requests import interrupt_for, resume_values
+from factorychain.adapters.langgraph.shape import MESSAGES, Graph, Shape
 from factorychain.context import RunContext
+from factorychain.errors import AgentError, FactoryChainError
 from factorychain.input import Input, Json
+
+log = logging.getLogger(__name__)
+
+_STORING_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What the author of an agent may choose about its graph."""
+
+    shape: Shape
+    remembers: bool
+    """A run goes on from where the thread's last one ended."""
+    types: frozenset[tuple[str, ...]] = frozenset()
+    """What is made again from stored checkpoints, besides plain data and messages: (module, name)."""
+    input: Callable[[RunContext], object] | None = None
+    output: Callable[[object], Json] | None = None
+    recursion_limit: int | None = None
+    configurable: Mapping[str, object] = field(default_factory=dict)
 
 
 class GraphAgent(Adapted):
     """Runs a compiled graph."""
 
-    adapted: ClassVar[object]
+    choices: ClassVar[Choices]
 
     async def run(self, ctx: RunContext, given: Input) -> Json:
-        graph = type(self).adapted
-        assert isinstance(graph, Pregel)
-        state = await graph.ainvoke({"messages": [("user", given.text)]})
-        last: str = state["messages"][-1].text
-        await ctx.say(last)
-        return last
+        run = current_run()
+        assert run is not None, "an agent's run is in its run"
+        work = _Work(ctx, run, cast("Graph", self.adapted), self.choices)
+        return await work.output(given)
 
 
-def agent(
-    found: object, /, *, name: str, description: str = "", **options: Unpack[Options]
-) -> type[Agent]:
-    """An agent's class for a compiled graph."""
-    if not isinstance(found, Pregel):
-        raise TypeError(f"a {type(found).__name__} is no compiled graph; call its compile()")
-    return class_for(GraphAgent, found, name=name, description=description, options=options, own={})
+class _Work:
+    """One run of a graph."""
+
+    def __init__(self, ctx: RunContext, run: ActiveRun, graph: Graph, choices: Choices) -> None:
+        self._ctx = ctx
+        self._run = run
+        self._choices = choices
+        found = {**configurable(ctx), **choices.configurable}
+        self._saver = _saver_for(graph, run, str(found["thread_id"]), choices)
+        self._graph = graph.copy({"checkpointer": self._saver}) if self._saver else graph
+        observer = Observer(self._count)
+        self._events = GraphEvents(ctx, run, observer, steps=len(graph.nodes) - 1)
+        self._config = RunnableConfig(configurable=found, callbacks=[observer])
+        if choices.recursion_limit is not None:
+            self._config["recursion_limit"] = choices.recursion_limit
+
+    async def output(self, given: Input) -> Json:
+        if self._saver is not None:
+            await self._saver.restore()
+        begin = await self._begin(given)
+        try:
+            await self._stream(begin)
+        except GraphRecursionError as error:
+            await self._keep_whatever_comes()
+            print_failure(self._run, error)
+            raise AgentError(
+                "The agent took more steps than it may without coming to an end",
+                reason="TOO_MANY_STEPS",
+            ) from error
+        except BaseException:
+            await self._keep_whatever_comes()
+            raise
+        await self._keep()
+        waiting = self._events.interrupts
+        if waiting:
+            await self._events.pause()
+            raise interrupt_for(list(waiting.values()))
+        make = self._choices.output
+        state = self._events.state
+        return make(state) if make else output_of(state, self._run.spec.run)
+
+    async def _stream(self, begin: object) -> None:
+        stream = self._graph.astream(
+            begin,
+            self._config,
+            context=context_for(self._graph, self._config["configurable"]),
+            stream_mode=list(MODES),
+            subgraphs=True,
+            version="v2",
+            durability="exit" if self._saver else None,
+        )
+        async with aclosing(stream) as parts:
+            async for part in parts:
+                await self._events.take(cast("Part", part))
+
+    # --- what it begins with ---
+
+    async def _begin(self, given: Input) -> object:
+        if self._ctx.resume is not None:
+            snapshot = await self._graph.aget_state(self._config)
+            return Command(resume=resume_values(snapshot.interrupts, self._ctx.resume))
+        if self._saver is not None and not self._choices.remembers:
+            self._saver.forget()
+        make = self._choices.input
+        if make is not None:
+            return make(self._ctx)
+        begin = graph_input(self._choices.shape, given, self._run.spec.run)
+        if self._choices.shape.has_messages and isinstance(begin, dict):
+            begin[MESSAGES] = [*await self._said_before(), *begin[MESSAGES]]
+        return begin
+
+    async def _said_before(self) -> list[BaseMessage]:
+        """What the graph's own memory lacks before this turn."""
+        if not self._graph.checkpointer or not self._choices.remembers:
+            return []
+        if self._run.spec.replaces and self._saver is not None:
+            # The graph's memory goes on after the turn that is replaced; the records do not.
+            self._saver.forget()
+            return conversation(await self._ctx.history())
+        values = (await self._graph.aget_state(self._config)).values
+        messages = values.get(MESSAGES) if isinstance(values, dict) else None
+        return unanswered(cast("list[AnyMessage]", messages or []))
+
+    # --- its end ---
+
+    async def _keep(self) -> None:
+        """Store what the next run goes on from: always for an answer, else if it is to be remembered."""
+        if self._saver is not None and (self._choices.remembers or self._events.interrupts):
+            await self._saver.keep()
+
+    async def _keep_whatever_comes(self) -> None:
+        """As `_keep`, for a run that ends for another reason, which counts."""
+        try:
+            async with asyncio.timeout(_STORING_S):
+                await self._keep()
+        except (FactoryChainError, TimeoutError) as error:
+            log.warning("what the graph keeps of this conversation was not stored: %s", error)
+
+    def _count(self, consumed: Consumed) -> None:
+        self._run.usage.add(**consumed, requests=1)
+
+
+def _saver_for(graph: Graph, run: ActiveRun, thread: str, choices: Choices) -> ThreadSaver | None:
+    """None for a graph that has a store of its own which outlives the process, or that wants none."""
+    own = graph.checkpointer
+    if own is not None and not isinstance(own, InMemorySaver):
+        return None
+    return ThreadSaver(run.host, run.spec.agent, thread, choices.types)

@@ -1,0 +1,80 @@
+"""What the graph's stream does not say: the errors that tools raised, and what models consumed.
+
+A callback handler beside the graph's own. It emits nothing: what it keeps is picked up by whoever reads
+the stream, in the stream's order.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Callable
+from typing import Any, TypedDict
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage
+from langchain_core.outputs import ChatGeneration, LLMResult
+
+
+class Consumed(TypedDict):
+    """What one request to a model consumed."""
+
+    input_tokens: int
+    output_tokens: int
+    cached_input_tokens: int
+    reasoning_tokens: int
+
+
+class Observer(BaseCallbackHandler):
+    """One run's."""
+
+    run_inline = True
+    """In the order of the graph's own handlers, before them."""
+
+    def __init__(self, consumed: Callable[[Consumed], None]) -> None:
+        """`consumed` is told of each request to a model that has ended."""
+        self._consumed = consumed
+        self._calls: dict[UUID, str] = {}
+        self._errors: defaultdict[str, deque[BaseException]] = defaultdict(deque)
+
+    def error_of(self, call_id: str) -> BaseException | None:
+        """What the call raised, in the order in which calls of this id did."""
+        found = self._errors.get(call_id)
+        return found.popleft() if found else None
+
+    def on_tool_start(
+        self,
+        serialized: dict[str, Any],
+        input_str: str,
+        *,
+        run_id: UUID,
+        **kwargs: Any,
+    ) -> None:
+        self._calls[run_id] = kwargs.get("tool_call_id") or str(run_id)
+
+    def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
+        self._calls.pop(run_id, None)
+
+    def on_tool_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        call_id = self._calls.pop(run_id, "")
+        if call_id:
+            self._errors[call_id].append(error)
+
+    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
+        for each in (one for several in response.generations for one in several):
+            if isinstance(each, ChatGeneration) and isinstance(each.message, AIMessage):
+                self._consumed(consumed_by(each.message))
+                return
+
+
+def consumed_by(message: AIMessage) -> Consumed:
+    """As the model's vendor said it; all zero if it did not."""
+    usage = message.usage_metadata
+    if usage is None:
+        return Consumed(input_tokens=0, output_tokens=0, cached_input_tokens=0, reasoning_tokens=0)
+    return Consumed(
+        input_tokens=usage["input_tokens"],
+        output_tokens=usage["output_tokens"],
+        cached_input_tokens=usage.get("input_token_details", {}).get("cache_read") or 0,
+        reasoning_tokens=usage.get("output_token_details", {}).get("reasoning") or 0,
+    )
