@@ -340,6 +340,38 @@ class AttemptSuperseded(FactoryChainError):
         super().__init__(message)
 
 
+class RequestNotFound(FactoryChainError):
+    """The run has asked nothing of this id; `names` are the requests that are open."""
+
+    default_code = ErrorCode.NOT_FOUND
+    default_reason = "REQUEST_NOT_FOUND"
+
+    def __init__(self, open_requests: Iterable[str] = ()) -> None:
+        names = tuple(open_requests)
+        waits = f"open are: {', '.join(names)}" if names else "it waits for no answer"
+        super().__init__(f"the run has no such request; {waits}", names=names)
+
+
+class RequestAnswered(FactoryChainError):
+    """The request has another answer already."""
+
+    default_code = ErrorCode.FAILED_PRECONDITION
+    default_reason = "REQUEST_ANSWERED"
+
+    def __init__(self, request: str) -> None:
+        super().__init__(f"request {request} was answered before, with another value; that one counts")
+
+
+class RequestClosed(FactoryChainError):
+    """The agent waits for this answer no longer."""
+
+    default_code = ErrorCode.FAILED_PRECONDITION
+    default_reason = "REQUEST_CLOSED"
+
+    def __init__(self, request: str, why: str = "its time is over") -> None:
+        super().__init__(f"request {request} can be answered no longer: {why}")
+
+
 class StateConflict(FactoryChainError):
     """Something else was stored in the thread meanwhile; nothing was changed. Load it again."""
 
@@ -445,6 +477,15 @@ class ToolError(FactoryChainError):
         super().__init__(message, reason=reason)
 
 
+class InputTimeout(AgentError):
+    """Raised by `ctx.ask`: nobody has answered in time. Uncaught it ends the run with this text."""
+
+    default_reason = "INPUT_TIMEOUT"
+
+    def __init__(self, message: str = "Nobody answered in time") -> None:
+        super().__init__(message, reason="INPUT_TIMEOUT", retryable=True)
+
+
 _BY_REASON: dict[str, type[FactoryChainError]] = {
-    each.default_reason: each for each in FactoryChainError.__subclasses__()
+    each.default_reason: each for each in [*FactoryChainError.__subclasses__(), InputTimeout]
 }

@@ -26,7 +26,7 @@ from factorychain.types.v1 import contract_pb2 as factorychain_dot_types_dot_v1_
 from factorychain.types.v1 import run_pb2 as factorychain_dot_types_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#factorychain/agents/v1/agents.proto\x12\x16\x66\x61\x63torychain.agents.v1\x1a$factorychain/types/v1/contract.proto\x1a\x1f\x66\x61\x63torychain/types/v1/run.proto\"\x82\x01\n\x0e\x45xecuteRequest\x12\x12\n\ninput_json\x18\x01 \x01(\t\x12\x15\n\rmetadata_json\x18\x02 \x01(\t\x12\x33\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\".factorychain.types.v1.ContextItem\x12\x10\n\x08replaces\x18\x04 \x01(\t\"\xbe\x01\n\x0f\x45xecuteResponse\x12\x37\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32#.factorychain.agents.v1.RunAcceptedH\x00\x12\x31\n\x05\x61live\x18\x02 \x01(\x0b\x32 .factorychain.agents.v1.RunAliveH\x00\x12\x37\n\x08\x66inished\x18\x03 \x01(\x0b\x32#.factorychain.agents.v1.RunFinishedH\x00\x42\x06\n\x04life\"/\n\x0bRunAccepted\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\"\x1b\n\x08RunAlive\x12\x0f\n\x07idle_ms\x18\x01 \x01(\x04\"=\n\x0bRunFinished\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x1f.factorychain.types.v1.RunState\"\x0f\n\rAttachRequest\"\xbd\x01\n\x0e\x41ttachResponse\x12\x37\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32#.factorychain.agents.v1.RunAcceptedH\x00\x12\x31\n\x05\x61live\x18\x02 \x01(\x0b\x32 .factorychain.agents.v1.RunAliveH\x00\x12\x37\n\x08\x66inished\x18\x03 \x01(\x0b\x32#.factorychain.agents.v1.RunFinishedH\x00\x42\x06\n\x04life\"\x1f\n\rCancelRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x10\n\x0e\x43\x61ncelResponse\"5\n\x0eRespondRequest\x12\x0f\n\x07request\x18\x01 \x01(\t\x12\x12\n\nvalue_json\x18\x02 \x01(\t\"\x11\n\x0fRespondResponse\"\x13\n\x11ListAgentsRequest\"F\n\x12ListAgentsResponse\x12\x30\n\x06\x61gents\x18\x01 \x03(\x0b\x32 .factorychain.types.v1.AgentInfo2\x80\x0c\n\rAgentsService\x12\xc3\x03\n\x07\x45xecute\x12&.factorychain.agents.v1.ExecuteRequest\x1a\'.factorychain.agents.v1.ExecuteResponse\"\xe4\x02\xaa\xd4\x18\xdf\x02\n\x18the token\'s scope is run\n,this run and attempt was not accepted before\x12\x35the first message says which replica accepted the run\x12\x38\x66inished comes only after the run\'s ending is in the log\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\x0f\x41GENT_NOT_FOUND\x1a\x18\x41GENT_DEPENDENCY_MISSING\x1a\rINVALID_FIELD\x1a\x08\x43\x41PACITY\x1a\nRUN_EXISTS\x1a\x0e\x43HAIN_DEGRADED \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x08@0\x01\x12\x85\x02\n\x06\x41ttach\x12%.factorychain.agents.v1.AttachRequest\x1a&.factorychain.agents.v1.AttachResponse\"\xa9\x01\xaa\xd4\x18\xa4\x01\n$the run was accepted by this process\x12\x17\x61s Execute, from now on\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\rRUN_NOT_FOUND\x1a\x0e\x43HAIN_DEGRADED \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x14@0\x01\x12\x95\x02\n\x06\x43\x61ncel\x12%.factorychain.agents.v1.CancelRequest\x1a&.factorychain.agents.v1.CancelResponse\"\xbb\x01\x90\x02\x02\xaa\xd4\x18\xb3\x01\n$the run was accepted by this process\x12&the agent\'s code has been told to stop\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\rRUN_NOT_FOUND\x1a\x0e\x43HAIN_DEGRADED \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x14@\x12\x9e\x02\n\x07Respond\x12&.factorychain.agents.v1.RespondRequest\x1a\'.factorychain.agents.v1.RespondResponse\"\xc1\x01\xaa\xd4\x18\xbc\x01\n\x1ethe run waits for this request\x12%the agent has the answer exactly once\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\rRUN_NOT_FOUND\x1a\rINVALID_FIELD\x1a\x0fNOT_IMPLEMENTED \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x14@\x12\xe7\x01\n\nListAgents\x12).factorychain.agents.v1.ListAgentsRequest\x1a*.factorychain.agents.v1.ListAgentsResponse\"\x81\x01\x90\x02\x01\xaa\xd4\x18z\x12@an agent that misses a dependency is listed with what is missing\x1a\x0e\x43HAIN_DEGRADED \x03*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00$@b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#factorychain/agents/v1/agents.proto\x12\x16\x66\x61\x63torychain.agents.v1\x1a$factorychain/types/v1/contract.proto\x1a\x1f\x66\x61\x63torychain/types/v1/run.proto\"\xa8\x01\n\x0e\x45xecuteRequest\x12\x12\n\ninput_json\x18\x01 \x01(\t\x12\x15\n\rmetadata_json\x18\x02 \x01(\t\x12\x33\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\".factorychain.types.v1.ContextItem\x12\x10\n\x08replaces\x18\x04 \x01(\t\x12\x0f\n\x07resumes\x18\x05 \x01(\t\x12\x13\n\x0bresume_json\x18\x06 \x01(\t\"\xbe\x01\n\x0f\x45xecuteResponse\x12\x37\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32#.factorychain.agents.v1.RunAcceptedH\x00\x12\x31\n\x05\x61live\x18\x02 \x01(\x0b\x32 .factorychain.agents.v1.RunAliveH\x00\x12\x37\n\x08\x66inished\x18\x03 \x01(\x0b\x32#.factorychain.agents.v1.RunFinishedH\x00\x42\x06\n\x04life\"/\n\x0bRunAccepted\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\"?\n\x08RunAlive\x12\x0f\n\x07idle_ms\x18\x01 \x01(\x04\x12\x11\n\twaited_ms\x18\x02 \x01(\x04\x12\x0f\n\x07waiting\x18\x03 \x01(\x08\"=\n\x0bRunFinished\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x1f.factorychain.types.v1.RunState\"\x0f\n\rAttachRequest\"\xbd\x01\n\x0e\x41ttachResponse\x12\x37\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32#.factorychain.agents.v1.RunAcceptedH\x00\x12\x31\n\x05\x61live\x18\x02 \x01(\x0b\x32 .factorychain.agents.v1.RunAliveH\x00\x12\x37\n\x08\x66inished\x18\x03 \x01(\x0b\x32#.factorychain.agents.v1.RunFinishedH\x00\x42\x06\n\x04life\"\x1f\n\rCancelRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x10\n\x0e\x43\x61ncelResponse\"5\n\x0eRespondRequest\x12\x0f\n\x07request\x18\x01 \x01(\t\x12\x12\n\nvalue_json\x18\x02 \x01(\t\"\x11\n\x0fRespondResponse\"\x0e\n\x0cRenewRequest\"\x0f\n\rRenewResponse\"\x13\n\x11ListAgentsRequest\"F\n\x12ListAgentsResponse\x12\x30\n\x06\x61gents\x18\x01 \x03(\x0b\x32 .factorychain.types.v1.AgentInfo2\x9f\x0f\n\rAgentsService\x12\xc3\x03\n\x07\x45xecute\x12&.factorychain.agents.v1.ExecuteRequest\x1a\'.factorychain.agents.v1.ExecuteResponse\"\xe4\x02\xaa\xd4\x18\xdf\x02\n\x18the token\'s scope is run\n,this run and attempt was not accepted before\x12\x35the first message says which replica accepted the run\x12\x38\x66inished comes only after the run\'s ending is in the log\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\x0f\x41GENT_NOT_FOUND\x1a\x18\x41GENT_DEPENDENCY_MISSING\x1a\rINVALID_FIELD\x1a\x08\x43\x41PACITY\x1a\nRUN_EXISTS\x1a\x0e\x43HAIN_DEGRADED \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x08@0\x01\x12\x85\x02\n\x06\x41ttach\x12%.factorychain.agents.v1.AttachRequest\x1a&.factorychain.agents.v1.AttachResponse\"\xa9\x01\xaa\xd4\x18\xa4\x01\n$the run was accepted by this process\x12\x17\x61s Execute, from now on\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\rRUN_NOT_FOUND\x1a\x0e\x43HAIN_DEGRADED \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x14@0\x01\x12\x95\x02\n\x06\x43\x61ncel\x12%.factorychain.agents.v1.CancelRequest\x1a&.factorychain.agents.v1.CancelResponse\"\xbb\x01\x90\x02\x02\xaa\xd4\x18\xb3\x01\n$the run was accepted by this process\x12&the agent\'s code has been told to stop\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\rRUN_NOT_FOUND\x1a\x0e\x43HAIN_DEGRADED \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x14@\x12\x86\x03\n\x07Respond\x12&.factorychain.agents.v1.RespondRequest\x1a\'.factorychain.agents.v1.RespondResponse\"\xa9\x02\xaa\xd4\x18\xa4\x02\n\x1ethe run waits for this request\x12%the agent has the answer exactly once\x12\x32the same answer again changes nothing and succeeds\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\rRUN_NOT_FOUND\x1a\rINVALID_FIELD\x1a\x11REQUEST_NOT_FOUND\x1a\x10REQUEST_ANSWERED\x1a\x0eREQUEST_CLOSED\x1a\x0e\x43HAIN_DEGRADED \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x14@\x12\xb4\x02\n\x05Renew\x12$.factorychain.agents.v1.RenewRequest\x1a%.factorychain.agents.v1.RenewResponse\"\xdd\x01\x90\x02\x02\xaa\xd4\x18\xd5\x01\n$the run was accepted by this process\x12Xwhat the run says from now on is said with a token that is valid for as long as this one\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\rRUN_NOT_FOUND \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x14@\x12\xe7\x01\n\nListAgents\x12).factorychain.agents.v1.ListAgentsRequest\x1a*.factorychain.agents.v1.ListAgentsResponse\"\x81\x01\x90\x02\x01\xaa\xd4\x18z\x12@an agent that misses a dependency is listed with what is missing\x1a\x0e\x43HAIN_DEGRADED \x03*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00$@b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,35 +40,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENTSSERVICE'].methods_by_name['Cancel']._loaded_options = None
   _globals['_AGENTSSERVICE'].methods_by_name['Cancel']._serialized_options = b'\220\002\002\252\324\030\263\001\n$the run was accepted by this process\022&the agent\'s code has been told to stop\032\rTOKEN_INVALID\032\rTOKEN_EXPIRED\032\rRUN_NOT_FOUND\032\016CHAIN_DEGRADED \002*\021\n\006p50_ms\021\000\000\000\000\000\000\360?*\021\n\006p99_ms\021\000\000\000\000\000\000\024@'
   _globals['_AGENTSSERVICE'].methods_by_name['Respond']._loaded_options = None
-  _globals['_AGENTSSERVICE'].methods_by_name['Respond']._serialized_options = b'\252\324\030\274\001\n\036the run waits for this request\022%the agent has the answer exactly once\032\rTOKEN_INVALID\032\rTOKEN_EXPIRED\032\rRUN_NOT_FOUND\032\rINVALID_FIELD\032\017NOT_IMPLEMENTED \002*\021\n\006p50_ms\021\000\000\000\000\000\000\360?*\021\n\006p99_ms\021\000\000\000\000\000\000\024@'
+  _globals['_AGENTSSERVICE'].methods_by_name['Respond']._serialized_options = b'\252\324\030\244\002\n\036the run waits for this request\022%the agent has the answer exactly once\0222the same answer again changes nothing and succeeds\032\rTOKEN_INVALID\032\rTOKEN_EXPIRED\032\rRUN_NOT_FOUND\032\rINVALID_FIELD\032\021REQUEST_NOT_FOUND\032\020REQUEST_ANSWERED\032\016REQUEST_CLOSED\032\016CHAIN_DEGRADED \002*\021\n\006p50_ms\021\000\000\000\000\000\000\360?*\021\n\006p99_ms\021\000\000\000\000\000\000\024@'
+  _globals['_AGENTSSERVICE'].methods_by_name['Renew']._loaded_options = None
+  _globals['_AGENTSSERVICE'].methods_by_name['Renew']._serialized_options = b'\220\002\002\252\324\030\325\001\n$the run was accepted by this process\022Xwhat the run says from now on is said with a token that is valid for as long as this one\032\rTOKEN_INVALID\032\rTOKEN_EXPIRED\032\rRUN_NOT_FOUND \002*\021\n\006p50_ms\021\000\000\000\000\000\000\360?*\021\n\006p99_ms\021\000\000\000\000\000\000\024@'
   _globals['_AGENTSSERVICE'].methods_by_name['ListAgents']._loaded_options = None
   _globals['_AGENTSSERVICE'].methods_by_name['ListAgents']._serialized_options = b'\220\002\001\252\324\030z\022@an agent that misses a dependency is listed with what is missing\032\016CHAIN_DEGRADED \003*\021\n\006p50_ms\021\000\000\000\000\000\000\360?*\021\n\006p99_ms\021\000\000\000\000\000\000$@'
   _globals['_EXECUTEREQUEST']._serialized_start=135
-  _globals['_EXECUTEREQUEST']._serialized_end=265
-  _globals['_EXECUTERESPONSE']._serialized_start=268
-  _globals['_EXECUTERESPONSE']._serialized_end=458
-  _globals['_RUNACCEPTED']._serialized_start=460
-  _globals['_RUNACCEPTED']._serialized_end=507
-  _globals['_RUNALIVE']._serialized_start=509
-  _globals['_RUNALIVE']._serialized_end=536
-  _globals['_RUNFINISHED']._serialized_start=538
-  _globals['_RUNFINISHED']._serialized_end=599
-  _globals['_ATTACHREQUEST']._serialized_start=601
-  _globals['_ATTACHREQUEST']._serialized_end=616
-  _globals['_ATTACHRESPONSE']._serialized_start=619
-  _globals['_ATTACHRESPONSE']._serialized_end=808
-  _globals['_CANCELREQUEST']._serialized_start=810
-  _globals['_CANCELREQUEST']._serialized_end=841
-  _globals['_CANCELRESPONSE']._serialized_start=843
-  _globals['_CANCELRESPONSE']._serialized_end=859
-  _globals['_RESPONDREQUEST']._serialized_start=861
-  _globals['_RESPONDREQUEST']._serialized_end=914
-  _globals['_RESPONDRESPONSE']._serialized_start=916
-  _globals['_RESPONDRESPONSE']._serialized_end=933
-  _globals['_LISTAGENTSREQUEST']._serialized_start=935
-  _globals['_LISTAGENTSREQUEST']._serialized_end=954
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=956
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=1026
-  _globals['_AGENTSSERVICE']._serialized_start=1029
-  _globals['_AGENTSSERVICE']._serialized_end=2565
+  _globals['_EXECUTEREQUEST']._serialized_end=303
+  _globals['_EXECUTERESPONSE']._serialized_start=306
+  _globals['_EXECUTERESPONSE']._serialized_end=496
+  _globals['_RUNACCEPTED']._serialized_start=498
+  _globals['_RUNACCEPTED']._serialized_end=545
+  _globals['_RUNALIVE']._serialized_start=547
+  _globals['_RUNALIVE']._serialized_end=610
+  _globals['_RUNFINISHED']._serialized_start=612
+  _globals['_RUNFINISHED']._serialized_end=673
+  _globals['_ATTACHREQUEST']._serialized_start=675
+  _globals['_ATTACHREQUEST']._serialized_end=690
+  _globals['_ATTACHRESPONSE']._serialized_start=693
+  _globals['_ATTACHRESPONSE']._serialized_end=882
+  _globals['_CANCELREQUEST']._serialized_start=884
+  _globals['_CANCELREQUEST']._serialized_end=915
+  _globals['_CANCELRESPONSE']._serialized_start=917
+  _globals['_CANCELRESPONSE']._serialized_end=933
+  _globals['_RESPONDREQUEST']._serialized_start=935
+  _globals['_RESPONDREQUEST']._serialized_end=988
+  _globals['_RESPONDRESPONSE']._serialized_start=990
+  _globals['_RESPONDRESPONSE']._serialized_end=1007
+  _globals['_RENEWREQUEST']._serialized_start=1009
+  _globals['_RENEWREQUEST']._serialized_end=1023
+  _globals['_RENEWRESPONSE']._serialized_start=1025
+  _globals['_RENEWRESPONSE']._serialized_end=1040
+  _globals['_LISTAGENTSREQUEST']._serialized_start=1042
+  _globals['_LISTAGENTSREQUEST']._serialized_end=1061
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=1063
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=1133
+  _globals['_AGENTSSERVICE']._serialized_start=1136
+  _globals['_AGENTSSERVICE']._serialized_end=3087
 # @@protoc_insertion_point(module_scope)

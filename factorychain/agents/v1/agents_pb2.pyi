@@ -29,12 +29,18 @@ class ExecuteRequest(_message.Message):
     METADATA_JSON_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
     REPLACES_FIELD_NUMBER: _builtins.int
+    RESUMES_FIELD_NUMBER: _builtins.int
+    RESUME_JSON_FIELD_NUMBER: _builtins.int
     input_json: _builtins.str
     """Input as JSON."""
     metadata_json: _builtins.str
     """Metadata, a JSON object."""
     replaces: _builtins.str
     """The run that this one replaces; empty if none."""
+    resumes: _builtins.str
+    """The run that this one goes on for; empty if none."""
+    resume_json: _builtins.str
+    """What was answered to its requests: a JSON object of values by request; empty if it resumes none."""
     @_builtins.property
     def context(self) -> _containers.RepeatedCompositeFieldContainer[_run_pb2.ContextItem]:
         """Context that the client passed along."""
@@ -46,10 +52,12 @@ class ExecuteRequest(_message.Message):
         metadata_json: _builtins.str = ...,
         context: _abc.Iterable[_run_pb2.ContextItem] | None = ...,
         replaces: _builtins.str = ...,
+        resumes: _builtins.str = ...,
+        resume_json: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "input_json", b"input_json", "metadata_json", b"metadata_json", "replaces", b"replaces"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["context", b"context", "input_json", b"input_json", "metadata_json", b"metadata_json", "replaces", b"replaces", "resume_json", b"resume_json", "resumes", b"resumes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -126,16 +134,24 @@ class RunAlive(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IDLE_MS_FIELD_NUMBER: _builtins.int
+    WAITED_MS_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
     idle_ms: _builtins.int
     """Milliseconds since the agent's last sign of life."""
+    waited_ms: _builtins.int
+    """Milliseconds for which the run has waited for its user: its lifetime stood still."""
+    waiting: _builtins.bool
+    """Whether it waits now."""
     def __init__(
         self,
         *,
         idle_ms: _builtins.int = ...,
+        waited_ms: _builtins.int = ...,
+        waiting: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle_ms", b"idle_ms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["idle_ms", b"idle_ms", "waited_ms", b"waited_ms", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -299,6 +315,40 @@ class RespondResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RespondResponse: _TypeAlias = RespondResponse  # noqa: Y015
+
+@_typing.final
+class RenewRequest(_message.Message):
+    """Nothing: everything is in the token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewRequest: _TypeAlias = RenewRequest  # noqa: Y015
+
+@_typing.final
+class RenewResponse(_message.Message):
+    """The run has the token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewResponse: _TypeAlias = RenewResponse  # noqa: Y015
 
 @_typing.final
 class ListAgentsRequest(_message.Message):

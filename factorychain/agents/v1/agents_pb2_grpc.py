@@ -55,6 +55,11 @@ class AgentsServiceStub:
                 request_serializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.RespondRequest.SerializeToString,
                 response_deserializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.RespondResponse.FromString,
                 _registered_method=True)
+        self.Renew = channel.unary_unary(
+                '/factorychain.agents.v1.AgentsService/Renew',
+                request_serializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.RenewRequest.SerializeToString,
+                response_deserializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.RenewResponse.FromString,
+                _registered_method=True)
         self.ListAgents = channel.unary_unary(
                 '/factorychain.agents.v1.AgentsService/ListAgents',
                 request_serializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.ListAgentsRequest.SerializeToString,
@@ -94,6 +99,13 @@ class AgentsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Renew(self, request, context):
+        """Gives the token's run this token in the place of its own, because it lives longer: it has waited.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAgents(self, request, context):
         """The agents of this process and whether each can be started.
         """
@@ -123,6 +135,11 @@ def add_AgentsServiceServicer_to_server(servicer, server):
                     servicer.Respond,
                     request_deserializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.RespondRequest.FromString,
                     response_serializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.RespondResponse.SerializeToString,
+            ),
+            'Renew': grpc.unary_unary_rpc_method_handler(
+                    servicer.Renew,
+                    request_deserializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.RenewRequest.FromString,
+                    response_serializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.RenewResponse.SerializeToString,
             ),
             'ListAgents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAgents,
@@ -239,6 +256,33 @@ class AgentsService:
             '/factorychain.agents.v1.AgentsService/Respond',
             factorychain_dot_agents_dot_v1_dot_agents__pb2.RespondRequest.SerializeToString,
             factorychain_dot_agents_dot_v1_dot_agents__pb2.RespondResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Renew(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/factorychain.agents.v1.AgentsService/Renew',
+            factorychain_dot_agents_dot_v1_dot_agents__pb2.RenewRequest.SerializeToString,
+            factorychain_dot_agents_dot_v1_dot_agents__pb2.RenewResponse.FromString,
             options,
             channel_credentials,
             insecure,

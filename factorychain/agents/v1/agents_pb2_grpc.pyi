@@ -24,6 +24,8 @@ class AgentsServiceStub:
     """Cancels the token's run. The ending follows on the stream of Execute or Attach."""
     Respond: _aio.UnaryUnaryMultiCallable[_agents_pb2.RespondRequest, _agents_pb2.RespondResponse]
     """Hands the user's answer to the token's run."""
+    Renew: _aio.UnaryUnaryMultiCallable[_agents_pb2.RenewRequest, _agents_pb2.RenewResponse]
+    """Gives the token's run this token in the place of its own, because it lives longer: it has waited."""
     ListAgents: _aio.UnaryUnaryMultiCallable[_agents_pb2.ListAgentsRequest, _agents_pb2.ListAgentsResponse]
     """The agents of this process and whether each can be started."""
 
@@ -61,6 +63,14 @@ class AgentsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_agents_pb2.RespondRequest, _abc.Awaitable[_agents_pb2.RespondResponse]],
     ) -> _abc.Awaitable[_agents_pb2.RespondResponse]:
         """Hands the user's answer to the token's run."""
+
+    @_abc_1.abstractmethod
+    def Renew(
+        self,
+        request: _agents_pb2.RenewRequest,
+        context: _aio.ServicerContext[_agents_pb2.RenewRequest, _abc.Awaitable[_agents_pb2.RenewResponse]],
+    ) -> _abc.Awaitable[_agents_pb2.RenewResponse]:
+        """Gives the token's run this token in the place of its own, because it lives longer: it has waited."""
 
     @_abc_1.abstractmethod
     def ListAgents(

@@ -226,16 +226,42 @@ class RespondToRunResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_FIELD_NUMBER: _builtins.int
+    THREAD_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
+    AFTER_FIELD_NUMBER: _builtins.int
+    EXISTING_FIELD_NUMBER: _builtins.int
+    TRACE_FIELD_NUMBER: _builtins.int
+    OPEN_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """The run that goes on: the same one, or the next one after an interrupt."""
+    thread: _builtins.str
+    """The run's thread."""
+    epoch: _builtins.int
+    """The epoch of the thread's numbering; 0 unless another run goes on."""
+    after: _builtins.int
+    """Seq of the thread's last event before the run that goes on, if that is another one."""
+    existing: _builtins.bool
+    """Whether the run that goes on was there already."""
+    trace: _builtins.str
+    """W3C `traceparent` of the run that goes on, if that is another one."""
+    @_builtins.property
+    def open(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Requests of an interrupted run that are not answered yet: it goes on when they are."""
+
     def __init__(
         self,
         *,
         run: _builtins.str = ...,
+        thread: _builtins.str = ...,
+        epoch: _builtins.int = ...,
+        after: _builtins.int = ...,
+        existing: _builtins.bool = ...,
+        trace: _builtins.str = ...,
+        open: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "epoch", b"epoch", "existing", b"existing", "open", b"open", "run", b"run", "thread", b"thread", "trace", b"trace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

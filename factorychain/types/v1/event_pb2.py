@@ -25,49 +25,49 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!factorychain/types/v1/event.proto\x12\x15\x66\x61\x63torychain.types.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x07\n\x05\x45vent\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0b\n\x03run\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05trace\x18\x04 \x01(\t\x12\x0c\n\x04path\x18\x05 \x03(\t\x12<\n\ragent_started\x18\n \x01(\x0b\x32#.factorychain.types.v1.AgentStartedH\x00\x12>\n\x0e\x61gent_thinking\x18\x0b \x01(\x0b\x32$.factorychain.types.v1.AgentThinkingH\x00\x12>\n\x0etool_executing\x18\x0c \x01(\x0b\x32$.factorychain.types.v1.ToolExecutingH\x00\x12>\n\x0etool_completed\x18\r \x01(\x0b\x32$.factorychain.types.v1.ToolCompletedH\x00\x12@\n\x0f\x61gent_completed\x18\x0e \x01(\x0b\x32%.factorychain.types.v1.AgentCompletedH\x00\x12:\n\x0c\x61gent_failed\x18\x0f \x01(\x0b\x32\".factorychain.types.v1.AgentFailedH\x00\x12@\n\x0f\x61gent_cancelled\x18\x10 \x01(\x0b\x32%.factorychain.types.v1.AgentCancelledH\x00\x12<\n\rmessage_delta\x18\x11 \x01(\x0b\x32#.factorychain.types.v1.MessageDeltaH\x00\x12>\n\x0ethinking_delta\x18\x12 \x01(\x0b\x32$.factorychain.types.v1.ThinkingDeltaH\x00\x12<\n\rtool_progress\x18\x13 \x01(\x0b\x32#.factorychain.types.v1.ToolProgressH\x00\x12@\n\x0finput_requested\x18\x14 \x01(\x0b\x32%.factorychain.types.v1.InputRequestedH\x00\x12>\n\x0einput_received\x18\x15 \x01(\x0b\x32$.factorychain.types.v1.InputReceivedH\x00\x12\x36\n\nrun_queued\x18\x16 \x01(\x0b\x32 .factorychain.types.v1.RunQueuedH\x00\x12/\n\x06\x63ustom\x18\x17 \x01(\x0b\x32\x1d.factorychain.types.v1.CustomH\x00\x42\x07\n\x05\x65vent\"}\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x04\x12\x15\n\routput_tokens\x18\x02 \x01(\x04\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\x04\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\x04\x12\x10\n\x08requests\x18\x05 \x01(\x04\"}\n\x0c\x41gentStarted\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x12\n\ninput_json\x18\x02 \x01(\t\x12\x15\n\rmetadata_json\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x15\n\x08replaces\x18\x05 \x01(\tH\x00\x88\x01\x01\x42\x0b\n\t_replaces\"\x1d\n\rAgentThinking\x12\x0c\n\x04text\x18\x01 \x01(\t\"e\n\rToolExecuting\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\x12\x14\n\x07message\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_message\".\n\x0bToolFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xb6\x01\n\rToolCompleted\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12\n\n\x02ok\x18\x03 \x01(\x08\x12\x13\n\x0bresult_json\x18\x04 \x01(\t\x12\x36\n\x05\x65rror\x18\x05 \x01(\x0b\x32\".factorychain.types.v1.ToolFailureH\x00\x88\x01\x01\x12\x11\n\ttruncated\x18\x06 \x01(\x08\x12\x13\n\x0b\x64uration_ms\x18\x07 \x01(\x04\x42\x08\n\x06_error\"\xc1\x01\n\x0e\x41gentCompleted\x12\x13\n\x0boutput_json\x18\x01 \x01(\t\x12\x14\n\x07message\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x36\n\x07pending\x18\x03 \x03(\x0b\x32%.factorychain.types.v1.InputRequested\x12\x13\n\x0b\x64uration_ms\x18\x04 \x01(\x04\x12+\n\x05usage\x18\x05 \x01(\x0b\x32\x1c.factorychain.types.v1.UsageB\n\n\x08_message\"\x9c\x01\n\x0b\x41gentFailed\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\x12\x1a\n\rretry_after_s\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12+\n\x05usage\x18\x05 \x01(\x0b\x32\x1c.factorychain.types.v1.UsageB\x10\n\x0e_retry_after_s\"M\n\x0e\x41gentCancelled\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12+\n\x05usage\x18\x02 \x01(\x0b\x32\x1c.factorychain.types.v1.Usage\"-\n\x0cMessageDelta\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\".\n\rThinkingDelta\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"/\n\x0cToolProgress\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\t\x12\x11\n\tdata_json\x18\x02 \x01(\t\"\xa6\x01\n\x0eInputRequested\x12\x0f\n\x07request\x18\x01 \x01(\t\x12.\n\x04kind\x18\x02 \x01(\x0e\x32 .factorychain.types.v1.InputKind\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x13\n\x0bschema_json\x18\x04 \x01(\t\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"4\n\rInputReceived\x12\x0f\n\x07request\x18\x01 \x01(\t\x12\x12\n\nvalue_json\x18\x02 \x01(\t\"1\n\tRunQueued\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x12\n\ninput_json\x18\x02 \x01(\t\")\n\x06\x43ustom\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdata_json\x18\x02 \x01(\t*\x9c\x01\n\x10\x45ventCriticality\x12!\n\x1d\x45VENT_CRITICALITY_UNSPECIFIED\x10\x00\x12&\n\"EVENT_CRITICALITY_MISSION_CRITICAL\x10\x01\x12\x1f\n\x1b\x45VENT_CRITICALITY_IMPORTANT\x10\x02\x12\x1c\n\x18\x45VENT_CRITICALITY_NORMAL\x10\x03*n\n\tInputKind\x12\x1a\n\x16INPUT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13INPUT_KIND_QUESTION\x10\x01\x12\x17\n\x13INPUT_KIND_APPROVAL\x10\x02\x12\x13\n\x0fINPUT_KIND_TOOL\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!factorychain/types/v1/event.proto\x12\x15\x66\x61\x63torychain.types.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd4\x07\n\x05\x45vent\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0b\n\x03run\x18\x02 \x01(\t\x12&\n\x02\x61t\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05trace\x18\x04 \x01(\t\x12\x0c\n\x04path\x18\x05 \x03(\t\x12<\n\ragent_started\x18\n \x01(\x0b\x32#.factorychain.types.v1.AgentStartedH\x00\x12>\n\x0e\x61gent_thinking\x18\x0b \x01(\x0b\x32$.factorychain.types.v1.AgentThinkingH\x00\x12>\n\x0etool_executing\x18\x0c \x01(\x0b\x32$.factorychain.types.v1.ToolExecutingH\x00\x12>\n\x0etool_completed\x18\r \x01(\x0b\x32$.factorychain.types.v1.ToolCompletedH\x00\x12@\n\x0f\x61gent_completed\x18\x0e \x01(\x0b\x32%.factorychain.types.v1.AgentCompletedH\x00\x12:\n\x0c\x61gent_failed\x18\x0f \x01(\x0b\x32\".factorychain.types.v1.AgentFailedH\x00\x12@\n\x0f\x61gent_cancelled\x18\x10 \x01(\x0b\x32%.factorychain.types.v1.AgentCancelledH\x00\x12<\n\rmessage_delta\x18\x11 \x01(\x0b\x32#.factorychain.types.v1.MessageDeltaH\x00\x12>\n\x0ethinking_delta\x18\x12 \x01(\x0b\x32$.factorychain.types.v1.ThinkingDeltaH\x00\x12<\n\rtool_progress\x18\x13 \x01(\x0b\x32#.factorychain.types.v1.ToolProgressH\x00\x12@\n\x0finput_requested\x18\x14 \x01(\x0b\x32%.factorychain.types.v1.InputRequestedH\x00\x12>\n\x0einput_received\x18\x15 \x01(\x0b\x32$.factorychain.types.v1.InputReceivedH\x00\x12\x36\n\nrun_queued\x18\x16 \x01(\x0b\x32 .factorychain.types.v1.RunQueuedH\x00\x12/\n\x06\x63ustom\x18\x17 \x01(\x0b\x32\x1d.factorychain.types.v1.CustomH\x00\x42\x07\n\x05\x65vent\"}\n\x05Usage\x12\x14\n\x0cinput_tokens\x18\x01 \x01(\x04\x12\x15\n\routput_tokens\x18\x02 \x01(\x04\x12\x1b\n\x13\x63\x61\x63hed_input_tokens\x18\x03 \x01(\x04\x12\x18\n\x10reasoning_tokens\x18\x04 \x01(\x04\x12\x10\n\x08requests\x18\x05 \x01(\x04\"\x9f\x01\n\x0c\x41gentStarted\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x12\n\ninput_json\x18\x02 \x01(\t\x12\x15\n\rmetadata_json\x18\x03 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12\x15\n\x08replaces\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x14\n\x07resumes\x18\x06 \x01(\tH\x01\x88\x01\x01\x42\x0b\n\t_replacesB\n\n\x08_resumes\"\x1d\n\rAgentThinking\x12\x0c\n\x04text\x18\x01 \x01(\t\"e\n\rToolExecuting\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12\x16\n\x0e\x61rguments_json\x18\x03 \x01(\t\x12\x14\n\x07message\x18\x04 \x01(\tH\x00\x88\x01\x01\x42\n\n\x08_message\".\n\x0bToolFailure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\"\xb6\x01\n\rToolCompleted\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\t\x12\x0c\n\x04tool\x18\x02 \x01(\t\x12\n\n\x02ok\x18\x03 \x01(\x08\x12\x13\n\x0bresult_json\x18\x04 \x01(\t\x12\x36\n\x05\x65rror\x18\x05 \x01(\x0b\x32\".factorychain.types.v1.ToolFailureH\x00\x88\x01\x01\x12\x11\n\ttruncated\x18\x06 \x01(\x08\x12\x13\n\x0b\x64uration_ms\x18\x07 \x01(\x04\x42\x08\n\x06_error\"\xc1\x01\n\x0e\x41gentCompleted\x12\x13\n\x0boutput_json\x18\x01 \x01(\t\x12\x14\n\x07message\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x36\n\x07pending\x18\x03 \x03(\x0b\x32%.factorychain.types.v1.InputRequested\x12\x13\n\x0b\x64uration_ms\x18\x04 \x01(\x04\x12+\n\x05usage\x18\x05 \x01(\x0b\x32\x1c.factorychain.types.v1.UsageB\n\n\x08_message\"\x9c\x01\n\x0b\x41gentFailed\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\x12\x1a\n\rretry_after_s\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12+\n\x05usage\x18\x05 \x01(\x0b\x32\x1c.factorychain.types.v1.UsageB\x10\n\x0e_retry_after_s\"M\n\x0e\x41gentCancelled\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12+\n\x05usage\x18\x02 \x01(\x0b\x32\x1c.factorychain.types.v1.Usage\"-\n\x0cMessageDelta\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\".\n\rThinkingDelta\x12\x0f\n\x07message\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"/\n\x0cToolProgress\x12\x0c\n\x04\x63\x61ll\x18\x01 \x01(\t\x12\x11\n\tdata_json\x18\x02 \x01(\t\"\x8e\x02\n\x0eInputRequested\x12\x0f\n\x07request\x18\x01 \x01(\t\x12.\n\x04kind\x18\x02 \x01(\x0e\x32 .factorychain.types.v1.InputKind\x12\x0e\n\x06prompt\x18\x03 \x01(\t\x12\x13\n\x0bschema_json\x18\x04 \x01(\t\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\x04tool\x18\x06 \x01(\tH\x00\x88\x01\x01\x12\x1b\n\x0e\x61rguments_json\x18\x07 \x01(\tH\x01\x88\x01\x01\x12\x11\n\x04\x63\x61ll\x18\x08 \x01(\tH\x02\x88\x01\x01\x42\x07\n\x05_toolB\x11\n\x0f_arguments_jsonB\x07\n\x05_call\"T\n\rInputReceived\x12\x0f\n\x07request\x18\x01 \x01(\t\x12\x12\n\nvalue_json\x18\x02 \x01(\t\x12\x13\n\x06\x63losed\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\t\n\x07_closed\"1\n\tRunQueued\x12\x10\n\x08position\x18\x01 \x01(\r\x12\x12\n\ninput_json\x18\x02 \x01(\t\")\n\x06\x43ustom\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x11\n\tdata_json\x18\x02 \x01(\t*\x9c\x01\n\x10\x45ventCriticality\x12!\n\x1d\x45VENT_CRITICALITY_UNSPECIFIED\x10\x00\x12&\n\"EVENT_CRITICALITY_MISSION_CRITICAL\x10\x01\x12\x1f\n\x1b\x45VENT_CRITICALITY_IMPORTANT\x10\x02\x12\x1c\n\x18\x45VENT_CRITICALITY_NORMAL\x10\x03*n\n\tInputKind\x12\x1a\n\x16INPUT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13INPUT_KIND_QUESTION\x10\x01\x12\x17\n\x13INPUT_KIND_APPROVAL\x10\x02\x12\x13\n\x0fINPUT_KIND_TOOL\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'factorychain.types.v1.event_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_EVENTCRITICALITY']._serialized_start=2593
-  _globals['_EVENTCRITICALITY']._serialized_end=2749
-  _globals['_INPUTKIND']._serialized_start=2751
-  _globals['_INPUTKIND']._serialized_end=2861
+  _globals['_EVENTCRITICALITY']._serialized_start=2764
+  _globals['_EVENTCRITICALITY']._serialized_end=2920
+  _globals['_INPUTKIND']._serialized_start=2922
+  _globals['_INPUTKIND']._serialized_end=3032
   _globals['_EVENT']._serialized_start=94
   _globals['_EVENT']._serialized_end=1074
   _globals['_USAGE']._serialized_start=1076
   _globals['_USAGE']._serialized_end=1201
-  _globals['_AGENTSTARTED']._serialized_start=1203
-  _globals['_AGENTSTARTED']._serialized_end=1328
-  _globals['_AGENTTHINKING']._serialized_start=1330
-  _globals['_AGENTTHINKING']._serialized_end=1359
-  _globals['_TOOLEXECUTING']._serialized_start=1361
-  _globals['_TOOLEXECUTING']._serialized_end=1462
-  _globals['_TOOLFAILURE']._serialized_start=1464
-  _globals['_TOOLFAILURE']._serialized_end=1510
-  _globals['_TOOLCOMPLETED']._serialized_start=1513
-  _globals['_TOOLCOMPLETED']._serialized_end=1695
-  _globals['_AGENTCOMPLETED']._serialized_start=1698
-  _globals['_AGENTCOMPLETED']._serialized_end=1891
-  _globals['_AGENTFAILED']._serialized_start=1894
-  _globals['_AGENTFAILED']._serialized_end=2050
-  _globals['_AGENTCANCELLED']._serialized_start=2052
-  _globals['_AGENTCANCELLED']._serialized_end=2129
-  _globals['_MESSAGEDELTA']._serialized_start=2131
-  _globals['_MESSAGEDELTA']._serialized_end=2176
-  _globals['_THINKINGDELTA']._serialized_start=2178
-  _globals['_THINKINGDELTA']._serialized_end=2224
-  _globals['_TOOLPROGRESS']._serialized_start=2226
-  _globals['_TOOLPROGRESS']._serialized_end=2273
-  _globals['_INPUTREQUESTED']._serialized_start=2276
-  _globals['_INPUTREQUESTED']._serialized_end=2442
-  _globals['_INPUTRECEIVED']._serialized_start=2444
-  _globals['_INPUTRECEIVED']._serialized_end=2496
-  _globals['_RUNQUEUED']._serialized_start=2498
-  _globals['_RUNQUEUED']._serialized_end=2547
-  _globals['_CUSTOM']._serialized_start=2549
-  _globals['_CUSTOM']._serialized_end=2590
+  _globals['_AGENTSTARTED']._serialized_start=1204
+  _globals['_AGENTSTARTED']._serialized_end=1363
+  _globals['_AGENTTHINKING']._serialized_start=1365
+  _globals['_AGENTTHINKING']._serialized_end=1394
+  _globals['_TOOLEXECUTING']._serialized_start=1396
+  _globals['_TOOLEXECUTING']._serialized_end=1497
+  _globals['_TOOLFAILURE']._serialized_start=1499
+  _globals['_TOOLFAILURE']._serialized_end=1545
+  _globals['_TOOLCOMPLETED']._serialized_start=1548
+  _globals['_TOOLCOMPLETED']._serialized_end=1730
+  _globals['_AGENTCOMPLETED']._serialized_start=1733
+  _globals['_AGENTCOMPLETED']._serialized_end=1926
+  _globals['_AGENTFAILED']._serialized_start=1929
+  _globals['_AGENTFAILED']._serialized_end=2085
+  _globals['_AGENTCANCELLED']._serialized_start=2087
+  _globals['_AGENTCANCELLED']._serialized_end=2164
+  _globals['_MESSAGEDELTA']._serialized_start=2166
+  _globals['_MESSAGEDELTA']._serialized_end=2211
+  _globals['_THINKINGDELTA']._serialized_start=2213
+  _globals['_THINKINGDELTA']._serialized_end=2259
+  _globals['_TOOLPROGRESS']._serialized_start=2261
+  _globals['_TOOLPROGRESS']._serialized_end=2308
+  _globals['_INPUTREQUESTED']._serialized_start=2311
+  _globals['_INPUTREQUESTED']._serialized_end=2581
+  _globals['_INPUTRECEIVED']._serialized_start=2583
+  _globals['_INPUTRECEIVED']._serialized_end=2667
+  _globals['_RUNQUEUED']._serialized_start=2669
+  _globals['_RUNQUEUED']._serialized_end=2718
+  _globals['_CUSTOM']._serialized_start=2720
+  _globals['_CUSTOM']._serialized_end=2761
 # @@protoc_insertion_point(module_scope)

@@ -255,6 +255,7 @@ class AgentStarted(_message.Message):
     METADATA_JSON_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     REPLACES_FIELD_NUMBER: _builtins.int
+    RESUMES_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
     """Name of the agent."""
     input_json: _builtins.str
@@ -265,6 +266,8 @@ class AgentStarted(_message.Message):
     """1 for the first attempt."""
     replaces: _builtins.str
     """The run that this one replaces (edit or regenerate)."""
+    resumes: _builtins.str
+    """The run whose requests were answered, so that this one goes on for it."""
     def __init__(
         self,
         *,
@@ -273,14 +276,20 @@ class AgentStarted(_message.Message):
         metadata_json: _builtins.str = ...,
         attempt: _builtins.int = ...,
         replaces: _builtins.str | None = ...,
+        resumes: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_replaces", b"_replaces", "replaces", b"replaces"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_replaces", b"_replaces", "_resumes", b"_resumes", "replaces", b"replaces", "resumes", b"resumes"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_replaces", b"_replaces", "agent", b"agent", "attempt", b"attempt", "input_json", b"input_json", "metadata_json", b"metadata_json", "replaces", b"replaces"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_replaces", b"_replaces", "_resumes", b"_resumes", "agent", b"agent", "attempt", b"attempt", "input_json", b"input_json", "metadata_json", b"metadata_json", "replaces", b"replaces", "resumes", b"resumes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__replaces: _TypeAlias = _typing.Literal["replaces"]  # noqa: Y015
     _WhichOneofArgType__replaces: _TypeAlias = _typing.Literal["_replaces", b"_replaces"]  # noqa: Y015
+    _WhichOneofReturnType__resumes: _TypeAlias = _typing.Literal["resumes"]  # noqa: Y015
+    _WhichOneofArgType__resumes: _TypeAlias = _typing.Literal["_resumes", b"_resumes"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__replaces) -> _WhichOneofReturnType__replaces | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resumes) -> _WhichOneofReturnType__resumes | None: ...
 
 Global___AgentStarted: _TypeAlias = AgentStarted  # noqa: Y015
 
@@ -621,6 +630,9 @@ class InputRequested(_message.Message):
     PROMPT_FIELD_NUMBER: _builtins.int
     SCHEMA_JSON_FIELD_NUMBER: _builtins.int
     EXPIRES_AT_FIELD_NUMBER: _builtins.int
+    TOOL_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_JSON_FIELD_NUMBER: _builtins.int
+    CALL_FIELD_NUMBER: _builtins.int
     request: _builtins.str
     """Id of the request, unique in its run."""
     kind: Global___InputKind.ValueType
@@ -629,9 +641,15 @@ class InputRequested(_message.Message):
     """The question."""
     schema_json: _builtins.str
     """JSON Schema of the answer."""
+    tool: _builtins.str
+    """The tool that is to be approved, or that the client executes."""
+    arguments_json: _builtins.str
+    """The arguments of that call, a JSON object."""
+    call: _builtins.str
+    """Id of the call that is to be approved: that of its `tool_executing`, which follows an approval."""
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """When the agent stops waiting."""
+        """When the agent stops waiting; absent in what a run that has ended waits for."""
 
     def __init__(
         self,
@@ -641,38 +659,60 @@ class InputRequested(_message.Message):
         prompt: _builtins.str = ...,
         schema_json: _builtins.str = ...,
         expires_at: _timestamp_pb2.Timestamp | None = ...,
+        tool: _builtins.str | None = ...,
+        arguments_json: _builtins.str | None = ...,
+        call: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_arguments_json", b"_arguments_json", "_call", b"_call", "_tool", b"_tool", "arguments_json", b"arguments_json", "call", b"call", "expires_at", b"expires_at", "tool", b"tool"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_at", b"expires_at", "kind", b"kind", "prompt", b"prompt", "request", b"request", "schema_json", b"schema_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_arguments_json", b"_arguments_json", "_call", b"_call", "_tool", b"_tool", "arguments_json", b"arguments_json", "call", b"call", "expires_at", b"expires_at", "kind", b"kind", "prompt", b"prompt", "request", b"request", "schema_json", b"schema_json", "tool", b"tool"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__arguments_json: _TypeAlias = _typing.Literal["arguments_json"]  # noqa: Y015
+    _WhichOneofArgType__arguments_json: _TypeAlias = _typing.Literal["_arguments_json", b"_arguments_json"]  # noqa: Y015
+    _WhichOneofReturnType__call: _TypeAlias = _typing.Literal["call"]  # noqa: Y015
+    _WhichOneofArgType__call: _TypeAlias = _typing.Literal["_call", b"_call"]  # noqa: Y015
+    _WhichOneofReturnType__tool: _TypeAlias = _typing.Literal["tool"]  # noqa: Y015
+    _WhichOneofArgType__tool: _TypeAlias = _typing.Literal["_tool", b"_tool"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__arguments_json) -> _WhichOneofReturnType__arguments_json | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__call) -> _WhichOneofReturnType__call | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tool) -> _WhichOneofReturnType__tool | None: ...
 
 Global___InputRequested: _TypeAlias = InputRequested  # noqa: Y015
 
 @_typing.final
 class InputReceived(_message.Message):
-    """The user has answered."""
+    """The user has answered, or the agent waits no longer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_FIELD_NUMBER: _builtins.int
     VALUE_JSON_FIELD_NUMBER: _builtins.int
+    CLOSED_FIELD_NUMBER: _builtins.int
     request: _builtins.str
     """Id of the request."""
     value_json: _builtins.str
-    """The answer, as JSON."""
+    """The answer, as JSON; null where there is none."""
+    closed: _builtins.str
+    """Why there is no answer: EXPIRED, WITHDRAWN (the agent does not want it any more), CANCELLED (its run
+    has ended). Absent where there is one.
+    """
     def __init__(
         self,
         *,
         request: _builtins.str = ...,
         value_json: _builtins.str = ...,
+        closed: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_closed", b"_closed", "closed", b"closed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request", b"request", "value_json", b"value_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_closed", b"_closed", "closed", b"closed", "request", b"request", "value_json", b"value_json"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__closed: _TypeAlias = _typing.Literal["closed"]  # noqa: Y015
+    _WhichOneofArgType__closed: _TypeAlias = _typing.Literal["_closed", b"_closed"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__closed) -> _WhichOneofReturnType__closed | None: ...
 
 Global___InputReceived: _TypeAlias = InputReceived  # noqa: Y015
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n factorychain/types/v1/link.proto\x12\x15\x66\x61\x63torychain.types.v1\"\xba\x01\n\x08RunFrame\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\x04\x12.\n\x04open\x18\x02 \x01(\x0b\x32\x1e.factorychain.types.v1.RunOpenH\x00\x12\x32\n\x06\x65vents\x18\x03 \x01(\x0b\x32 .factorychain.types.v1.RunEventsH\x00\x12\x30\n\x05\x63lose\x18\x04 \x01(\x0b\x32\x1f.factorychain.types.v1.RunCloseH\x00\x42\x07\n\x05\x66rame\"e\n\x07RunOpen\x12\r\n\x05token\x18\x01 \x01(\t\x12\x17\n\x0f\x64urable_run_seq\x18\x02 \x01(\x04\x12\x0f\n\x07resumed\x18\x03 \x01(\x08\x12\r\n\x05trace\x18\x04 \x01(\t\x12\x12\n\nopen_calls\x18\x05 \x03(\t\"<\n\tRunEvents\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.factorychain.types.v1.RunEvent\"*\n\x08RunEvent\x12\x0f\n\x07run_seq\x18\x01 \x01(\x04\x12\r\n\x05\x65vent\x18\x02 \x01(\x0c\"\n\n\x08RunClose\"\x8a\x02\n\nRunReceipt\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\x04\x12\x32\n\x06opened\x18\x02 \x01(\x0b\x32 .factorychain.types.v1.RunOpenedH\x00\x12>\n\x0c\x61\x63knowledged\x18\x03 \x01(\x0b\x32&.factorychain.types.v1.RunAcknowledgedH\x00\x12\x36\n\x08rejected\x18\x04 \x01(\x0b\x32\".factorychain.types.v1.RunRejectedH\x00\x12\x34\n\x07refused\x18\x05 \x01(\x0b\x32!.factorychain.types.v1.RunRefusedH\x00\x42\t\n\x07receipt\":\n\tRunOpened\x12\x17\n\x0f\x64urable_run_seq\x18\x01 \x01(\x04\x12\x14\n\x0cwindow_bytes\x18\x02 \x01(\x04\"9\n\x0fRunAcknowledged\x12\x17\n\x0f\x64urable_run_seq\x18\x01 \x01(\x04\x12\r\n\x05\x65nded\x18\x02 \x01(\x08\"?\n\x0bRunRejected\x12\x0f\n\x07run_seq\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"@\n\nRunRefused\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n factorychain/types/v1/link.proto\x12\x15\x66\x61\x63torychain.types.v1\"\xec\x01\n\x08RunFrame\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\x04\x12.\n\x04open\x18\x02 \x01(\x0b\x32\x1e.factorychain.types.v1.RunOpenH\x00\x12\x32\n\x06\x65vents\x18\x03 \x01(\x0b\x32 .factorychain.types.v1.RunEventsH\x00\x12\x30\n\x05\x63lose\x18\x04 \x01(\x0b\x32\x1f.factorychain.types.v1.RunCloseH\x00\x12\x30\n\x05renew\x18\x05 \x01(\x0b\x32\x1f.factorychain.types.v1.RunRenewH\x00\x42\x07\n\x05\x66rame\"|\n\x07RunOpen\x12\r\n\x05token\x18\x01 \x01(\t\x12\x17\n\x0f\x64urable_run_seq\x18\x02 \x01(\x04\x12\x0f\n\x07resumed\x18\x03 \x01(\x08\x12\r\n\x05trace\x18\x04 \x01(\t\x12\x12\n\nopen_calls\x18\x05 \x03(\t\x12\x15\n\ropen_requests\x18\x06 \x03(\t\"<\n\tRunEvents\x12/\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1f.factorychain.types.v1.RunEvent\"*\n\x08RunEvent\x12\x0f\n\x07run_seq\x18\x01 \x01(\x04\x12\r\n\x05\x65vent\x18\x02 \x01(\x0c\"\n\n\x08RunClose\"\x19\n\x08RunRenew\x12\r\n\x05token\x18\x01 \x01(\t\"\x8a\x02\n\nRunReceipt\x12\x0f\n\x07\x63hannel\x18\x01 \x01(\x04\x12\x32\n\x06opened\x18\x02 \x01(\x0b\x32 .factorychain.types.v1.RunOpenedH\x00\x12>\n\x0c\x61\x63knowledged\x18\x03 \x01(\x0b\x32&.factorychain.types.v1.RunAcknowledgedH\x00\x12\x36\n\x08rejected\x18\x04 \x01(\x0b\x32\".factorychain.types.v1.RunRejectedH\x00\x12\x34\n\x07refused\x18\x05 \x01(\x0b\x32!.factorychain.types.v1.RunRefusedH\x00\x42\t\n\x07receipt\":\n\tRunOpened\x12\x17\n\x0f\x64urable_run_seq\x18\x01 \x01(\x04\x12\x14\n\x0cwindow_bytes\x18\x02 \x01(\x04\"9\n\x0fRunAcknowledged\x12\x17\n\x0f\x64urable_run_seq\x18\x01 \x01(\x04\x12\r\n\x05\x65nded\x18\x02 \x01(\x08\"?\n\x0bRunRejected\x12\x0f\n\x07run_seq\x18\x01 \x01(\x04\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"@\n\nRunRefused\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,23 +32,25 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'factorychain.types.v1.link_
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RUNFRAME']._serialized_start=60
-  _globals['_RUNFRAME']._serialized_end=246
-  _globals['_RUNOPEN']._serialized_start=248
-  _globals['_RUNOPEN']._serialized_end=349
-  _globals['_RUNEVENTS']._serialized_start=351
-  _globals['_RUNEVENTS']._serialized_end=411
-  _globals['_RUNEVENT']._serialized_start=413
-  _globals['_RUNEVENT']._serialized_end=455
-  _globals['_RUNCLOSE']._serialized_start=457
-  _globals['_RUNCLOSE']._serialized_end=467
-  _globals['_RUNRECEIPT']._serialized_start=470
-  _globals['_RUNRECEIPT']._serialized_end=736
-  _globals['_RUNOPENED']._serialized_start=738
-  _globals['_RUNOPENED']._serialized_end=796
-  _globals['_RUNACKNOWLEDGED']._serialized_start=798
-  _globals['_RUNACKNOWLEDGED']._serialized_end=855
-  _globals['_RUNREJECTED']._serialized_start=857
-  _globals['_RUNREJECTED']._serialized_end=920
-  _globals['_RUNREFUSED']._serialized_start=922
-  _globals['_RUNREFUSED']._serialized_end=986
+  _globals['_RUNFRAME']._serialized_end=296
+  _globals['_RUNOPEN']._serialized_start=298
+  _globals['_RUNOPEN']._serialized_end=422
+  _globals['_RUNEVENTS']._serialized_start=424
+  _globals['_RUNEVENTS']._serialized_end=484
+  _globals['_RUNEVENT']._serialized_start=486
+  _globals['_RUNEVENT']._serialized_end=528
+  _globals['_RUNCLOSE']._serialized_start=530
+  _globals['_RUNCLOSE']._serialized_end=540
+  _globals['_RUNRENEW']._serialized_start=542
+  _globals['_RUNRENEW']._serialized_end=567
+  _globals['_RUNRECEIPT']._serialized_start=570
+  _globals['_RUNRECEIPT']._serialized_end=836
+  _globals['_RUNOPENED']._serialized_start=838
+  _globals['_RUNOPENED']._serialized_end=896
+  _globals['_RUNACKNOWLEDGED']._serialized_start=898
+  _globals['_RUNACKNOWLEDGED']._serialized_end=955
+  _globals['_RUNREJECTED']._serialized_start=957
+  _globals['_RUNREJECTED']._serialized_end=1020
+  _globals['_RUNREFUSED']._serialized_start=1022
+  _globals['_RUNREFUSED']._serialized_end=1086
 # @@protoc_insertion_point(module_scope)

@@ -33,6 +33,7 @@ class RunFrame(_message.Message):
     OPEN_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     CLOSE_FIELD_NUMBER: _builtins.int
+    RENEW_FIELD_NUMBER: _builtins.int
     channel: _builtins.int
     """The channel that the frame belongs to."""
     @_builtins.property
@@ -47,6 +48,10 @@ class RunFrame(_message.Message):
     def close(self) -> Global___RunClose:
         """The sender is done with the run; nothing of it is left at the receiver."""
 
+    @_builtins.property
+    def renew(self) -> Global___RunRenew:
+        """The run lives longer than its token said: this is its next one."""
+
     def __init__(
         self,
         *,
@@ -54,12 +59,13 @@ class RunFrame(_message.Message):
         open: Global___RunOpen | None = ...,
         events: Global___RunEvents | None = ...,
         close: Global___RunClose | None = ...,
+        renew: Global___RunRenew | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "events", b"events", "frame", b"frame", "open", b"open"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["close", b"close", "events", b"events", "frame", b"frame", "open", b"open", "renew", b"renew"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "close", b"close", "events", b"events", "frame", b"frame", "open", b"open"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channel", b"channel", "close", b"close", "events", b"events", "frame", b"frame", "open", b"open", "renew", b"renew"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["open", "events", "close"]  # noqa: Y015
+    _WhichOneofReturnType_frame: _TypeAlias = _typing.Literal["open", "events", "close", "renew"]  # noqa: Y015
     _WhichOneofArgType_frame: _TypeAlias = _typing.Literal["frame", b"frame"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_frame) -> _WhichOneofReturnType_frame | None: ...
 
@@ -76,6 +82,7 @@ class RunOpen(_message.Message):
     RESUMED_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_NUMBER: _builtins.int
     OPEN_CALLS_FIELD_NUMBER: _builtins.int
+    OPEN_REQUESTS_FIELD_NUMBER: _builtins.int
     token: _builtins.str
     """The run's transaction token."""
     durable_run_seq: _builtins.int
@@ -90,6 +97,10 @@ class RunOpen(_message.Message):
     def open_calls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Calls that are open at `durable_run_seq`, so that a receiver which starts in the middle knows the order."""
 
+    @_builtins.property
+    def open_requests(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Requests for the user's input that are open at `durable_run_seq`, likewise."""
+
     def __init__(
         self,
         *,
@@ -98,10 +109,11 @@ class RunOpen(_message.Message):
         resumed: _builtins.bool = ...,
         trace: _builtins.str = ...,
         open_calls: _abc.Iterable[_builtins.str] | None = ...,
+        open_requests: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["durable_run_seq", b"durable_run_seq", "open_calls", b"open_calls", "resumed", b"resumed", "token", b"token", "trace", b"trace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["durable_run_seq", b"durable_run_seq", "open_calls", b"open_calls", "open_requests", b"open_requests", "resumed", b"resumed", "token", b"token", "trace", b"trace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -175,6 +187,28 @@ class RunClose(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RunClose: _TypeAlias = RunClose  # noqa: Y015
+
+@_typing.final
+class RunRenew(_message.Message):
+    """A later token of the channel's run and attempt."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """The run's transaction token."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunRenew: _TypeAlias = RunRenew  # noqa: Y015
 
 @_typing.final
 class RunReceipt(_message.Message):

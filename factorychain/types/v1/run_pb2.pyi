@@ -120,6 +120,8 @@ class Run(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     PENDING_FIELD_NUMBER: _builtins.int
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    RESUMES_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """Id of the run."""
     thread: _builtins.str
@@ -144,6 +146,8 @@ class Run(_message.Message):
     """Seq of the thread's last event before this run."""
     epoch: _builtins.int
     """Epoch of the thread's numbering."""
+    resumes: _builtins.str
+    """The run that this one goes on for, after its requests were answered."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was admitted."""
@@ -163,6 +167,10 @@ class Run(_message.Message):
     @_builtins.property
     def pending(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.InputRequested]:
         """What the agent waits for, after an interrupt."""
+
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.InputReceived]:
+        """What was answered of that; when all is, the next run goes on."""
 
     def __init__(
         self,
@@ -184,10 +192,12 @@ class Run(_message.Message):
         after: _builtins.int = ...,
         epoch: _builtins.int = ...,
         pending: _abc.Iterable[_event_pb2.InputRequested] | None = ...,
+        answers: _abc.Iterable[_event_pb2.InputReceived] | None = ...,
+        resumes: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "ended_at", b"ended_at", "error", b"error", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "agent", b"agent", "attempt", b"attempt", "created_at", b"created_at", "ended_at", b"ended_at", "epoch", b"epoch", "error", b"error", "input_json", b"input_json", "metadata_json", b"metadata_json", "output_json", b"output_json", "pending", b"pending", "replaces", b"replaces", "run", b"run", "state", b"state", "thread", b"thread", "trace", b"trace", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "agent", b"agent", "answers", b"answers", "attempt", b"attempt", "created_at", b"created_at", "ended_at", b"ended_at", "epoch", b"epoch", "error", b"error", "input_json", b"input_json", "metadata_json", b"metadata_json", "output_json", b"output_json", "pending", b"pending", "replaces", b"replaces", "resumes", b"resumes", "run", b"run", "state", b"state", "thread", b"thread", "trace", b"trace", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
