@@ -10,6 +10,7 @@ assert [event.type for event in result.events][-1] == "agent_completed"
 from __future__ import annotations
 
 import asyncio
+import base64
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -35,7 +36,7 @@ from factorychain.adapters import adapt
 from factorychain.agent import Agent
 from factorychain.errors import AgentDependencyMissing
 from factorychain.history import PastRun
-from factorychain.input import Input, Json, TextPart, parse_input
+from factorychain.input import ImagePart, Input, Json, Part, TextPart, parse_input
 from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.run_pb2 import Run, RunState
 from factorychain.usage import Usage
@@ -201,11 +202,12 @@ async def run_async(
     """As `run`."""
     cls = _class(agent)
     definition = define(cls)
+    place = conversation or Conversation(history)
     spec = RunSpec(
         tenant=tenant,
         user=user,
         thread=thread,
-        run="r" + "a" * 24,
+        run=f"r{len(place.history):a>24}",
         agent=definition.name,
         attempt=1,
         input_json=_input_json(input),
@@ -220,7 +222,6 @@ async def run_async(
         missing = injection.missing[definition.name]
         if missing:
             raise AgentDependencyMissing(missing)
-        place = conversation or Conversation(history)
         host = _Recorder(place.history, place.kept)
         return await _recorded(spec, host, definition, injection, timeout_s, place)
     finally:
@@ -284,11 +285,19 @@ def _input_json(given: str | Input | Mapping[str, Json] | BaseModel) -> str:
         return dumps({"data": given.model_dump(mode="json")})
     if isinstance(given, Mapping):
         return dumps(dict(given))
-    texts: list[Json] = [
-        {"type": "text", "text": each.text} for each in given.content if isinstance(each, TextPart)
-    ]
-    whole: dict[str, Json] = {"content": texts} if texts else {"text": given.text}
+    parts = [_part_json(each) for each in given.content]
+    whole: dict[str, Json] = {"content": parts} if parts else {"text": given.text}
     return dumps(whole | ({"data": given.data} if given.has_data else {}))
+
+
+def _part_json(part: Part) -> Json:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    kind = "image" if isinstance(part, ImagePart) else "file"
+    where: dict[str, Json] = (
+        {"url": part.url} if part.url else {"data": base64.b64encode(part.data).decode()}
+    )
+    return {"type": kind, "media_type": part.media_type, **where}
 
 
 def _record(past: PastRun) -> bytes:

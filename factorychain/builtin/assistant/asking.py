@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, cast
 
+import openai
+
 from factorychain.builtin.assistant.troubles import broken_off
 from factorychain.context import RunContext
 from factorychain.message import MessageStream
@@ -47,15 +49,18 @@ async def ask(ctx: RunContext, client: AsyncOpenAI, request: Mapping[str, object
     """Ask, and stream the answer to the user.
 
     Raises:
-        openai.OpenAIError: it could not be asked, or the answer broke off.
-        AgentError: the answer ended without saying why.
+        openai.OpenAIError: it could not be asked, or said in the middle that something is wrong.
+        AgentError: the answer broke off.
     """
     created = client.chat.completions.create(**request, stream=True)  # type: ignore[call-overload]
     answer = Answer()
     stream = cast("AsyncStream[ChatCompletionChunk]", await created)
     async with stream, ctx.message() as message:
-        async for chunk in stream:
-            await _take(chunk, answer, message)
+        try:
+            async for chunk in stream:
+                await _take(chunk, answer, message)
+        except openai.APIConnectionError as error:
+            raise broken_off(error) from error
     if not answer.finish:
         raise broken_off()
     for number, call in enumerate(answer.calls, 1):

@@ -91,13 +91,15 @@ def shown(value: object) -> Result:
     images = [each for each in parts if isinstance(each, ImagePart)]
     if not images:
         return Result(dumps_anything(value))
-    texts = [
-        each.text if isinstance(each, TextPart) else dumps_anything(each)
-        for each in parts
-        if not isinstance(each, ImagePart)
-    ]
+    texts = [_text(each) for each in parts if not isinstance(each, ImagePart)]
     count = f"[{len(images)} image{'s' if len(images) > 1 else ''}, shown below]"
     return Result("\n".join([*texts, count]), images)
+
+
+def _text(part: object) -> str:
+    if isinstance(part, TextPart):
+        return part.text
+    return part if isinstance(part, str) else dumps_anything(part)
 
 
 def _is_object(text: str) -> bool:

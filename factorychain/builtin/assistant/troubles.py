@@ -48,14 +48,16 @@ def is_window_exceeded(error: Exception) -> bool:
     return error.code == "context_length_exceeded" or bool(_WINDOW.search(error.message))
 
 
-def broken_off() -> AgentError:
+def broken_off(error: Exception | None = None) -> AgentError:
     """The answer ended in its middle."""
+    if error is not None:
+        _tell(error)
     return _told("MODEL_STREAM_BROKEN", "The model's answer broke off; try again")
 
 
 def explained(error: Exception) -> AgentError:
     """The ending for what `ask` raised; its details go to the log."""
-    sys.stderr.write(f"the model failed: {type(error).__name__}: {error}\n")
+    _tell(error)
     if isinstance(error, openai.APIStatusError):
         return _of_status(error)
     if isinstance(error, openai.APIConnectionError):
@@ -63,6 +65,11 @@ def explained(error: Exception) -> AgentError:
     if isinstance(error, openai.APIError):
         return _in_stream(error)
     return broken_off()
+
+
+def _tell(error: Exception) -> None:
+    why = f": {error.__cause__!r}" if error.__cause__ is not None else ""
+    sys.stderr.write(f"the model failed: {type(error).__name__}: {error}{why}\n")
 
 
 def _of_status(error: openai.APIStatusError) -> AgentError:
