@@ -100,7 +100,22 @@ class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings):
     )
     docs_dir: Path | None = Field(
         None,
-        description="Folder of documents for the researcher; none means the language reference",
+        description="Folder of documents for the researcher and the assistant; without one the"
+        " researcher has the language reference",
+    )
+    assistant_instructions_file: Path | None = Field(
+        None, description="File with what every assistant's model is told first"
+    )
+    assistant_window_tokens: int = Field(
+        100_000,
+        ge=1000,
+        description="Tokens that fit the assistant's model with its answer; older turns are left out",
+    )
+    assistant_answer_max_tokens: int = Field(
+        0, ge=0, description="Longest answer of the assistant's model; 0 means as long as it may"
+    )
+    assistant_steps_max: int = Field(
+        16, ge=1, le=1000, description="Requests to the model in one run of the assistant"
     )
     isolation: Literal["process", "task"] = Field(
         "process",
