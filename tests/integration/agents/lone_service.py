@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 
 from factorychain._core import logging
-from factorychain._instance.spec import RunSpec, SpanRecord
+from factorychain._instance.spec import RunSpec
 from factorychain_agents.process.process_executor import ProcessExecutor, ProcessOptions
 from factorychain_agents.process.profiles import Allowed
 from factorychain_agents.registry import AgentRegistry, load
+from tests.silent_host import SilentHost
 
 SPEC = RunSpec(
     "acme", "ada", "t", "r", sys.argv[1], 1, '{"text": "hi"}', trace=f"00-{1:032x}-{1:016x}-01"
@@ -20,7 +20,7 @@ OPTIONS = ProcessOptions(
 )
 
 
-class Host:
+class Host(SilentHost):
     """Says when the agent has said something: then it holds up its loop."""
 
     async def emit(self, kind: int, event: bytes) -> None:
@@ -28,15 +28,6 @@ class Host:
         zygote = executor.zygote.pid if executor.zygote is not None else 0
         sys.stdout.write(f"{zygote} {run}\n")
         sys.stdout.flush()
-
-    def beat(self) -> None: ...
-
-    def created(self) -> None: ...
-
-    def span(self, record: SpanRecord) -> None: ...
-
-    async def history(self, limit: int) -> Sequence[bytes]:
-        return []
 
 
 async def main() -> None:
