@@ -33,10 +33,12 @@ class _Library:
 
 _LIBRARIES: Final = (
     _Library("langgraph", "Pregel", "factorychain.adapters.langgraph", "langgraph"),
+    _Library("pydantic_ai", "AbstractAgent", "factorychain.adapters.pydantic_ai", "pydantic-ai"),
 )
 _EXTRAS: Final[Mapping[str, str]] = {
     "langgraph": "langgraph",
     "langchain_core": "langgraph",
+    "pydantic_ai": "pydantic-ai",
 }
 """What to install for a package that an author's module could not import."""
 _UNREADY: Final[Mapping[tuple[str, str], str]] = {

@@ -1,0 +1,102 @@
+"""The agent around one of Pydantic AI's.
+
+Invariant: the author's agent is never changed; what a run needs is given to its `run`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final
+
+from pydantic_ai import UsageLimits
+from pydantic_ai.agent import AbstractAgent
+from pydantic_ai.capabilities import AbstractCapability, ReinjectSystemPrompt
+from pydantic_ai.exceptions import AgentRunError, FallbackExceptionGroup, RunCancelled
+from pydantic_ai.messages import ModelMessage, repair_messages
+from pydantic_ai.run import AgentRunResult
+from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults
+
+from factorychain._instance.active import current_run
+from factorychain.adapters.adapted import Adapted
+from factorychain.adapters.pydantic_ai.deferred import interrupt, results
+from factorychain.adapters.pydantic_ai.failures import explained
+from factorychain.adapters.pydantic_ai.memory import Memory
+from factorychain.adapters.pydantic_ai.prompt import user_prompt
+from factorychain.adapters.pydantic_ai.shown import Shown
+from factorychain.context import RunContext
+from factorychain.errors import FactoryChainError
+from factorychain.input import Input
+
+MEMORY_BYTES: Final = 256 * 1024
+_LAST_WORDS_S: Final = 2.0
+
+
+class PydanticAgent(Adapted):
+    """Runs an agent of Pydantic AI."""
+
+    adapted: ClassVar[object]
+    usage_limits: ClassVar[UsageLimits | None] = None
+    """Of one run."""
+    remembered_bytes: ClassVar[int] = MEMORY_BYTES
+    """How much of a thread's messages is kept from run to run."""
+
+    _deps: object = None
+
+    async def run(self, ctx: RunContext, given: Input) -> object:
+        run = current_run()
+        assert run is not None, "the chain calls it in its run"
+        memory = Memory(ctx, run, self.remembered_bytes)
+        said = await memory.recall()
+        answers = results(memory.waiting, ctx.resume)
+        shown = Shown(ctx, run, {*answers.calls, *answers.approvals} if answers else ())
+        try:
+            result = await self._ask(ctx, said, given, answers, shown)
+        except asyncio.CancelledError as error:
+            await _remember(memory, error)
+            raise
+        except (AgentRunError, FallbackExceptionGroup) as error:
+            raise explained(error, answering=shown.answering) from error
+        output: object = result.output
+        waiting = output if isinstance(output, DeferredToolRequests) else None
+        await memory.keep(result.new_messages(), waiting)
+        if waiting is not None:
+            raise interrupt(waiting)
+        return output
+
+    async def _ask(
+        self,
+        ctx: RunContext,
+        said: Sequence[ModelMessage],
+        given: Input,
+        answers: DeferredToolResults | None,
+        shown: Shown,
+    ) -> AgentRunResult[object]:
+        agent = self.adapted
+        assert isinstance(agent, AbstractAgent)
+        history = repair_messages(said, repair_last_response=answers is None)
+        capabilities: list[AbstractCapability[Any]] = [shown]
+        if history:  # without one Pydantic AI begins with the system prompt
+            capabilities.append(ReinjectSystemPrompt())
+        return await agent.run(
+            user_prompt(given) if answers is None else None,
+            message_history=history or None,
+            deferred_tool_results=answers,
+            deps=self._deps,
+            run_id=ctx.run_id,
+            conversation_id=ctx.thread,
+            usage_limits=self.usage_limits,
+            capabilities=capabilities,
+            infer_name=False,
+        )
+
+
+async def _remember(memory: Memory, cancelled: asyncio.CancelledError) -> None:
+    """Keep what was said before a cancel: what comes next may refer to it."""
+    partial = RunCancelled.from_cancellation(cancelled)
+    if partial is None:
+        return
+    with contextlib.suppress(FactoryChainError, TimeoutError):
+        async with asyncio.timeout(_LAST_WORDS_S):
+            await memory.keep(partial.new_messages())
