@@ -1,10 +1,11 @@
 """Configuration from `FACTORYCHAIN_*`, one typed class for each concern, composed for each service.
 
 Invariants: every field says what it means, has a unit in its name where it has one, bounds and a
-default; a value that is wrong is refused at start with the name of its variable; a secret is only
-ever given as the path of a file.
+default; a value that is wrong is refused at start with the name of its variable; the chain's own
+secrets are only ever given as the path of a file.
 """
 
+from factorychain._core.settings.gateway import GatewaySettings
 from factorychain._core.settings.reference import SettingDoc, all_settings, settings_problem
 from factorychain._core.settings.services import (
     AgentsSettings,
@@ -31,6 +32,7 @@ __all__ = [
     "CommonSettings",
     "EmitterSettings",
     "EngineSettings",
+    "GatewaySettings",
     "Misconfigured",
     "NatsSettings",
     "SettingDoc",

@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
+from factorychain._core.settings.gateway import GatewaySettings
 from factorychain._core.settings.shared import (
     Address,
     CommonSettings,
@@ -84,7 +85,7 @@ class EngineSettings(
     )
 
 
-class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings):
+class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings, GatewaySettings):
     """Agents: runs their code."""
 
     listen: Address = Field("127.0.0.1:7102", description="Address that the service listens on")
