@@ -61,7 +61,7 @@ def _prepare(end: socket.socket) -> Agents | None:
     agents.rest()
     prepare()
     control.send(end, agents.prepared.to_json())
-    lower_session_weight(setup.nice)
+    lower_session_weight()
     gc.disable()
     gc.collect()
     gc.freeze()
