@@ -20,6 +20,7 @@ Graph: TypeAlias = Pregel[object, object, object, object]
 
 MESSAGES: Final = "messages"
 _START: Final = "__start__"
+_VALUES: Final = (str, dict, list)
 _TEXTS: Final = ("input", "question", "query", "text", "prompt", "topic", "task")
 """Where a text goes if several fields of a graph's input take one."""
 
@@ -95,16 +96,29 @@ def _takes_text(hint: object) -> bool:
 
 
 def _hints(schema: object) -> dict[str, object]:
-    if not isinstance(schema, type) or schema in (str, dict, list):
-        return {}
+    return _hints_of(schema) if isinstance(schema, type) and schema not in _VALUES else {}
+
+
+def _hints_of(annotated: object) -> dict[str, object]:
     try:
-        return get_type_hints(schema)
+        return get_type_hints(annotated)
     except (NameError, TypeError, AttributeError):  # annotations that only a type checker can read
-        return dict.fromkeys(getattr(schema, "__annotations__", {}))
+        return dict.fromkeys(getattr(annotated, "__annotations__", {}))
 
 
 def _value_type(graph: Graph) -> object:
-    return _channel_type(graph, _START)
+    found = _channel_type(graph, _START)
+    return _written_type(graph, found) if isinstance(found, str) else found
+
+
+def _written_type(graph: Graph, annotation: str) -> object:
+    """What an annotation means that is kept as text (`from __future__ import annotations`)."""
+    for node in graph.nodes.values():
+        for name in ("func", "afunc"):
+            function = getattr(node.bound, name, None)
+            if annotation in getattr(function, "__annotations__", {}).values():
+                return next(iter(_hints_of(function).values()), None)
+    return None
 
 
 def _channel_type(graph: Graph, name: str) -> object:
