@@ -26,6 +26,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
+from factorychain._instance.tool_source import ToolSource
+
 
 class Agent:
     """Makes an answer from a user's input; one instance per run, made from its annotated constructor.
@@ -56,5 +58,5 @@ class Agent:
     """Environment variables that an isolated agent sees."""
     processes: ClassVar[bool] = False
     """Whether an isolated agent may start other processes, where the operator allows it."""
-    tools: ClassVar[Sequence[Callable[..., object]]] = ()
-    """Functions besides the methods marked with `tool`."""
+    tools: ClassVar[Sequence[Callable[..., object] | ToolSource]] = ()
+    """Functions besides the methods marked with `tool`, and `MCPServer`s."""

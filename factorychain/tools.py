@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 from factorychain._instance.active import ActiveRun, current_run
 from factorychain._instance.calls import execute
-from factorychain._instance.signature import ToolSignature
+from factorychain._instance.signature import Signature, ToolSignature
 from factorychain._instance.threads import on_event_loop, wait_from_thread
+from factorychain._instance.tool_source import ToolSource
 from factorychain.errors import ToolError
 from factorychain.input import Json
 
@@ -70,8 +71,10 @@ class Tool:
         name: str = "",
         description: str = "",
         timeout_s: float | None = None,
+        *,
+        signature: Signature | None = None,
     ) -> None:
-        """As `tool`.
+        """As `tool`; a `signature` stands for that of the function, which takes any arguments by name.
 
         Raises:
             TypeError: the function, its name or its time limit cannot be a tool's.
@@ -80,6 +83,7 @@ class Tool:
         self.name = name or getattr(function, "__name__", "tool")
         self.description = description or inspect.getdoc(function) or ""
         self.timeout_s = timeout_s
+        self._signature = signature
         self.is_async = _is_async(function)
         _check(self)
         self.__doc__ = function.__doc__
@@ -87,9 +91,9 @@ class Tool:
         self.__wrapped__ = function
 
     @cached_property
-    def signature(self) -> ToolSignature:
+    def signature(self) -> Signature:
         """Read when it is first needed: annotations may name what the module defines later."""
-        return ToolSignature.of(self.function, self.name)
+        return self._signature or ToolSignature.of(self.function, self.name)
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Self: ...
@@ -126,7 +130,7 @@ class BoundTool:
         return self.signature.schema
 
     @property
-    def signature(self) -> ToolSignature:
+    def signature(self) -> Signature:
         return self.tool.signature
 
     @property
@@ -159,7 +163,12 @@ class ToolSet(Mapping[str, BoundTool]):
 
     def __init__(self, run: ActiveRun, tools: Mapping[str, BoundTool]) -> None:
         self._run = run
-        self._tools = tools
+        self._own = tools
+
+    @property
+    def _tools(self) -> dict[str, BoundTool]:
+        brought = self._run.sources.tools
+        return {**self._own, **{name: BoundTool(each, None) for name, each in brought.items()}}
 
     def __getitem__(self, name: str) -> BoundTool:
         return self._tools[name]
@@ -177,6 +186,15 @@ class ToolSet(Mapping[str, BoundTool]):
             {"name": each.name, "description": each.description, "input_schema": each.input_schema}
             for each in self._tools.values()
         ]
+
+    async def connect(self, source: ToolSource) -> None:
+        """Open a source of tools for the rest of the run, such as an `MCPServer` with this user's headers.
+
+        Raises:
+            AgentError: it is not available.
+            TypeError: it has a tool of a name that is taken.
+        """
+        await self._run.sources.open([source], self._own)
 
     async def call(
         self, name: str, arguments: Mapping[str, object] | str = "", *, message: str = ""
@@ -220,6 +238,11 @@ def tools_of(cls: type) -> dict[str, Tool]:
         if other is not each:
             raise TypeError(f"{cls.__qualname__} has two tools called {each.name!r}; rename one")
     return found
+
+
+def sources_of(cls: type) -> list[ToolSource]:
+    """What an agent's class lists that brings tools when a run has begun."""
+    return [each for each in _items(cls) if isinstance(each, ToolSource)]
 
 
 def as_tool(function: Callable[..., object]) -> BoundTool:
@@ -269,12 +292,18 @@ def _methods(cls: type) -> list[Tool]:
     return [each for each in members if isinstance(each, Tool)]
 
 
-def _listed(cls: type) -> list[Tool]:
+def _items(cls: type) -> list[object]:
     listed: object = getattr(cls, "tools", ())
     if not isinstance(listed, list | tuple):
         raise TypeError(f"{cls.__qualname__}.tools must be a list of functions")
+    return list(listed)
+
+
+def _listed(cls: type) -> list[Tool]:
     found = []
-    for each in listed:
+    for each in _items(cls):
+        if isinstance(each, ToolSource):
+            continue
         if not callable(each):
             raise TypeError(f"{cls.__qualname__}.tools lists {each!r}, which is not a function")
         found.append(each if isinstance(each, Tool) else Tool(each))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from factorychain._instance.host import RunHost
 from factorychain._instance.path import TOP, EventPath
 from factorychain._instance.spec import RunSpec
+from factorychain._instance.tool_source import ToolSources
 from factorychain._instance.values import clean_text, cut_text
 from factorychain.errors import EventRejected, RunEnded
 from factorychain.usage import Usage
@@ -95,6 +96,8 @@ class ActiveRun:
         """Ids that a framework's calls have had."""
         self.printed: BaseException | None = None
         """The failure whose traceback is in the log already."""
+        self.sources = ToolSources(self)
+        """What was opened for tools that come from elsewhere."""
         self.release: Callable[[BaseException], Awaitable[None]] | None = None
         """Closes what was made for the run; None before anything was."""
         self._context: AgentContext | None = None

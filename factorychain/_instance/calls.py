@@ -12,7 +12,7 @@ from typing import Protocol, cast
 
 from factorychain._instance.active import ActiveRun
 from factorychain._instance.open_call import OpenCall
-from factorychain._instance.signature import BadArguments, ToolSignature
+from factorychain._instance.signature import BadArguments, Signature
 from factorychain._instance.threads import in_thread
 from factorychain.errors import ToolError
 
@@ -24,7 +24,7 @@ class Callee(Protocol):
     def name(self) -> str: ...
 
     @property
-    def signature(self) -> ToolSignature: ...
+    def signature(self) -> Signature: ...
 
     @property
     def is_async(self) -> bool: ...

@@ -16,10 +16,11 @@ from pydantic import BaseModel, ValidationError
 
 from factorychain._instance.needs import Needs, needs_of
 from factorychain._instance.signature import problems_of
+from factorychain._instance.tool_source import ToolSource
 from factorychain.agent import Agent
 from factorychain.errors import InvalidField
 from factorychain.input import Input, Json, parse_input
-from factorychain.tools import Tool, tools_of
+from factorychain.tools import Tool, sources_of, tools_of
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
@@ -41,6 +42,8 @@ class AgentDefinition:
     """`str`, `Input`, a pydantic model, or `NoneType` for a `run` without an input."""
     input_schema: dict[str, Json]
     tools: dict[str, Tool]
+    sources: tuple[ToolSource, ...]
+    """What brings more tools when a run has begun."""
     needs: Needs
     """What it asks for, of where its runs are and what they may do."""
 
@@ -66,6 +69,11 @@ class AgentDefinition:
         return found
 
 
+def agent_name(cls: type[Agent]) -> str:
+    """What an agent is called."""
+    return cls.name or _WORD.sub("-", cls.__name__).lower()
+
+
 def define(cls: type[Agent]) -> AgentDefinition:
     """Read an agent's class.
 
@@ -73,7 +81,7 @@ def define(cls: type[Agent]) -> AgentDefinition:
         BadAgent: it cannot be one.
     """
     where = f"{cls.__module__}.{cls.__qualname__}"
-    name = cls.name or _WORD.sub("-", cls.__name__).lower()
+    name = agent_name(cls)
     if not _NAME.match(name):
         raise BadAgent(f"{where}: name {name!r} must be a-z 0-9 . _ - and at most 64 characters")
     run = getattr(cls, "run", None)
@@ -87,6 +95,9 @@ def define(cls: type[Agent]) -> AgentDefinition:
         tools = tools_of(cls)
         for each in tools.values():
             _ = each.signature
+        sources = sources_of(cls)
+        for source in sources:
+            source.check(needs)
     except TypeError as error:
         raise BadAgent(f"{where}: {error}") from error
     return AgentDefinition(
@@ -97,6 +108,7 @@ def define(cls: type[Agent]) -> AgentDefinition:
         takes=takes,
         input_schema=_input_schema(takes),
         tools=tools,
+        sources=tuple(sources),
         needs=needs,
     )
 

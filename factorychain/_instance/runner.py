@@ -48,6 +48,7 @@ async def abandon(run: ActiveRun) -> None:
     finalisers raise goes to the log.
     """
     run.close()
+    await run.sources.close()
     if run.release is not None:
         await run.release(asyncio.CancelledError())
 
@@ -63,7 +64,11 @@ async def _instance_run(
         agent = await scope.agent(definition.cls)
         bind_agent(ctx, agent)
         run.host.created()
-        return await _call(definition, agent, ctx, argument)
+        try:
+            await run.sources.open(definition.sources, definition.tools)
+            return await _call(definition, agent, ctx, argument)
+        finally:
+            await run.sources.close()
 
 
 async def _call(

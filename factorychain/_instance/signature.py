@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias, cast, get_type_hints
+from typing import Protocol, TypeAlias, cast, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -21,6 +21,27 @@ Function: TypeAlias = Callable[..., object]
 
 class BadArguments(ValueError):
     """The arguments do not fit; the text says which and why."""
+
+
+class Signature(Protocol):
+    """What a tool takes, wherever that is known from."""
+
+    @property
+    def context_name(self) -> str:
+        """The parameter that takes the `RunContext`; empty if there is none."""
+
+    @property
+    def schema(self) -> dict[str, Json]:
+        """JSON Schema of the arguments."""
+
+    def named(self, args: tuple[object, ...], kwargs: Mapping[str, object]) -> dict[str, object]:
+        """The arguments by name; raises BadArguments."""
+
+    def validated(self, arguments: Mapping[str, object]) -> dict[str, object]:
+        """The arguments as the function gets them; raises BadArguments."""
+
+    def validated_json(self, text: str) -> dict[str, object]:
+        """As `validated`, of JSON text; empty text means no arguments."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from factorychain import Interrupt
 from factorychain._instance.values import dumps_anything
-from factorychain.context import Interrupt
 from factorychain.errors import FactoryChainError, ToolError
 from factorychain.input import ImagePart, Json, TextPart
 from factorychain.tools import ToolSet
