@@ -50,6 +50,11 @@ class ThreadSaver(InMemorySaver):
         self._thread = thread
         self._changed = False
 
+    @property
+    def is_empty(self) -> bool:
+        """Nothing is kept of the conversation."""
+        return not self.storage.get(self._thread)
+
     async def restore(self) -> None:
         """Read what the last run left. What cannot be read counts as nothing."""
         found = await self._blob.load()

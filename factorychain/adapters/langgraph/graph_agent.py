@@ -146,7 +146,7 @@ class _Work:
         """What the graph's own memory lacks before this turn."""
         if not self._graph.checkpointer or not self._choices.remembers:
             return []
-        if self._run.spec.replaces and self._saver is not None:
+        if self._saver is not None and (self._run.spec.replaces or self._saver.is_empty):
             # The graph's memory goes on after the turn that is replaced; the records do not.
             self._saver.forget()
             return conversation(await self._ctx.history())

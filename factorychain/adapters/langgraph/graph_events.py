@@ -70,7 +70,7 @@ class GraphEvents:
         """`steps` is how many nodes the graph has: of a graph with one, its beginning says nothing."""
         self.state: object = None
         """The graph's output so far."""
-        self.interrupts: dict[str, object] = {}
+        self.interrupts: dict[str, GraphInterrupt[object]] = {}
         """What the graph waits for, by id."""
         self._ctx = ctx
         self._run = run
@@ -89,8 +89,11 @@ class GraphEvents:
             await self._say(ns, part["type"], part["data"])
 
     async def pause(self) -> None:
-        """The graph waits for answers."""
+        """The graph waits for answers. What it asks with is said besides, where it is more than a text."""
         await self._calls.pause()
+        for each in self.interrupts.values():
+            if not isinstance(each.value, str):
+                await self._custom({"interrupt": each.id, "value": each.value})
 
     async def _say(self, ns: tuple[str, ...], kind: str, data: object) -> None:
         if kind == "messages" and isinstance(data, tuple):

@@ -153,12 +153,15 @@ async def test_the_conversation_is_remembered_once(vendor: Vendor) -> None:
     assert graph.checkpointer is None
 
 
-async def test_two_agents_of_a_thread_have_memories_of_their_own(vendor: Vendor) -> None:
+async def test_an_agent_that_comes_later_is_told_what_was_said_and_then_remembers_itself(
+    vendor: Vendor,
+) -> None:
     conversation = Conversation()
     one, other = agent(chat(vendor), name="one"), agent(chat(vendor), name="other")
     await run_async(one, "a", conversation=conversation)
-    await run_async(other, "b", conversation=conversation)
-    assert said(vendor) == [("user", "b")]
+    for text in ("b", "c"):
+        await run_async(other, text, conversation=conversation)
+    assert [text for _, text in said(vendor)] == ["a", "You said: a", "b", "You said: b", "c"]
 
 
 async def test_without_memory_each_run_begins_anew(vendor: Vendor) -> None:
