@@ -332,6 +332,9 @@ class _Settling:
             await self._log.append(self._ctx, Event.FromString(event), engine=True)
         self._receipts.acknowledged(0, ended=True)
 
+    def renewed(self, ctx: UserExecutionContext) -> None:
+        return
+
     def close(self) -> None:
         return
 

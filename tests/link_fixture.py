@@ -109,6 +109,7 @@ class MemoryChannel:
         self._log = log
         self._run = ctx.run
         self._receipts = receipts
+        self.contexts = [ctx]
         log.channels.add(self)
 
     async def wait_opened(self) -> None:
@@ -123,6 +124,9 @@ class MemoryChannel:
     def acknowledge(self) -> None:
         durable, ended = self._log.durable(self._run), self._log.ended(self._run)
         self._receipts.acknowledged(durable, ended)
+
+    def renewed(self, ctx: UserExecutionContext) -> None:
+        self.contexts.append(ctx)
 
     def close(self) -> None:
         self._log.channels.discard(self)

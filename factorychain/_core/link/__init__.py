@@ -9,7 +9,7 @@ gRPC stream. Frames are in `protos/factorychain/types/v1/link.proto`.
 """
 
 from factorychain._core.link.client import LinkClient
-from factorychain._core.link.frames import INITIAL_WINDOW_BYTES, event_cost
+from factorychain._core.link.frames import INITIAL_WINDOW_BYTES, event_cost, request_key
 from factorychain._core.link.readiness import ServingOnceLinked
 from factorychain._core.link.refusal import Refusal
 from factorychain._core.link.run import LinkRun
@@ -28,4 +28,5 @@ __all__ = [
     "RunObserver",
     "ServingOnceLinked",
     "event_cost",
+    "request_key",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 INITIAL_WINDOW_BYTES: Final = 65_536
@@ -18,6 +19,21 @@ ENTRY_MAX_BYTES: Final = 3 * 1024 * 1024
 of all runs, again after every reconnect."""
 
 _OVERHEAD_BYTES: Final = 64
+
+
+_REQUEST: Final = " "
+
+
+def request_key(request: str) -> str:
+    """A request for input among the calls of a run that are open. No call's id has a space."""
+    return _REQUEST + request
+
+
+def open_ids(keys: Collection[str]) -> tuple[list[str], list[str]]:
+    """The calls and the requests that these keys stand for."""
+    calls = sorted(each for each in keys if not each.startswith(_REQUEST))
+    requests = sorted(each[1:] for each in keys if each.startswith(_REQUEST))
+    return calls, requests
 
 
 def event_cost(event: bytes) -> int:

@@ -49,6 +49,14 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewal:
+    """The channel's run has another token."""
+
+    channel: int
+    token: str
+
+
+@dataclass(frozen=True, slots=True)
 class Closing:
     """The channel is over: the sender closed it, or it broke a rule (and was refused)."""
 
@@ -56,7 +64,7 @@ class Closing:
     refusal: Refusal | None = None
 
 
-Step = Opening | Delivery | Closing
+Step = Opening | Delivery | Renewal | Closing
 
 
 _SAY_AFTER_BYTES: Final = INITIAL_WINDOW_BYTES // 4
@@ -105,6 +113,8 @@ class LinkReceiver:
             return None
         if kind == "events":
             return self._events(frame)
+        if kind == "renew":
+            return Renewal(frame.channel, frame.renew.token)
         if kind == "close":
             return self._drop(frame.channel)
         return None

@@ -96,6 +96,12 @@ class LinkRun:
             await self._change()
             self._check()
 
+    def renew(self, token: str) -> None:
+        """The run lives longer than its token said: this is its next one."""
+        if not self.core.over:
+            self.core.renew(token)
+            self._link.touch(self)
+
     async def flushed(self) -> None:
         """Returns when everything that was sent is durable or was rejected."""
         while not self.core.empty:

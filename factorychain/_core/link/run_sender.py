@@ -17,6 +17,7 @@ from factorychain._core.link.frames import (
     INITIAL_WINDOW_BYTES,
     event_cost,
     fits,
+    open_ids,
 )
 from factorychain._core.link.refusal import Refusal
 from factorychain.types.v1.link_pb2 import (
@@ -26,6 +27,7 @@ from factorychain.types.v1.link_pb2 import (
     RunFrame,
     RunOpen,
     RunOpened,
+    RunRenew,
 )
 
 
@@ -64,6 +66,7 @@ class RunSender:
         "_last_rejected",
         "_observer",
         "_open_calls",
+        "_renewed",
         "_replay",
         "_resumed",
         "_sent",
@@ -105,6 +108,7 @@ class RunSender:
         self._in_flight = 0
         self._awaiting = False
         self._last_rejected = 0
+        self._renewed = False  # the receiver has not heard of the token yet
         self.buffered_bytes = 0
         self.durable_run_seq = durable_run_seq
         self.last_run_seq = durable_run_seq
@@ -147,6 +151,11 @@ class RunSender:
         self.buffered_bytes += cost
         self._unsent.append(Entry(run_seq, tuple(events), cost, opens_call, closes_call))
 
+    def renew(self, token: str) -> None:
+        """From now on the run has this token."""
+        self._token = token
+        self._renewed = self.channel != 0
+
     # --- what the stream takes --------------------------------------------------------------
 
     @property
@@ -156,6 +165,8 @@ class RunSender:
             return self.closed and self.channel != 0
         if not self.channel:
             return not self.is_paused
+        if self._renewed:
+            return True
         if self._awaiting:
             return False
         if self._replay:
@@ -173,6 +184,10 @@ class RunSender:
             self.channel = new_channel
             frames.append(self._open())
             cost = len(self._token)
+        elif self._renewed:
+            frames.append(RunFrame(channel=self.channel, renew=RunRenew(token=self._token)))
+            cost = len(self._token)
+        self._renewed = False
         if not self._awaiting:
             events, spent = self._take_events(budget)
             cost += spent
@@ -181,6 +196,7 @@ class RunSender:
         return frames, cost
 
     def _open(self) -> RunFrame:
+        calls, requests = open_ids(self._open_calls)
         resumed = self._awaiting = self._resumed
         self._resumed = True  # whatever happens now, events may have been sent on this stream
         return RunFrame(
@@ -190,7 +206,8 @@ class RunSender:
                 durable_run_seq=self.durable_run_seq,
                 resumed=resumed,
                 trace=self._trace,
-                open_calls=sorted(self._open_calls),
+                open_calls=calls,
+                open_requests=requests,
             ),
         )
 
@@ -262,6 +279,7 @@ class RunSender:
         """The stream is gone; everything that is not known to be durable is to be sent again."""
         self.channel = 0
         self.is_paused = False
+        self._renewed = False
         self._awaiting = False
         self._in_flight = 0
         self._replay.clear()

@@ -15,10 +15,18 @@ from typing import Generic, Protocol, TypeVar
 
 from factorychain._core.component import TaskSet
 from factorychain._core.execution_context import UserExecutionContext
-from factorychain._core.link.receiver import Closing, Delivery, Events, LinkReceiver, Opening, Step
+from factorychain._core.link.receiver import (
+    Closing,
+    Delivery,
+    Events,
+    LinkReceiver,
+    Opening,
+    Renewal,
+    Step,
+)
 from factorychain._core.link.refusal import Refusal
 from factorychain._core.logging import get_logger
-from factorychain.errors import FactoryChainError
+from factorychain.errors import FactoryChainError, TokenInvalid
 from factorychain.types.v1.link_pb2 import RunFrame, RunOpen, RunReceipt
 
 log = get_logger(__name__)
@@ -65,6 +73,9 @@ class ChannelHandler(Protocol):
         """Takes events, in order. Must not block: the window bounds what comes before the next
         acknowledgement. Events up to `durable_run_seq` may come again after a reconnect.
         """
+
+    def renewed(self, ctx: UserExecutionContext) -> None:
+        """The run lives longer: this is what its next token says, which was verified."""
 
     def close(self) -> None:
         """The run's ending is acknowledged, or the sender is done with the run, or the stream is gone,
@@ -148,7 +159,7 @@ class _Stream:
         self._tasks = TaskSet(f"{name} link")
         self._openings: dict[int, asyncio.Task[None]] = {}
         self._handlers: dict[int, ChannelHandler] = {}
-        self._expires_at_s: dict[int, float] = {}
+        self._contexts: dict[int, UserExecutionContext] = {}
         self._wake = asyncio.Event()
         self._later: asyncio.TimerHandle | None = None
         self._done = False
@@ -209,6 +220,8 @@ class _Stream:
             self._deliver(step.channel, step.events)
         elif isinstance(step, Opening):
             self._open(step.channel, step.request)
+        elif isinstance(step, Renewal):
+            self._renew(step.channel, step.token)
         else:
             self._closing(step)
 
@@ -230,12 +243,26 @@ class _Stream:
             handler.close()
             return
         self._handlers[number] = handler
-        self._expires_at_s[number] = ctx.expires_at_s
+        self._contexts[number] = ctx
         if request.resumed:
             resuming = self._tasks.spawn(self._resume(number, handler), "open")
             self._openings[number] = resuming
         else:
             self._opened(number, handler)
+
+    def _renew(self, number: int, token: str) -> None:
+        handler, known = self._handlers.get(number), self._contexts.get(number)
+        if handler is None or known is None:
+            return
+        try:
+            ctx = self._verify(token)
+            if not _same_run(ctx, known):
+                raise TokenInvalid("the token is of another run")
+            handler.renewed(ctx)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(number, _refusal(error, number))
+        else:
+            self._contexts[number] = ctx
 
     async def _resume(self, number: int, handler: ChannelHandler) -> None:
         try:
@@ -258,7 +285,7 @@ class _Stream:
         handler = self._handlers.get(number)
         if handler is None:
             return
-        if self._clock() >= self._expires_at_s[number]:
+        if self._clock() >= self._contexts[number].expires_at_s:
             self._fail(number, _EXPIRED)
             return
         try:
@@ -274,7 +301,7 @@ class _Stream:
 
     def _close(self, number: int) -> None:
         handler = self._handlers.pop(number, None)
-        self._expires_at_s.pop(number, None)
+        self._contexts.pop(number, None)
         if handler is None:
             return
         try:
@@ -300,8 +327,13 @@ class _Stream:
             return
         self._receiver.refuse(number, refusal)
         self._handlers.pop(number, None)
-        self._expires_at_s.pop(number, None)
+        self._contexts.pop(number, None)
         self._answer()
+
+
+def _same_run(one: UserExecutionContext, other: UserExecutionContext) -> bool:
+    same = (one.principal, one.thread, one.run, one.attempt, one.scope)
+    return same == (other.principal, other.thread, other.run, other.attempt, other.scope)
 
 
 def _refusal(error: Exception, number: int) -> Refusal:

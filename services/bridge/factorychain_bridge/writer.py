@@ -105,6 +105,9 @@ class RunWriter:
         self._log.add(events)
         self._wake.set()
 
+    def renewed(self, ctx: UserExecutionContext) -> None:
+        """Nothing to do: what is written does not hold a token."""
+
     def close(self) -> None:
         """The sender is done, or gone; may be called twice. What it has no acknowledgement for it
         sends again on another stream.

@@ -51,6 +51,10 @@ class Scanner:
         exact = [Exact(each) for each in credentials if len(each) >= 16]
         self._marks = [*_by_mark(exact), *_MARKS]
 
+    def add(self, credential: str) -> None:
+        """Another one of the run's own."""
+        self._marks = [*_by_mark([Exact(credential)]), *self._marks]
+
     def suspicions(self, text: str) -> list[tuple[str, SecretPattern]]:
         """The prefixes of secrets that occur in a text; also for UTF-8 read as Latin-1."""
         found = []

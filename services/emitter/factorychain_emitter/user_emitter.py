@@ -21,7 +21,7 @@ from factorychain._core.link.refusal import Refusal
 from factorychain._core.link.server import Receipts
 from factorychain._core.telemetry import span
 from factorychain.errors import InvalidField
-from factorychain.types.v1.event_pb2 import Event, ToolCompleted, ToolFailure
+from factorychain.types.v1.event_pb2 import Event, InputReceived, ToolCompleted, ToolFailure
 from factorychain.types.v1.link_pb2 import RunOpen
 from factorychain_emitter.message_streams import Leaving, MessageStreams
 from factorychain_emitter.order import RunOrder
@@ -37,6 +37,8 @@ class Upstream(Protocol):
 
     @property
     def all_durable(self) -> bool: ...
+
+    def renew(self, token: str) -> None: ...
 
     def offer(self, run_seq: int, events: Sequence[bytes]) -> None: ...
 
@@ -56,7 +58,7 @@ class UserWebSocketEmitter:
         self._trace = opening.trace
         self._receipts = receipts
         self._lifecycle = ctx.scope is Scope.LIFECYCLE
-        scanner = Scanner([ctx.token])
+        self._scanner = scanner = Scanner([ctx.token])
         self._sanitiser = Sanitiser(scanner)
         self._validator = Validator(ctx, limits, self._sanitiser)
         self._streams = MessageStreams(scanner)
@@ -64,6 +66,7 @@ class UserWebSocketEmitter:
             lifecycle=self._lifecycle,
             started=opening.durable_run_seq > 0,
             open_calls=opening.open_calls,
+            open_requests=opening.open_requests,
         )
         self._report = RunReport(ctx)
         self._upstream: Upstream | None = None
@@ -96,6 +99,13 @@ class UserWebSocketEmitter:
                 self._take(run_seq, raw)
         self._count_redactions()
         self._acknowledge()
+
+    def renewed(self, ctx: UserExecutionContext) -> None:
+        """The run has another token: it leaves as little as the one before."""
+        self._ctx = ctx
+        self._scanner.add(ctx.token)
+        if self._upstream is not None:
+            self._upstream.renew(ctx.token)
 
     def close(self) -> None:
         """The run's channel is over; what is not durable will be sent again, or is not wanted."""
@@ -170,6 +180,10 @@ class UserWebSocketEmitter:
                 _abandoned(call, tool, event).SerializeToString()
                 for call, tool in self._order.open_calls.items()
             ]
+            closing += [
+                _unanswered(request, event).SerializeToString()
+                for request in self._order.open_requests
+            ]
             self._report.abandoned(len(closing))
             self._forward(run_seq, run_seq, kind, *closing, event.SerializeToString())
 
@@ -242,6 +256,14 @@ class UserWebSocketEmitter:
             return self._forwarded[0][0] - 1
         held_from = self._streams.held_from
         return self._last if held_from is None else held_from - 1
+
+
+def _unanswered(request: str, ending: Event) -> Event:
+    """The end of a question that the run did not wait for."""
+    at = Timestamp()
+    at.CopyFrom(ending.at)
+    received = InputReceived(request=request, value_json="null", closed="CANCELLED")
+    return Event(at=at, trace=ending.trace, input_received=received)
 
 
 def _abandoned(call: str, tool: str, ending: Event) -> Event:

@@ -16,7 +16,13 @@ from google.protobuf.message import Message
 
 from factorychain._core.event_kinds import LIFECYCLE
 from factorychain._core.execution_context import Scope, UserExecutionContext
-from factorychain.types.v1.event_pb2 import AgentFailed, Event, InputKind, ToolFailure
+from factorychain.types.v1.event_pb2 import (
+    AgentFailed,
+    Event,
+    InputKind,
+    InputRequested,
+    ToolFailure,
+)
 from factorychain_emitter.rejection import Rejected
 from factorychain_emitter.sanitising import Sanitiser, parse_json, without_control
 
@@ -100,10 +106,17 @@ _RULES: dict[str, tuple[tuple[str, _Rule], ...]] = {
 _OPTIONAL_IDS = {
     "tool_executing": "message",
     "agent_completed": "message",
+    "input_requested": "call",
     "agent_started": "replaces",
 }
 # What takes the place of a field of a lifecycle event that is beyond cleaning.
-_MENDED = {"input_json": "null", "metadata_json": "{}", "reason": "UNKNOWN", "message": ""}
+_MENDED = {
+    "input_json": "null",
+    "arguments_json": "{}",
+    "metadata_json": "{}",
+    "reason": "UNKNOWN",
+    "message": "",
+}
 
 
 class Validator:
@@ -173,6 +186,9 @@ class Validator:
     # --- what some kinds need beside their fields -------------------------------------------
 
     def _started(self, event: Event) -> None:
+        started = event.agent_started
+        if started.HasField("resumes"):
+            self._optional_id(started, "resumes", lifecycle=True)
         # Who runs is what the token says, whatever the agents layer says.
         event.agent_started.agent = self._ctx.agent
         event.agent_started.attempt = self._ctx.attempt
@@ -201,6 +217,9 @@ class Validator:
         for request in completed.pending:
             for field, rule in _RULES["input_requested"]:
                 self._field(request, field, rule, lifecycle=True)
+            self._about_call(request, lifecycle=True)
+            if request.kind not in _INPUT_KINDS:
+                request.kind = InputKind.INPUT_KIND_QUESTION
         limit = self._limits.output_max_bytes
         size = len(output.encode())
         if size > limit:
@@ -219,6 +238,18 @@ class Validator:
     def _requested(self, event: Event) -> None:
         if event.input_requested.kind not in _INPUT_KINDS:
             raise Rejected("INVALID_FIELD", "kind: expected question, approval or tool")
+        self._about_call(event.input_requested, lifecycle=False)
+
+    def _about_call(self, request: InputRequested, *, lifecycle: bool) -> None:
+        if request.HasField("tool"):
+            self._field(request, "tool", _name, lifecycle)
+        if request.HasField("arguments_json"):
+            self._field(request, "arguments_json", _object, lifecycle)
+
+    def _received(self, event: Event) -> None:
+        received = event.input_received
+        if received.HasField("closed"):
+            self._field(received, "closed", _reason, lifecycle=False)
 
     def _begun(self, event: Event) -> None:
         if not event.tool_executing.arguments_json:
@@ -233,6 +264,7 @@ _SPECIAL: dict[str, Callable[[Validator, Event], None]] = {
     "agent_completed": Validator._completed,
     "agent_failed": Validator._failed,
     "input_requested": Validator._requested,
+    "input_received": Validator._received,
 }
 
 

@@ -58,10 +58,14 @@ class Far:
     pieces: list[tuple[int, list[Event]]] = field(default_factory=list)
     all_durable: bool = True
     discarded: bool = False
+    tokens: list[str] = field(default_factory=list)
 
     def offer(self, run_seq: int, events: Sequence[bytes]) -> None:
         self.all_durable = False
         self.pieces.append((run_seq, [Event.FromString(each) for each in events]))
+
+    def renew(self, token: str) -> None:
+        self.tokens.append(token)
 
     def discard(self) -> None:
         self.discarded = True
