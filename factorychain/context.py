@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Concatenate, NoReturn, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, overload
 
 import orjson
 
@@ -19,7 +19,8 @@ from factorychain._instance.calls import execute
 from factorychain._instance.past import past_run
 from factorychain._instance.threads import wait_from_thread
 from factorychain._instance.values import NotJson, dumps
-from factorychain.errors import NotImplementedYet
+from factorychain.agent import Agent
+from factorychain.errors import NotImplementedYet, SubAgentRefused
 from factorychain.history import PastRun
 from factorychain.input import Input, Json, parse_input
 from factorychain.message import MessageStream, ThinkingStream
@@ -202,10 +203,29 @@ class RunContext(AgentContext):
         del prompt, schema, timeout_s
         raise NotImplementedYet("ctx.ask (asking the user during a run)")
 
-    async def run(self, agent: str, input: Json) -> NoReturn:
-        """Run another agent inside this run."""
-        del agent, input
-        raise NotImplementedYet("ctx.run (sub-agents)")
+    async def run(self, agent: str | type[Agent], input: object = "", *, name: str = "") -> Any:
+        """Run another agent inside this run, to its end: in the same process, with an instance and
+        dependencies of its own. Users see it as a call of a tool that has its name; what it says has that
+        name in its `path`. It shares this run's limits, deadline and usage.
+
+        Args:
+            agent: the name or the class of an agent that is there.
+            input: text, an `Input`, the JSON of one, or what the agent's own model describes.
+            name: what it is called in `path`, such as `left` and `right` of two at once.
+
+        Returns:
+            What its `run` returns.
+
+        Raises:
+            AgentError: what it raised, as everything that it raises.
+            AgentNotFound: there is no such agent.
+            AgentDependencyMissing: it misses something.
+            SubAgentRefused: it may do more than this run may, or they are too deep inside each other.
+            InvalidField: the input is not what it takes.
+        """
+        if self._run.sub_agents is None:
+            raise SubAgentRefused(str(agent), "whoever hosts it knows no other agents")
+        return await self._run.sub_agents.run(self._run, agent, input, name)
 
 
 class Interrupt(Exception):

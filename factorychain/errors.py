@@ -290,6 +290,16 @@ class AgentDependencyMissing(FactoryChainError):
         )
 
 
+class SubAgentRefused(FactoryChainError):
+    """An agent cannot be run inside of this run."""
+
+    default_code = ErrorCode.FAILED_PRECONDITION
+    default_reason = "SUB_AGENT_REFUSED"
+
+    def __init__(self, agent: str, why: str) -> None:
+        super().__init__(f"{agent} cannot be run inside of this run: {why}", names=[agent])
+
+
 class RunNotFound(FactoryChainError):
     """The run is not there or not the caller's; which of the two is never said."""
 

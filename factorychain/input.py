@@ -87,6 +87,22 @@ def input_from(found: Json, field: str = "input") -> Input:
     return Input("\n".join(texts), content, found.get("data"), "data" in found)
 
 
+def encode_input(given: Input) -> str:
+    """The JSON of an input, from which `parse_input` makes the same."""
+    whole: dict[str, Json] = {"content": [_encoded(each) for each in given.content]}
+    if not given.content:
+        whole = {} if given.has_data else {"text": given.text}
+    return orjson.dumps(whole | ({"data": given.data} if given.has_data else {})).decode()
+
+
+def _encoded(part: Part) -> Json:
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    kind = "image" if isinstance(part, ImagePart) else "file"
+    where = {"url": part.url} if part.url else {"data": base64.b64encode(part.data).decode()}
+    return {"type": kind, **where} | ({"media_type": part.media_type} if part.media_type else {})
+
+
 def _content(found: dict[str, Json], field: str) -> tuple[Part, ...]:
     if "text" in found:
         text = found["text"]

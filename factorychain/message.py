@@ -46,7 +46,7 @@ class MessageStream:
                 event = events.message_delta(run.trace, self.id, piece)
                 await run.emit(events.MESSAGE_DELTA, event)
                 self._pieces.append(piece)
-                run.remember(self.id, piece)
+                run.said.remember(self.id, piece)
 
     say = write
 

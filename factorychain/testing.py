@@ -10,8 +10,6 @@ assert [event.type for event in result.events][-1] == "agent_completed"
 from __future__ import annotations
 
 import asyncio
-import base64
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,20 +21,21 @@ from pydantic import BaseModel
 
 from factorychain._core.event_json import event_object
 from factorychain._instance.active import ActiveRun
-from factorychain._instance.definition import AgentDefinition, define
+from factorychain._instance.definition import define
 from factorychain._instance.ending import ending_event, started_event
 from factorychain._instance.host import check_value
-from factorychain._instance.injection import Injection
+from factorychain._instance.known_agents import KnownAgents, agents_in
 from factorychain._instance.memory_values import MemoryValues
 from factorychain._instance.runner import run_agent
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec, SpanRecord
+from factorychain._instance.sub_agents import SubAgents, input_json_of
 from factorychain._instance.threads import on_event_loop
 from factorychain._instance.values import dumps
 from factorychain.adapters import adapt
 from factorychain.agent import Agent
 from factorychain.errors import AgentDependencyMissing
 from factorychain.history import PastRun
-from factorychain.input import ImagePart, Input, Json, Part, TextPart, parse_input
+from factorychain.input import Input, Json, encode_input, parse_input
 from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.run_pb2 import Run, RunState
 from factorychain.usage import Usage
@@ -147,6 +146,7 @@ def run(
     tenant: str = "default",
     thread: str = "t1",
     timeout_s: float = 30.0,
+    agents: Sequence[type[Agent]] = (),
 ) -> RunResult:
     """Run an agent and wait for its end; `run_async` does the same with `await`.
 
@@ -162,6 +162,7 @@ def run(
         tenant: whose user that is.
         thread: the conversation.
         timeout_s: after this the run is cancelled, and ends so.
+        agents: others that it runs, beside those of its module.
 
     Raises:
         AgentDependencyMissing: something that the constructor needs cannot be made.
@@ -178,6 +179,7 @@ def run(
         tenant=tenant,
         thread=thread,
         timeout_s=timeout_s,
+        agents=agents,
     )
     if not on_event_loop():
         return asyncio.run(call)
@@ -198,6 +200,7 @@ async def run_async(
     tenant: str = "default",
     thread: str = "t1",
     timeout_s: float = 30.0,
+    agents: Sequence[type[Agent]] = (),
 ) -> RunResult:
     """As `run`."""
     cls = _class(agent)
@@ -210,22 +213,21 @@ async def run_async(
         run=f"r{len(place.history):a>24}",
         agent=definition.name,
         attempt=1,
-        input_json=_input_json(input),
+        input_json=input_json_of(input),
         metadata_json=dumps(dict(metadata or {})),
         deadline_s=time.time() + timeout_s,
         trace=_TRACE,
     )
     definition.argument(spec.input_json)
-    injection = Injection(sys.modules.get(cls.__module__), [definition], overrides)
-    await injection.start()
+    known = KnownAgents([*agents_in(cls.__module__), *agents, cls], overrides)
     try:
-        missing = injection.missing[definition.name]
-        if missing:
-            raise AgentDependencyMissing(missing)
+        main = await known.find(definition.name)
+        if main.missing:
+            raise AgentDependencyMissing(main.missing)
         host = _Recorder(place.history, place.kept)
-        return await _recorded(spec, host, definition, injection, timeout_s, place)
+        return await _recorded(spec, host, known, timeout_s, place)
     finally:
-        await injection.close()
+        await known.close()
 
 
 def _class(agent: object) -> type[Agent]:
@@ -238,15 +240,16 @@ def _class(agent: object) -> type[Agent]:
 async def _recorded(
     spec: RunSpec,
     host: _Recorder,
-    definition: AgentDefinition,
-    injection: Injection,
+    known: KnownAgents,
     timeout_s: float,
     place: Conversation,
 ) -> RunResult:
     host.events.append(started_event(spec))
-    active = ActiveRun(spec, host, asyncio.get_running_loop())
+    sub_agents = SubAgents(known.find, confined_to=None)
+    active = ActiveRun(spec, host, asyncio.get_running_loop(), sub_agents=sub_agents)
+    main = await known.find(spec.agent)
     began = time.monotonic()
-    task = asyncio.create_task(run_agent(active, definition, injection))
+    task = asyncio.create_task(run_agent(active, main.definition, main.injection))
     await asyncio.wait([task], timeout=timeout_s)
     task.cancel()
     outcome = await task
@@ -278,34 +281,12 @@ def _read(events: Sequence[bytes], run: str) -> list[RunEvent]:
     return found
 
 
-def _input_json(given: str | Input | Mapping[str, Json] | BaseModel) -> str:
-    if isinstance(given, str):
-        return dumps({"text": given})
-    if isinstance(given, BaseModel):
-        return dumps({"data": given.model_dump(mode="json")})
-    if isinstance(given, Mapping):
-        return dumps(dict(given))
-    parts = [_part_json(each) for each in given.content]
-    whole: dict[str, Json] = {"content": parts} if parts else {"text": given.text}
-    return dumps(whole | ({"data": given.data} if given.has_data else {}))
-
-
-def _part_json(part: Part) -> Json:
-    if isinstance(part, TextPart):
-        return {"type": "text", "text": part.text}
-    kind = "image" if isinstance(part, ImagePart) else "file"
-    where: dict[str, Json] = (
-        {"url": part.url} if part.url else {"data": base64.b64encode(part.data).decode()}
-    )
-    return {"type": kind, "media_type": part.media_type, **where}
-
-
 def _record(past: PastRun) -> bytes:
     run = Run(
         run=past.run,
         agent=past.agent,
         state=RunState.Value(f"RUN_STATE_{past.state.upper()}"),
-        input_json=_input_json(past.input),
+        input_json=encode_input(past.input),
         output_json="" if past.output is None else dumps(past.output),
         metadata_json=dumps(past.metadata or {}),
     )

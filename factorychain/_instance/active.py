@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from factorychain._instance.host import RunHost
 from factorychain._instance.path import TOP, EventPath
+from factorychain._instance.said import Said
 from factorychain._instance.spec import RunSpec
 from factorychain._instance.tool_source import ToolSources
 from factorychain._instance.values import clean_text, cut_text
@@ -26,6 +27,7 @@ from factorychain.usage import Usage
 
 if TYPE_CHECKING:
     from factorychain._instance.open_call import OpenCall
+    from factorychain._instance.sub_agents import SubAgentRunner
 
 # What an event needs besides its text: timestamp, trace, ids, names.
 _OVERHEAD_BYTES = 1024
@@ -71,8 +73,17 @@ class AgentContext:
     """
 
 
+@dataclass(slots=True)
+class _Faults:
+    """What went wrong lately in a run, whichever agent in it hears of it."""
+
+    rejected: EventRejected | None = None
+    printed: BaseException | None = None
+    """The failure whose traceback is in the log already."""
+
+
 class ActiveRun:
-    """One run while its agent's code works."""
+    """One run while its agent's code works; of a sub-agent, its part of the run."""
 
     def __init__(
         self,
@@ -80,31 +91,76 @@ class ActiveRun:
         host: RunHost,
         loop: asyncio.AbstractEventLoop,
         hint: Callable[[BaseException], str] = lambda error: "",
+        sub_agents: SubAgentRunner | None = None,
     ) -> None:
-        """`hint` says of an error, for the log, what would allow what it was raised for."""
+        """A run.
+
+        Args:
+            spec: what it is.
+            host: whoever hosts it.
+            loop: what its code runs on.
+            hint: says of an error, for the log, what would allow what it was raised for.
+            sub_agents: runs other agents in it; None: there are none.
+        """
         self.spec = spec
         self.hint = hint
+        self.sub_agents = sub_agents
+        self.parent: ActiveRun | None = None
+        """Of a sub-agent, the agent that runs it."""
+        self.children: set[ActiveRun] = set()
+        """The sub-agents that are at work."""
         self.host = host
         self.loop = loop
         self.usage = Usage()
-        self.closed = False
         self.open_calls: set[str] = set()
         """Tool calls whose function has not come to its end."""
         self.external_calls: dict[str, OpenCall] = {}
         """Open calls of tools that a framework runs itself, by id."""
         self.calls_seen: set[str] = set()
         """Ids that a framework's calls have had."""
-        self.printed: BaseException | None = None
-        """The failure whose traceback is in the log already."""
         self.sources = ToolSources(self)
         """What was opened for tools that come from elsewhere."""
         self.release: Callable[[BaseException], Awaitable[None]] | None = None
         """Closes what was made for the run; None before anything was."""
+        self.said = Said(spec.output_max_bytes)
+        self._top = TOP
+        self._closed = False
         self._context: AgentContext | None = None
         self._ids: dict[str, int] = {}
-        self._rejected: EventRejected | None = None
-        self._said: dict[str, list[str]] = {}
-        self._said_chars = 0
+        self._faults = _Faults()
+
+    def inside(self, spec: RunSpec, name: str) -> ActiveRun:
+        """The part of the run that a sub-agent has: its events have the name in their path, and whatever is
+        unique or counted in the run is so with it.
+        """
+        child = ActiveRun(spec, self.host, self.loop, self.hint, self.sub_agents)
+        child.parent = self
+        child.usage = self.usage
+        child.calls_seen = self.calls_seen
+        child.said = self.said
+        child._top = self.path.within(name)
+        child._ids = self._ids
+        child._faults = self._faults
+        return child
+
+    @property
+    def depth(self) -> int:
+        """How many agents it is inside of."""
+        return 0 if self.parent is None else self.parent.depth + 1
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more can be said in its name."""
+        return self._closed or (self.parent is not None and self.parent.closed)
+
+    @property
+    def printed(self) -> BaseException | None:
+        """The failure whose traceback is in the log already."""
+        return self._faults.printed
+
+    @printed.setter
+    def printed(self, error: BaseException) -> None:
+        self._faults.printed = error
 
     @property
     def context(self) -> AgentContext:
@@ -123,7 +179,7 @@ class ActiveRun:
 
     def close(self) -> None:
         """Nothing more is said in the run's name. Its context is let go, which holds the run."""
-        self.closed = True
+        self._closed = True
         self._context = None
 
     @contextmanager
@@ -159,7 +215,7 @@ class ActiveRun:
     def path(self) -> EventPath:
         """Which part of the agent this code is."""
         position = _position.get()
-        return position.path if position is not None and position.run is self else TOP
+        return position.path if position is not None and position.run is self else self._top
 
     @property
     def text_limit_bytes(self) -> int:
@@ -185,8 +241,8 @@ class ActiveRun:
             EventRejected: this event is too large, or an earlier one was rejected on its way.
             RunEnded: the run is over.
         """
-        if self._rejected is not None:
-            rejected, self._rejected = self._rejected, None
+        if self._faults.rejected is not None:
+            rejected, self._faults.rejected = self._faults.rejected, None
             raise rejected
         if len(event) > self.spec.event_max_bytes:
             limit = self.spec.event_max_bytes
@@ -203,7 +259,7 @@ class ActiveRun:
 
     def reject(self, reason: str, message: str) -> None:
         """An event was rejected on its way; the agent hears of it when it speaks next."""
-        self._rejected = EventRejected(reason, message)
+        self._faults.rejected = EventRejected(reason, message)
 
     def pieces(self, text: str) -> Iterator[str]:
         """The text in valid UTF-8, in pieces that fit an event."""
@@ -215,21 +271,6 @@ class ActiveRun:
             piece = cut_text(rest, self.text_limit_bytes)
             yield piece
             rest = rest[len(piece) :]
-
-    def remember(self, message: str, text: str) -> None:
-        """Keep what was streamed, to recognise it in the output; longer than an output may be: forget."""
-        self._said_chars += len(text)
-        if self._said_chars > self.spec.output_max_bytes:
-            self._said.clear()
-            return
-        self._said.setdefault(message, []).append(text)
-
-    def message_with(self, text: str) -> str:
-        """The streamed message that has exactly this text, the last one first; empty if none has."""
-        for message, pieces in reversed(self._said.items()):
-            if sum(map(len, pieces)) == len(text) and "".join(pieces) == text:
-                return message
-        return ""
 
 
 def child_trace(trace: str) -> tuple[str, str]:

@@ -65,6 +65,30 @@ def needs_of(cls: type[Agent]) -> Needs:
     )
 
 
+def wider(inner: Needs, outer: Needs) -> str:
+    """What the one may do and the other may not, in words that name the attribute; empty: nothing.
+
+    Limits are none of it: whoever is inside shares those of what it is in.
+    """
+    ports = set(inner.network_ports) - set(outer.network_ports)
+    variables = set(inner.env) - set(outer.env)
+    outside = [each for each in inner.read_paths if not _readable(each, outer.read_paths)]
+    for name, more in (
+        ("read_paths", outside),
+        ("network_ports", sorted(ports)),
+        ("env", sorted(variables)),
+        ("processes", [True] if inner.processes and not outer.processes else []),
+    ):
+        if more:
+            listed = ", ".join(str(each) for each in more)
+            return f"{name}: it declares {listed}, which the agent that the run began with does not"
+    return ""
+
+
+def _readable(path: str, paths: Sequence[str]) -> bool:
+    return any(Path(path).is_relative_to(each) for each in paths)
+
+
 def _amount(name: str, value: object) -> float:
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not number or not 0 <= cast("float", value) < math.inf:

@@ -41,6 +41,27 @@ async def run_agent(run: ActiveRun, definition: AgentDefinition, injection: Inje
         beats.stop()
 
 
+async def run_inside(run: ActiveRun, definition: AgentDefinition, injection: Injection) -> object:
+    """Run a sub-agent, which is a part of its parent's run: what it returns is returned, what it raises
+    is raised, when everything that was made for it is closed.
+    """
+    assert run.parent is not None, "it is inside of another one"
+    siblings = run.parent.children
+    siblings.add(run)
+    try:
+        with run.entered():
+            try:
+                return await _instance_run(run, definition, injection)
+            finally:
+                await close_calls(run)
+    except (SystemExit, KeyboardInterrupt) as error:
+        # In a task of its own (parallel sub-agents) asyncio would let it end the whole process.
+        raise RuntimeError(f"agent {definition.name} raised {type(error).__name__}") from error
+    finally:
+        run.close()
+        siblings.discard(run)
+
+
 async def abandon(run: ActiveRun) -> None:
     """Let go of a run whose code does not stop when it is cancelled.
 
@@ -48,6 +69,8 @@ async def abandon(run: ActiveRun) -> None:
     finalisers raise goes to the log.
     """
     run.close()
+    for each in list(run.children):
+        await abandon(each)
     await run.sources.close()
     if run.release is not None:
         await run.release(asyncio.CancelledError())
@@ -63,7 +86,8 @@ async def _instance_run(
         run.release = scope.close
         agent = await scope.agent(definition.cls)
         bind_agent(ctx, agent)
-        run.host.created()
+        if run.parent is None:
+            run.host.created()
         try:
             await run.sources.open(definition.sources, definition.tools)
             return await _call(definition, agent, ctx, argument)
@@ -86,7 +110,7 @@ def _completed(run: ActiveRun, output: object) -> Outcome:
         text = dumps(output)
     except NotJson as error:
         return _failed(run, TypeError(f"run returned what has no JSON form: {error}"))
-    message = run.message_with(output) if isinstance(output, str) else ""
+    message = run.said.message_with(output) if isinstance(output, str) else ""
     if len(text.encode()) > run.spec.output_max_bytes:
         limit = run.spec.output_max_bytes
         return Outcome(

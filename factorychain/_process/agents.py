@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
 from typing import Final
@@ -23,6 +23,7 @@ from factorychain._instance.application import ApplicationScope, Startable
 from factorychain._instance.definition import AgentDefinition, define
 from factorychain._process.control import AgentSource, Prepared, Setup
 from factorychain.adapters import agent_class
+from factorychain.errors import AgentDependencyMissing, AgentNotFound, SubAgentRefused
 
 _BARRED: Final = {
     "grpc._cython.cygrpc": "it imports grpc, whose runtime does not survive a fork",
@@ -42,6 +43,8 @@ class Agents:
         self.scope = ApplicationScope()
         self._missing: dict[str, tuple[str, ...]] = {}
         self._unforkable: dict[str, str] = {}
+        self._later: dict[str, AgentSource] = {}
+        self._elsewhere: Mapping[str, str] = {}
 
     @property
     def prepared(self) -> Prepared:
@@ -59,8 +62,30 @@ class Agents:
         """
         return self.scope.agents[name]
 
+    async def find_inside(self, name: str) -> Startable:
+        """An agent that a run of another one asks for.
+
+        Raises:
+            AgentNotFound: there is none of this name.
+            AgentDependencyMissing: it cannot be imported.
+            SubAgentRefused: it cannot be run here.
+        """
+        source = self._later.pop(name, None)
+        if source is not None:
+            module, definitions = self._imported(source.module, [source])
+            await self.scope.add(module, definitions)
+        if name in self._missing:
+            raise AgentDependencyMissing(self._missing[name])
+        if name in self._elsewhere:
+            raise SubAgentRefused(name, self._elsewhere[name])
+        if name not in self.scope.agents:
+            raise AgentNotFound(name, sorted({*self.scope.agents, *self._later}))
+        return self.scope.agents[name]
+
     def load(self, setup: Setup) -> None:
         """Import and make everything. What fails is in `missing`, and stops nobody else's agent."""
+        self._later = {each.name: each for each in setup.later}
+        self._elsewhere = setup.elsewhere
         sys.path[:] = setup.path
         os.environ.update(setup.environment)
         modules: dict[str, list[AgentSource]] = {}
@@ -86,20 +111,26 @@ class Agents:
 
     def _load_module(self, name: str, sources: Sequence[AgentSource]) -> None:
         before, barred = Threads.now(), _barred()
-        try:
-            module = importlib.import_module(name)
-            definitions = [_definition(module, each) for each in sources]
-        except Exception as error:  # noqa: BLE001 - an author's code: its text is for the log
-            sys.stderr.write("".join(traceback.format_exception(error)))
-            problem = (f"{name} cannot be imported ({type(error).__name__}); see the log",)
-            self._missing |= dict.fromkeys([each.name for each in sources], problem)
-            return
+        module, definitions = self._imported(name, sources)
         reasons = [*before.started_since(), *(_BARRED[each] for each in _barred() - barred)]
         self.loop.run_until_complete(self.scope.add(module, definitions))
         for each in definitions:
             problems = [*reasons, *self.find(each.name).fork_problems]
             if problems:
                 self._unforkable[each.name] = "; ".join(problems)
+
+    def _imported(
+        self, name: str, sources: Sequence[AgentSource]
+    ) -> tuple[types.ModuleType | None, list[AgentDefinition]]:
+        """A module and its agents; none if it cannot be imported, which is in `missing` then."""
+        try:
+            module = importlib.import_module(name)
+            return module, [_definition(module, each) for each in sources]
+        except Exception as error:  # noqa: BLE001 - an author's code: its text is for the log
+            sys.stderr.write("".join(traceback.format_exception(error)))
+            problem = (f"{name} cannot be imported ({type(error).__name__}); see the log",)
+            self._missing |= dict.fromkeys([each.name for each in sources], problem)
+            return None, []
 
 
 class Threads:

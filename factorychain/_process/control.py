@@ -43,6 +43,10 @@ class Setup:
     agents: tuple[AgentSource, ...]
     nice: int = 0
     """Weight of all runs together, where the scheduler groups by session."""
+    later: tuple[AgentSource, ...] = ()
+    """Agents that are imported when a run of another one asks for them."""
+    elsewhere: Mapping[str, str] = field(default_factory=dict)
+    """Agents that cannot be run inside of a run here, and why."""
 
     def to_json(self) -> dict[str, object]:
         return {"setup": asdict(self)}
@@ -50,8 +54,11 @@ class Setup:
     @classmethod
     def from_json(cls, fields: Mapping[str, object]) -> Setup:
         found = orjson.loads(orjson.dumps(fields["setup"]))
-        agents = tuple(AgentSource(**each) for each in found["agents"])
-        return cls(tuple(found["path"]), found["environment"], agents, found["nice"])
+        agents, later = (
+            tuple(AgentSource(**each) for each in found[name]) for name in ("agents", "later")
+        )
+        path, environment, elsewhere = found["path"], found["environment"], found["elsewhere"]
+        return cls(tuple(path), environment, agents, found["nice"], later, elsewhere)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,16 +14,17 @@ import os
 import signal
 import socket
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final
 
 import orjson
 
 from factorychain._instance.active import ActiveRun
-from factorychain._instance.application import Startable
 from factorychain._instance.runner import run_agent
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec
+from factorychain._instance.sub_agents import SubAgents
+from factorychain._process.agents import Agents
 from factorychain._process.control import Place
 from factorychain._process.fresh import forget_parent
 from factorychain._process.messages import numbered, unpack_spec
@@ -82,7 +83,7 @@ class Instance:
     def __init__(
         self,
         end: socket.socket,
-        find: Callable[[str], Startable],
+        agents: Agents,
         service: int,
         loop: asyncio.AbstractEventLoop,
         printed: PrintedOutput,
@@ -91,14 +92,14 @@ class Instance:
 
         Args:
             end: the socket to the service.
-            find: the agent of a name.
+            agents: those that can be run here.
             service: pid of the service, whose end is this process's as well.
             loop: what everything runs on.
             printed: the standard streams.
         """
         end.setblocking(False)
         self._end = end
-        self._find = find
+        self._agents = agents
         self._service = service
         self._printed = printed
         self._loop = loop
@@ -128,8 +129,9 @@ class Instance:
         self._loop.run_until_complete(self._say_goodbye())
 
     async def _work(self, spec: RunSpec) -> None:
-        found = self._find(spec.agent)
-        self._active = run = ActiveRun(spec, self._host, self._loop, hint)
+        found = self._agents.find(spec.agent)
+        sub_agents = SubAgents(self._agents.find_inside, found.definition.needs)
+        self._active = run = ActiveRun(spec, self._host, self._loop, hint, sub_agents)
         enter_trace(spec.trace)
         self._outcome = await run_agent(run, found.definition, found.injection)
 

@@ -47,7 +47,7 @@ def main(arguments: Sequence[str]) -> None:
         agents.load(setup)
         _limit_memory(confinement.memory_bytes)
         orders.close()  # now another one may be started
-        instance = Instance(end, agents.find, int(arguments[1]), agents.loop, printed)
+        instance = Instance(end, agents, int(arguments[1]), agents.loop, printed)
         instance.run(lacking)
         agents.close()
 

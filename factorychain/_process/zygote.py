@@ -130,7 +130,7 @@ class _Zygote:
             make_ready(place)
             lacking = confined(confinement, place.directory, [its.fileno()])
             loop = asyncio.new_event_loop()
-            instance = Instance(its, self.agents.find, self.service, loop, self.printed)
+            instance = Instance(its, self.agents, self.service, loop, self.printed)
             instance.run(lacking)
         raise AssertionError("this process has ended")
 

@@ -103,7 +103,13 @@ class AgentsServer:
             events_burst=settings.run_events_burst,
         )
         isolated = self.registry.isolated("process")
-        return ProcessExecutor(isolated, options, self.output.show, self.registry.validated)
+        return ProcessExecutor(
+            isolated,
+            options,
+            self.output.show,
+            self.registry.validated,
+            elsewhere=[each.name for each in self.registry.isolated("task")],
+        )
 
     def _link(self) -> LinkClient[EmitRequest]:
         stub = EmitterServiceStub(self.emitter_channel.channel)

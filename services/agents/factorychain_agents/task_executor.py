@@ -18,9 +18,12 @@ from factorychain._core.metrics import up_down_counter
 from factorychain._core.telemetry import parse_traceparent
 from factorychain._core.watchdog import listen
 from factorychain._instance.active import ActiveRun
+from factorychain._instance.application import Startable
 from factorychain._instance.host import RunHost
 from factorychain._instance.runner import abandon, run_agent
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec
+from factorychain._instance.sub_agents import SubAgents
+from factorychain.errors import SubAgentRefused
 from factorychain_agents.blocking import BlockedLoop
 from factorychain_agents.executor import RunHandle
 from factorychain_agents.output import captured
@@ -65,12 +68,21 @@ class TaskExecutor:
 
     async def start_run(self, spec: RunSpec, host: RunHost) -> RunHandle:
         registered = self._registry.find(spec.agent)
-        run = ActiveRun(spec, host, asyncio.get_running_loop())
+        sub_agents = SubAgents(self._find, confined_to=None)
+        run = ActiveRun(spec, host, asyncio.get_running_loop(), sub_agents=sub_agents)
         task = detached(_run(run, registered), name=f"run {spec.run}")
         self._running.add(task)
         _tasks.add(1)
         task.add_done_callback(self._done)
         return _TaskHandle(run, task, self._let_go)
+
+    async def _find(self, name: str) -> Startable:
+        found = self._registry.find(name)
+        if found.isolation != "task":
+            raise SubAgentRefused(
+                name, "isolation: its runs have processes of their own, and this run is a task"
+            )
+        return Startable(found.definition, found.injection)
 
     def _let_go(self, run: ActiveRun) -> None:
         """What was made for the run is closed although its code goes on."""

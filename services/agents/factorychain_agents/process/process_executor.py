@@ -12,7 +12,7 @@ import itertools
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -46,6 +46,7 @@ _waited = histogram(
 )
 
 _TICK_S: Final = 1.0
+_AS_A_TASK: Final = "isolation: its runs are tasks of the service, and this run has a process"
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 # Read when what agents share is made; no run sees them.
@@ -90,6 +91,7 @@ class ProcessExecutor:
         show: Show,
         validated: Callable[[Mapping[str, tuple[str, ...]]], None],
         environment: Mapping[str, str] = os.environ,
+        elsewhere: Collection[str] = (),
     ) -> None:
         """To be made in a running event loop.
 
@@ -99,6 +101,7 @@ class ProcessExecutor:
             show: shows what runs print.
             validated: is told at the start what each agent misses.
             environment: the operator's.
+            elsewhere: agents that run as tasks of the service.
         """
         self._missing: dict[str, tuple[str, ...]] = {}
         self._validated = validated
@@ -107,6 +110,7 @@ class ProcessExecutor:
         self.show = show
         """Shows what runs print."""
         self._environment = environment
+        self._elsewhere = dict.fromkeys(elsewhere, _AS_A_TASK)
         self.directories = RunDirectories()
         self._numbers = itertools.count(1)
         self._kinds: dict[str, Kind] = {}
@@ -251,19 +255,30 @@ class ProcessExecutor:
 
     def _setup(self, agents: Sequence[str]) -> Setup:
         chosen = [each for each in self._definitions if each.name in agents]
-        sources = [
-            AgentSource(each.name, each.cls.__module__, each.cls.__qualname__) for each in chosen
-        ]
+        others = [each for each in self._definitions if each.name not in agents]
         declared = {name for each in chosen for name in each.needs.env}
         seen = {
             name: self._environment[name]
             for name in (*sorted(declared), *_FOR_SHARED)
             if name in self._environment
         }
-        return Setup(tuple(sys.path), seen, tuple(sources), self._options.allowed.nice)
+        return Setup(
+            tuple(sys.path),
+            seen,
+            _sources(chosen),
+            self._options.allowed.nice,
+            _sources(others),
+            self._elsewhere,
+        )
 
     def _zygote_environment(self) -> dict[str, str]:
         """What it is started with: nothing that one agent declares is there for the others."""
         common = compose_environment(self._environment, (), str(self.directories.shared))
         found = {"PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
         return common | SINGLE_THREADED | found
+
+
+def _sources(definitions: Iterable[AgentDefinition]) -> tuple[AgentSource, ...]:
+    return tuple(
+        AgentSource(each.name, each.cls.__module__, each.cls.__qualname__) for each in definitions
+    )

@@ -130,7 +130,9 @@ class Zygote:
         self.unforkable |= prepared.unforkable
         self.prepared = prepared
         left = tuple(each for each in self._setup.agents if each.name not in self.unforkable)
-        self._setup = replace(self._setup, agents=left)
+        elsewhere = {name: f"it cannot be forked: {why}" for name, why in self.unforkable.items()}
+        elsewhere |= self._setup.elsewhere
+        self._setup = replace(self._setup, agents=left, elsewhere=elsewhere)
 
     async def _replace(self) -> None:
         while True:
