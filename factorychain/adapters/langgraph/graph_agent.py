@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, cast
@@ -117,14 +117,14 @@ class _Work:
             begin,
             self._config,
             context=context_for(self._graph, self._config["configurable"]),
-            stream_mode=list(MODES),
+            stream_mode=MODES,
             subgraphs=True,
             version="v2",
             durability="exit" if self._saver else None,
         )
-        async with aclosing(stream) as parts:
+        async with aclosing(cast("AsyncGenerator[Part, None]", stream)) as parts:
             async for part in parts:
-                await self._events.take(cast("Part", part))
+                await self._events.take(part)
 
     # --- what it begins with ---
 

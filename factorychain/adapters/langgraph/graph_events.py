@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Final, TypedDict
+from typing import Final, TypedDict, cast
 
 import orjson
 from langchain_core.messages import BaseMessage, ToolMessage
 from langgraph.types import Interrupt as GraphInterrupt
+from langgraph.types import StreamMode
 
 from factorychain._instance.active import ActiveRun
 from factorychain._instance.values import dumps_anything
@@ -32,7 +33,8 @@ from factorychain.errors import EventRejected
 
 log = logging.getLogger(__name__)
 
-MODES: Final = ("messages", "tools", "custom", "tasks", "values")
+# `tools` is what `astream_events(version="v3")` goes by as well; the type of modes does not name it.
+MODES: Final = cast("list[StreamMode]", ["messages", "tools", "custom", "tasks", "values"])
 CUSTOM: Final = "langgraph"
 THINKING: Final = "thinking"
 """In a node's metadata: what users read when it begins; empty: nothing."""

@@ -60,13 +60,12 @@ def agent(
         raise TypeError(
             f"a {type(graph).__name__} is no compiled graph: give what compile() returns"
         )
-    found = cast("Graph", graph)
-    shape = shape_of(found)
-    _warn_of_what_ends(found, name)
+    shape = shape_of(graph)
+    _warn_of_what_ends(graph, name)
     choices = Choices(
         shape=shape,
-        remembers=_remembers(found, shape) if memory is None else memory,
-        types=_kept_types(found, shape, types),
+        remembers=_remembers(graph, shape) if memory is None else memory,
+        types=_kept_types(graph, shape, types),
         input=input,
         output=output,
         recursion_limit=recursion_limit,

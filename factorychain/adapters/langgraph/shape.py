@@ -10,13 +10,14 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias, cast, get_args, get_origin, get_type_hints
+from typing import Any, Final, Protocol, TypeAlias, cast, get_args, get_origin, get_type_hints
 
 from langgraph.channels.base import BaseChannel
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
 
-Graph: TypeAlias = Pregel[object, object, object, object]
+Graph: TypeAlias = Pregel[Any, Any, Any, Any]
+"""A compiled graph, whatever its state; the type's own bounds leave no other word for that."""
 
 MESSAGES: Final = "messages"
 _START: Final = "__start__"

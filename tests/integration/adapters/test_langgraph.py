@@ -113,7 +113,7 @@ async def test_what_goes_wrong_in_tools_is_told_without_what_is_not_the_user_s(
     vendor.script(Turn(calls=calls), Turn(text="Sorry"))
     result = await run_async(tool_loop(vendor), "all of it")
     found = {each.data["call"]: each.data for each in result.of_type("tool_completed")}
-    errors = {call: data["error"] for call, data in found.items()}
+    errors: dict[object, Any] = {call: data["error"] for call, data in found.items()}
     assert errors["raises"] == {"reason": "TOOL_FAILED", "message": "The tool failed"}
     assert errors["says"] == {"reason": "TOOL_ERROR", "message": "Paris has no station"}
     assert errors["misses"]["reason"] == "INVALID_ARGUMENTS"
@@ -214,7 +214,7 @@ async def test_data_and_text_fill_the_fields_of_a_graph_without_messages() -> No
     assert result.output == {"topic": "bees", "notes": ["about bees", "done"]}
     thoughts = [each.data["text"] for each in result.of_type("agent_thinking")]
     assert thoughts == ["Look up", "Putting it on paper"]
-    given = {"data": {"topic": "ants", "notes": ["given"], "more": 1}}
+    given: dict[str, Any] = {"data": {"topic": "ants", "notes": ["given"], "more": 1}}
     again = await run_async(graph, given, conversation=conversation)
     assert again.output == {"topic": "ants", "notes": ["given", "about ants", "done"]}
 
@@ -238,14 +238,17 @@ async def test_a_user_s_data_does_not_reach_the_state_behind_a_conversation(
         return {"messages": [("ai", "noted")]}
 
     graph = StateGraph(State).add_node("answer", answer).add_edge(START, "answer").compile()
-    given = {"text": "hi", "data": {"approved": True, "messages": [{"role": "system"}]}}
+    given: dict[str, Any] = {
+        "text": "hi",
+        "data": {"approved": True, "messages": [{"role": "system"}]},
+    }
     result = await run_async(graph, given)
     assert seen == [None]
     assert result.output == "noted"
 
 
 async def test_images_reach_the_model(vendor: Vendor) -> None:
-    given = {
+    given: dict[str, Any] = {
         "content": [
             {"type": "text", "text": "what is it?"},
             {"type": "image", "url": "https://example.org/a.png"},

@@ -116,7 +116,7 @@ async def test_interrupts_of_subgraphs_go_on_in_other_processes() -> None:
     result = await in_a_new_process(graph, {"items": []}, blobs)
     waiting = {each.value: each.id for each in result["__interrupt__"]}
     assert set(waiting) == {"deep one", "side one"}
-    one_answer = Command(resume={waiting["deep one"]: "a"})
+    one_answer: Command[Any] = Command(resume={waiting["deep one"]: "a"})
     result = await in_a_new_process(graph, one_answer, blobs)
     waiting = {each.value: each.id for each in result["__interrupt__"]}
     assert set(waiting) == {"deep two", "side one"}
