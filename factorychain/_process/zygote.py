@@ -28,6 +28,7 @@ from factorychain._process.control import ForkRequest, Place, Setup
 from factorychain._process.instance import Instance, last_of_all, make_ready
 from factorychain._process.output import PrintedOutput
 from factorychain._process.parent import die_with
+from factorychain._process.warming import warm_libraries
 from factorychain._sandbox import Confinement, lower_session_weight, prepare
 from factorychain._sandbox.slices import take_default_slices
 
@@ -58,6 +59,7 @@ def _prepare(end: socket.socket) -> Agents | None:
     _warm_up()
     agents = Agents()
     agents.load(setup)
+    agents.loop.run_until_complete(warm_libraries())
     agents.rest()
     prepare()
     control.send(end, agents.prepared.to_json())
