@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from factorychain.errors import AgentError, ToolError
     from factorychain.history import PastRun
     from factorychain.input import FilePart, ImagePart, Input, TextPart
+    from factorychain.mcp import MCPServer
     from factorychain.message import MessageStream, ThinkingStream
     from factorychain.providers import shared
     from factorychain.tools import tool
@@ -29,6 +30,7 @@ __all__ = [
     "ImagePart",
     "Input",
     "Interrupt",
+    "MCPServer",
     "MessageStream",
     "PastRun",
     "RunContext",
@@ -48,6 +50,7 @@ _HOMES = {
     "ImagePart": "input",
     "Input": "input",
     "Interrupt": "context",
+    "MCPServer": "mcp",
     "MessageStream": "message",
     "PastRun": "history",
     "RunContext": "context",

@@ -66,6 +66,8 @@ class Connection(OpenedSource):
         if self._life is None:
             return
         self._stop.set()
+        if not self._ready.done():
+            self._life.cancel()
         try:
             await asyncio.wait({self._life}, timeout=_CLOSING_S)
         finally:

@@ -122,6 +122,7 @@ class Program:
                 await self._ended(_TERMINATING_S)
         finally:
             self._signal(signal.SIGKILL)
+            await self._ended(_TERMINATING_S)
             # Nothing public lets go of the pipes when something that it has started holds them.
             transport: asyncio.SubprocessTransport = getattr(self.process, "_transport")  # noqa: B009
             transport.close()

@@ -17,6 +17,7 @@ SURFACE = [
     "ImagePart",
     "Input",
     "Interrupt",
+    "MCPServer",
     "MessageStream",
     "PastRun",
     "RunContext",
