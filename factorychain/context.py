@@ -20,7 +20,8 @@ from factorychain._instance.past import past_run
 from factorychain._instance.threads import wait_from_thread
 from factorychain._instance.values import NotJson, dumps
 from factorychain.agent import Agent
-from factorychain.errors import NotImplementedYet, SubAgentRefused
+from factorychain.credential import Credential
+from factorychain.errors import CredentialNotFound, NotImplementedYet, SubAgentRefused
 from factorychain.history import PastRun
 from factorychain.input import Input, Json, parse_input
 from factorychain.message import MessageStream, ThinkingStream
@@ -90,6 +91,18 @@ class RunContext(AgentContext):
     def usage(self) -> Usage:
         """What the run consumed so far; `ctx.usage.add(input_tokens=…)` counts more."""
         return self._run.usage
+
+    def credential(self, name: str) -> Credential:
+        """A service that the operator lets this run use with a secret, or a server of models by its name.
+
+        Raises:
+            CredentialNotFound: the operator has mapped none of this name for this user.
+        """
+        spec = self._run.spec
+        paths = dict(spec.credentials)
+        if name not in paths:
+            raise CredentialNotFound(name, paths)
+        return Credential(name, spec.gateway_url + paths[name], spec.gateway_key)
 
     # --- what the user sees ---
 

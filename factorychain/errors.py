@@ -320,6 +320,21 @@ class ThreadNotFound(FactoryChainError):
         super().__init__(message)
 
 
+class CredentialNotFound(FactoryChainError):
+    """The operator has mapped nothing of this name for the user of the run."""
+
+    default_code = ErrorCode.NOT_FOUND
+    default_reason = "CREDENTIAL_NOT_FOUND"
+
+    def __init__(self, name: str, known: Iterable[str] = ()) -> None:
+        listed = ", ".join(sorted(known))
+        super().__init__(
+            f"no credential is called {name!r} for this user; "
+            + (f"there are: {listed}" if listed else "there are none")
+            + " (the operator maps them in FACTORYCHAIN_CREDENTIALS_FILE)"
+        )
+
+
 class RunExists(FactoryChainError):
     """This run and attempt was accepted before."""
 

@@ -20,6 +20,16 @@ class Usage:
     requests: int = 0
     """Requests to models."""
 
+    def __add__(self, other: Usage) -> Usage:
+        """What both are together."""
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cached_input_tokens + other.cached_input_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+            self.requests + other.requests,
+        )
+
     def add(
         self,
         *,

@@ -19,7 +19,18 @@ TOOL = "gen_ai.tool.name"
 TOOL_CALL = "gen_ai.tool.call.id"
 INPUT_TOKENS = "gen_ai.usage.input_tokens"
 OUTPUT_TOKENS = "gen_ai.usage.output_tokens"
+REQUEST_MODEL = "gen_ai.request.model"
+RESPONSE_MODEL = "gen_ai.response.model"
+FINISH_REASONS = "gen_ai.response.finish_reasons"
+TOKEN_TYPE = "gen_ai.token.type"  # noqa: S105 - of a model
+SERVER = "server.address"
+PORT = "server.port"
 ERROR_TYPE = "error.type"
+
+# Metrics.
+OPERATION_DURATION = "gen_ai.client.operation.duration"
+TOKEN_USAGE = "gen_ai.client.token.usage"  # noqa: S105 - of a model
+TIME_TO_FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"
 
 # Our own, beside them.
 RUN = "factorychain.run"
@@ -47,6 +58,27 @@ def execute_tool(tool: str, *, call: str, run: str) -> tuple[str, dict[str, Attr
         TOOL_CALL: call,
         RUN: run,
     }
+
+
+def model_request(
+    operation: str, model: str, *, provider: str, server: str, port: int, thread: str, run: str
+) -> tuple[str, dict[str, AttributeValue]]:
+    """Name and attributes of the CLIENT span around a request to a model, such as `chat gpt-5`."""
+    return f"{operation} {model}".rstrip(), {
+        OPERATION: operation,
+        PROVIDER: provider,
+        REQUEST_MODEL: model,
+        SERVER: server,
+        PORT: port,
+        CONVERSATION: thread,
+        RUN: run,
+    }
+
+
+def answered(model: str, finish: str) -> dict[str, AttributeValue]:
+    """Attributes of what a model has answered."""
+    found: dict[str, AttributeValue] = {RESPONSE_MODEL: model} if model else {}
+    return found | ({FINISH_REASONS: [finish]} if finish else {})
 
 
 def usage(input_tokens: int, output_tokens: int) -> dict[str, AttributeValue]:

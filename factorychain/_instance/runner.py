@@ -13,6 +13,7 @@ from factorychain._instance.active import ActiveRun
 from factorychain._instance.definition import AgentDefinition
 from factorychain._instance.external_calls import close_calls
 from factorychain._instance.injection import Injection
+from factorychain._instance.model_troubles import trouble_of
 from factorychain._instance.open_call import print_failure
 from factorychain._instance.spec import Outcome, OutcomeKind
 from factorychain._instance.threads import in_thread
@@ -135,6 +136,16 @@ def _failed(run: ActiveRun, error: BaseException) -> Outcome:
     print_failure(run, error)
     if isinstance(error, NotImplementedYet):  # its text is ours, and tells an author what it is
         return Outcome(OutcomeKind.FAILED, reason=error.reason, text=error.message, usage=run.usage)
+    trouble = trouble_of(error)
+    if trouble is not None:
+        return Outcome(
+            OutcomeKind.FAILED,
+            reason=trouble.reason,
+            text=trouble.text,
+            retryable=trouble.retryable,
+            retry_after_s=trouble.retry_after_s,
+            usage=run.usage,
+        )
     return Outcome(OutcomeKind.FAILED, reason="AGENT_FAILED", usage=run.usage)
 
 

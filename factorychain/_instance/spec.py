@@ -1,7 +1,8 @@
 """The data that crosses the border between an agent instance and whoever hosts it.
 
 Invariant: only plain values (text, numbers, bytes, tuples of them), so that each of these can be sent
-to another process. No credential is among them.
+to another process. No credential is among them but the run's key to the model gateway, which means
+nothing elsewhere and ends with the run.
 """
 
 from __future__ import annotations
@@ -39,6 +40,12 @@ class RunSpec:
     output_max_bytes: int = 262_144
     beat_every_s: float = 5.0
     """How often the instance gives a sign of life."""
+    gateway_url: str = ""
+    """Where the run reaches models and services; empty: there is no gateway."""
+    gateway_key: str = field(default="", repr=False)
+    """The run's own there."""
+    credentials: tuple[tuple[str, str], ...] = ()
+    """What `ctx.credential` knows: names, and paths behind `gateway_url`."""
 
 
 class OutcomeKind(StrEnum):

@@ -20,6 +20,7 @@ from typing import Final
 
 import orjson
 
+from factorychain._instance import model_access
 from factorychain._instance.active import ActiveRun
 from factorychain._instance.runner import run_agent
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec
@@ -133,6 +134,7 @@ class Instance:
         sub_agents = SubAgents(self._agents.find_inside, found.definition.needs)
         self._active = run = ActiveRun(spec, self._host, self._loop, hint, sub_agents)
         enter_trace(spec.trace)
+        model_access.enter(spec)
         self._outcome = await run_agent(run, found.definition, found.injection)
 
     def _broken(self, error: BaseException, task: asyncio.Task[None]) -> None:

@@ -75,6 +75,7 @@ def unpack_spec(payload: bytes) -> RunSpec:
     length, rest = numbered(payload)
     fields = orjson.loads(rest[:length])
     fields["context"] = tuple((each[0], each[1]) for each in fields["context"])
+    fields["credentials"] = tuple((each[0], each[1]) for each in fields["credentials"])
     fields["input_json"] = rest[length:].decode()
     return RunSpec(**fields)
 

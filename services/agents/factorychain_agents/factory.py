@@ -17,6 +17,7 @@ from factorychain._instance.spec import RunSpec
 from factorychain.errors import InvalidField
 from factorychain_agents.executor import Executor, RunHandle
 from factorychain_agents.registry import AgentRegistry
+from factorychain_agents.run_models import RunModels
 
 EVENT_MAX_BYTES = 65_536
 
@@ -69,7 +70,9 @@ class AgentInstanceFactory:
         if not isinstance(metadata, dict):
             raise InvalidField("metadata", "must be an object")
 
-    def spec(self, ctx: UserExecutionContext, request: StartRequest, trace: str) -> RunSpec:
+    def spec(
+        self, ctx: UserExecutionContext, request: StartRequest, trace: str, models: RunModels
+    ) -> RunSpec:
         """What the instance will know of its run."""
         limits = ctx.limits
         return RunSpec(
@@ -88,6 +91,9 @@ class AgentInstanceFactory:
             event_max_bytes=limits.get("event_max_bytes", self._limits.event_max_bytes),
             output_max_bytes=limits.get("output_max_bytes", self._limits.output_max_bytes),
             beat_every_s=report_every_s(ctx, self._limits.beat_every_s),
+            gateway_url=models.url,
+            gateway_key=models.key,
+            credentials=tuple(models.credentials),
         )
 
     async def start(self, spec: RunSpec, host: RunHost) -> RunHandle:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from factorychain._core import genai
@@ -28,6 +29,7 @@ from factorychain_agents.accepted import AcceptedRuns
 from factorychain_agents.executor import RunHandle
 from factorychain_agents.factory import AgentInstanceFactory, StartRequest
 from factorychain_agents.host import Conversation, InstanceHost, RunLink
+from factorychain_agents.run_models import Gateway, NoGateway, RunModels
 
 log = get_logger(__name__)
 
@@ -71,9 +73,15 @@ class LiveRun:
     """One run from its acceptance to its durable ending."""
 
     def __init__(
-        self, ctx: UserExecutionContext, spec: RunSpec, running: ChainSpan, cancel_grace_s: float
+        self,
+        ctx: UserExecutionContext,
+        spec: RunSpec,
+        running: ChainSpan,
+        cancel_grace_s: float,
+        models: RunModels,
     ) -> None:
         self.ctx = ctx
+        self._models = models
         self.spec = spec
         self.finished = asyncio.Event()
         self.state = RunState.RUN_STATE_RUNNING
@@ -97,6 +105,7 @@ class LiveRun:
         if not self._stop_reason and not self.finished.is_set():
             self._stop_reason = reason
             self._stop.set()
+            self._models.cancel()
             if self._handle is not None:
                 self._handle.cancel()
 
@@ -127,7 +136,7 @@ class LiveRun:
         )
         try:
             async with asyncio.timeout(max(0.0, self.ctx.expires_at_s - time.time())):
-                outcome = await self._outcome(factory)
+                outcome = await self._with_models(await self._outcome(factory))
                 self.state = _STATES[outcome.kind]
                 await self._end(outcome)
                 await link.wait_ended()
@@ -138,6 +147,7 @@ class LiveRun:
             log.error("the run's ending did not become durable while its token was valid")
         finally:
             deadline.cancel()
+            self._models.cancel()
             self._span.end()
             self.finished.set()
             await link.close()
@@ -158,6 +168,10 @@ class LiveRun:
             # Nobody cancelled it: the agent cancelled itself, which is a failure of its code.
             return Outcome(OutcomeKind.FAILED, reason="AGENT_FAILED", usage=outcome.usage)
         return outcome
+
+    async def _with_models(self, outcome: Outcome) -> Outcome:
+        """The outcome, with what the run has used of models through the gateway."""
+        return replace(outcome, usage=outcome.usage + await self._models.close())
 
     async def _started(self, factory: AgentInstanceFactory) -> RunHandle | None:
         """The instance, when it is there; None if it was told to stop before that.
@@ -230,8 +244,10 @@ class Runs:
         *,
         max_runs: int,
         cancel_grace_s: float,
+        gateway: Gateway | None = None,
     ) -> None:
         self._factory = factory
+        self._gateway = gateway or NoGateway()
         self._links = links
         self._conversation = conversation
         self._max_runs = max_runs
@@ -293,8 +309,9 @@ class Runs:
             ctx.agent, thread=ctx.thread, run=ctx.run, attempt=ctx.attempt
         )
         running = span(name, parent=parent, attributes=attributes)
-        spec = self._factory.spec(ctx, request, running.traceparent)
-        run = LiveRun(ctx, spec, running, self._cancel_grace_s)
+        models = self._gateway.open(ctx, running.traceparent)
+        spec = self._factory.spec(ctx, request, running.traceparent, models)
+        run = LiveRun(ctx, spec, running, self._cancel_grace_s, models)
         key = (ctx.principal, ctx.run)
         earlier = self._live.get(key)
         self._live[key] = run

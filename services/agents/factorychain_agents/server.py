@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from functools import partial
 
@@ -22,6 +23,7 @@ from factorychain_agents.boot import Boot
 from factorychain_agents.conversation import EngineConversation
 from factorychain_agents.executors import Executors
 from factorychain_agents.factory import AgentInstanceFactory, InstanceLimits
+from factorychain_agents.gateway.server import gateway_of, secret_paths
 from factorychain_agents.links import EmitterLinks
 from factorychain_agents.output import OutputCapture
 from factorychain_agents.process.process_executor import ProcessExecutor, ProcessOptions
@@ -45,14 +47,19 @@ class AgentsServer:
     """One replica of the agents layer: its parts by name, for the process and for tests."""
 
     def __init__(self, settings: AgentsSettings) -> None:
-        """To be made in a running event loop; opens nothing, but imports the agents' modules.
+        """To be made in a running event loop; opens nothing but the gateway's port, and imports the
+        agents' modules.
 
         Raises:
             AgentsUnusable: Agents that are named cannot be loaded.
             KeyUnusable: A key that is configured cannot be used.
+            Misconfigured: What the gateway is configured with cannot be used.
             SandboxRequired: Agents cannot be confined here as the operator requires.
         """
         self.settings = settings
+        self._environment = dict(os.environ)
+        # Before modules are imported, which may make clients of models.
+        self.gateway = gateway_of(settings)
         self.output = OutputCapture(as_json=not _for_people(settings))
         self.registry = AgentRegistry(load(settings.agent_modules), settings.isolation)
         check_required(settings, self.registry, probe())
@@ -69,6 +76,7 @@ class AgentsServer:
     def group(self) -> ComponentGroup:
         components: list[Component] = [
             self.output,
+            *([self.gateway] if self.gateway is not None else []),
             self.registry,
             self.executor,
             self.emitter_channel,
@@ -90,7 +98,7 @@ class AgentsServer:
             settings.agent_file_max_bytes,
             settings.agent_nice,
             settings.agent_processes,
-            settings.agent_unreadable_paths,
+            (*settings.agent_unreadable_paths, *secret_paths(settings)),
             required=frozenset(Feature) if settings.require_sandbox else frozenset(),
         )
         options = ProcessOptions(
@@ -101,6 +109,7 @@ class AgentsServer:
             grace_s=settings.cancel_grace_s,
             events_per_s=settings.run_events_per_s,
             events_burst=settings.run_events_burst,
+            gateway_url=self.gateway.url if self.gateway is not None else "",
         )
         isolated = self.registry.isolated("process")
         return ProcessExecutor(
@@ -109,6 +118,7 @@ class AgentsServer:
             self.output.show,
             self.registry.validated,
             elsewhere=[each.name for each in self.registry.isolated("task")],
+            environment=self._environment,
         )
 
     def _link(self) -> LinkClient[EmitRequest]:
@@ -130,6 +140,7 @@ class AgentsServer:
             partial(EngineConversation, engine),
             max_runs=settings.max_runs,
             cancel_grace_s=settings.cancel_grace_s,
+            gateway=self.gateway,
         )
 
     def _server(self) -> GrpcServer:

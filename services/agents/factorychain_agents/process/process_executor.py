@@ -19,6 +19,7 @@ from typing import Final
 from factorychain._core.component import TaskSet
 from factorychain._core.logging import get_logger
 from factorychain._core.metrics import histogram, up_down_counter
+from factorychain._instance import model_access
 from factorychain._instance.definition import AgentDefinition
 from factorychain._instance.host import RunHost
 from factorychain._instance.spec import RunSpec
@@ -71,6 +72,8 @@ class ProcessOptions:
     grace_s: float
     events_per_s: float
     events_burst: float
+    gateway_url: str = ""
+    """Of the model gateway, which every run may reach; empty if there is none."""
 
 
 def allow_many_descriptors() -> None:
@@ -217,7 +220,8 @@ class ProcessExecutor:
         allowed = replace(self._options.allowed, private_paths=private)
         for each in self._definitions:
             try:
-                kind = kind_of(each.needs, allowed, str(directories.shared), self._environment)
+                shared, gateway_url = str(directories.shared), self._options.gateway_url
+                kind = kind_of(each.needs, allowed, shared, self._environment, gateway_url)
                 self._kinds[each.name] = kind
             except InvalidConfinement as error:
                 self._missing[each.name] = (str(error),)
@@ -275,7 +279,9 @@ class ProcessExecutor:
         """What it is started with: nothing that one agent declares is there for the others."""
         common = compose_environment(self._environment, (), str(self.directories.shared))
         found = {"PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
-        return common | SINGLE_THREADED | found
+        url = self._options.gateway_url
+        led = model_access.environment(url) if url else {}
+        return common | SINGLE_THREADED | found | led
 
 
 def _sources(definitions: Iterable[AgentDefinition]) -> tuple[AgentSource, ...]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
+from urllib.parse import urlsplit
 
+from factorychain._instance import model_access
 from factorychain._instance.needs import Needs
 from factorychain._sandbox import Confinement, InvalidConfinement, compose_environment
 from factorychain._sandbox.libraries import library_paths
@@ -53,7 +55,13 @@ class Kind:
     cpu_s: float
 
 
-def kind_of(needs: Needs, allowed: Allowed, shared: str, environment: Mapping[str, str]) -> Kind:
+def kind_of(
+    needs: Needs,
+    allowed: Allowed,
+    shared: str,
+    environment: Mapping[str, str],
+    gateway_url: str = "",
+) -> Kind:
     """The kind of process that an agent's runs need.
 
     Args:
@@ -61,6 +69,7 @@ def kind_of(needs: Needs, allowed: Allowed, shared: str, environment: Mapping[st
         allowed: the operator's limits.
         shared: where the zygote puts what it builds for all runs.
         environment: the operator's, of which the agent sees what it declares.
+        gateway_url: of the model gateway, which every run may reach; empty if there is none.
 
     Raises:
         InvalidConfinement: what it declares is not allowed; the text names the attribute.
@@ -71,12 +80,16 @@ def kind_of(needs: Needs, allowed: Allowed, shared: str, environment: Mapping[st
         )
     cpu_s = _within(needs.cpu_s, allowed.cpu_s)
     own = compose_environment({**environment, **SINGLE_THREADED}, needs.env, "/")
+    ports = set(needs.network_ports)
+    if gateway_url:
+        own = model_access.environment(gateway_url, besides=needs.env) | own
+        ports.add(urlsplit(gateway_url).port or 80)
     confinement = Confinement(
         directory="/",
         environment=dict(sorted(own.items())),
         read_paths=tuple(sorted({*needs.read_paths, shared})),
         private_paths=allowed.private_paths,
-        connect_ports=tuple(sorted(needs.network_ports)),
+        connect_ports=tuple(sorted(ports)),
         processes=needs.processes,
         memory_bytes=int(_within(needs.memory_bytes, allowed.memory_bytes)),
         cpu_s=cpu_s,
