@@ -45,5 +45,5 @@ async def test_what_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> No
     class Other:
         """A library of a version that is not known."""
 
-    monkeypatch.setitem(sys.modules, "openai", Other)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "openai", Other)
     await warming.warm_libraries()
