@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from factorychain.agent import Agent
     from factorychain.client import Client
-    from factorychain.context import Interrupt, RunContext
-    from factorychain.errors import AgentError, ToolError
+    from factorychain.context import RunContext
+    from factorychain.credential import Credential
+    from factorychain.errors import AgentError, InputTimeout, ToolError
     from factorychain.history import PastRun
     from factorychain.input import FilePart, ImagePart, Input, TextPart
+    from factorychain.interrupt import Interrupt, Request
     from factorychain.mcp import MCPServer
     from factorychain.message import MessageStream, ThinkingStream
     from factorychain.providers import shared
@@ -26,13 +28,16 @@ __all__ = [
     "Agent",
     "AgentError",
     "Client",
+    "Credential",
     "FilePart",
     "ImagePart",
     "Input",
+    "InputTimeout",
     "Interrupt",
     "MCPServer",
     "MessageStream",
     "PastRun",
+    "Request",
     "RunContext",
     "TextPart",
     "ThinkingStream",
@@ -46,13 +51,16 @@ _HOMES = {
     "Agent": "agent",
     "AgentError": "errors",
     "Client": "client",
+    "Credential": "credential",
     "FilePart": "input",
     "ImagePart": "input",
     "Input": "input",
-    "Interrupt": "context",
+    "InputTimeout": "errors",
+    "Interrupt": "interrupt",
     "MCPServer": "mcp",
     "MessageStream": "message",
     "PastRun": "history",
+    "Request": "interrupt",
     "RunContext": "context",
     "TextPart": "input",
     "ThinkingStream": "message",

@@ -6,24 +6,27 @@ come from the verified token and the start of the run, and no credential can be 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Concatenate, NoReturn, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 
 import orjson
 
 from factorychain._instance import events
 from factorychain._instance.active import ActiveRun, AgentContext
+from factorychain._instance.asking import ANSWER_WITHIN_S, ask
 from factorychain._instance.calls import execute
 from factorychain._instance.past import past_run
 from factorychain._instance.threads import wait_from_thread
 from factorychain._instance.values import NotJson, dumps
 from factorychain.agent import Agent
 from factorychain.credential import Credential
-from factorychain.errors import CredentialNotFound, NotImplementedYet, SubAgentRefused
+from factorychain.errors import CredentialNotFound, SubAgentRefused
 from factorychain.history import PastRun
 from factorychain.input import Input, Json, parse_input
+from factorychain.interrupt import Request, RequestKind
 from factorychain.message import MessageStream, ThinkingStream
 from factorychain.state import ThreadState
 from factorychain.tools import ToolSet, as_tool, bound_tools
@@ -41,6 +44,10 @@ class RunContext(AgentContext):
         self._input = parse_input(run.spec.input_json)
         metadata = orjson.loads(run.spec.metadata_json or "{}")
         self._metadata: Mapping[str, Json] = MappingProxyType(metadata)
+        answers = run.spec.resume_json
+        self._resume: Mapping[str, Json] | None = (
+            MappingProxyType(orjson.loads(answers)) if answers else None
+        )
         self._agent: object = None
         self._tools: ToolSet | None = None
 
@@ -83,9 +90,12 @@ class RunContext(AgentContext):
 
     @property
     def deadline(self) -> datetime | None:
-        """When the run must have ended, in UTC; None outside of a chain."""
+        """When the run must have ended, in UTC; later after every answer that was waited for. None outside
+        of a chain.
+        """
         at = self._run.spec.deadline_s
-        return datetime.fromtimestamp(at, UTC) if at else None
+        waited_s = self._run.waiting.waited_s(time.monotonic())
+        return datetime.fromtimestamp(at + waited_s, UTC) if at else None
 
     @property
     def usage(self) -> Usage:
@@ -202,19 +212,57 @@ class RunContext(AgentContext):
         """
         return ThreadState(self._run)
 
-    # --- fixed in their interface, not there yet ---
-
-    @property
-    def resume(self) -> None:
-        """What was answered to the requests of an `Interrupt`; None: the run does not resume one."""
-        return None
+    # --- asking the user ---
 
     async def ask(
-        self, prompt: str, schema: Mapping[str, Json] | None = None, timeout_s: float = 300.0
-    ) -> NoReturn:
-        """Ask the user and wait for the answer."""
-        del prompt, schema, timeout_s
-        raise NotImplementedYet("ctx.ask (asking the user during a run)")
+        self,
+        prompt: str,
+        schema: Mapping[str, Json] | None = None,
+        timeout_s: float = ANSWER_WITHIN_S,
+        *,
+        kind: RequestKind = "question",
+        tool: str = "",
+        arguments: Mapping[str, Json] | None = None,
+    ) -> Json:
+        """Ask the user, and wait for the answer. The lifetime of the run stands still meanwhile.
+
+        Args:
+            prompt: what the user reads.
+            schema: JSON Schema of the answer; one that does not fit is refused, and the question stays
+                open. Without one the answer may be anything.
+            timeout_s: how long to wait.
+            kind: `question`, `approval` (the answer is true or false), or `tool`: the client is to execute
+                something, whose result is the answer.
+            tool: the tool that is to be approved, or executed by the client.
+            arguments: the arguments of that call.
+
+        Raises:
+            InputTimeout: nobody has answered in time.
+            InvalidField: the schema cannot be used.
+            EventRejected: the question is too large, or more are open than a run may have.
+            ValueError: what is asked cannot be.
+        """
+        request = self._run.new_id("q")
+        asked = Request(
+            prompt=prompt,
+            kind=kind,
+            schema=schema,
+            request=request,
+            tool=tool,
+            arguments=arguments,
+        )
+        return await ask(self._run, asked.plain(), timeout_s)
+
+    async def approve(self, prompt: str, timeout_s: float = ANSWER_WITHIN_S) -> bool:
+        """Ask the user to approve something; what is raised is as with `ask`."""
+        return await self.ask(prompt, timeout_s=timeout_s, kind="approval") is True
+
+    @property
+    def resume(self) -> Mapping[str, Json] | None:
+        """What was answered to the requests of an `Interrupt`, by request; None: the run goes on for none."""
+        return self._resume
+
+    # --- other agents ---
 
     async def run(self, agent: str | type[Agent], input: object = "", *, name: str = "") -> Any:
         """Run another agent inside this run, to its end: in the same process, with an instance and
@@ -239,14 +287,6 @@ class RunContext(AgentContext):
         if self._run.sub_agents is None:
             raise SubAgentRefused(str(agent), "whoever hosts it knows no other agents")
         return await self._run.sub_agents.run(self._run, agent, input, name)
-
-
-class Interrupt(Exception):
-    """Ends the run with requests that the user's answers continue as the next run."""
-
-    def __init__(self, *requests: object) -> None:
-        super().__init__(*requests)
-        raise NotImplementedYet("Interrupt (ending a run with open requests)")
 
 
 def bind_agent(context: RunContext, agent: object) -> None:

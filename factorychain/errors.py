@@ -384,7 +384,9 @@ class RequestAnswered(FactoryChainError):
     default_reason = "REQUEST_ANSWERED"
 
     def __init__(self, request: str) -> None:
-        super().__init__(f"request {request} was answered before, with another value; that one counts")
+        super().__init__(
+            f"request {request} was answered before, with another value; that one counts"
+        )
 
 
 class RequestClosed(FactoryChainError):
@@ -511,6 +513,5 @@ class InputTimeout(AgentError):
         super().__init__(message, reason="INPUT_TIMEOUT", retryable=True)
 
 
-_BY_REASON: dict[str, type[FactoryChainError]] = {
-    each.default_reason: each for each in [*FactoryChainError.__subclasses__(), InputTimeout]
-}
+_CLASSES: list[type[FactoryChainError]] = [*FactoryChainError.__subclasses__(), InputTimeout]
+_BY_REASON = {each.default_reason: each for each in _CLASSES}

@@ -26,7 +26,9 @@ from factorychain._instance.ending import ending_event, started_event
 from factorychain._instance.host import check_value
 from factorychain._instance.known_agents import KnownAgents, agents_in
 from factorychain._instance.memory_values import MemoryValues
+from factorychain._instance.pending import checked
 from factorychain._instance.runner import run_agent
+from factorychain._instance.scripted_user import Answers, ScriptedUser
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec, SpanRecord
 from factorychain._instance.sub_agents import SubAgents, input_json_of
 from factorychain._instance.threads import on_event_loop
@@ -73,6 +75,12 @@ class RunResult:
         return self.events[-1]
 
     @property
+    def pending(self) -> list[Json]:
+        """What an `Interrupt` asks: empty unless the run ended with one."""
+        found = self.ending.data.get("pending", [])
+        return found if isinstance(found, list) else []
+
+    @property
     def text(self) -> str:
         """Everything that was streamed as message text."""
         return "".join(str(each.data["text"]) for each in self.of_type("message_delta"))
@@ -103,11 +111,17 @@ class Conversation:
 class _Recorder:
     """A host that keeps everything."""
 
-    def __init__(self, history: Sequence[PastRun], kept: MemoryValues) -> None:
+    def __init__(
+        self,
+        history: Sequence[PastRun] = (),
+        kept: MemoryValues | None = None,
+        answers: Answers = (),
+    ) -> None:
         self.events: list[bytes] = []
+        self._user = ScriptedUser(answers, self.events.append)
         self.spans: list[SpanRecord] = []
         self._history = [_record(each) for each in history]
-        self._kept = kept
+        self._kept = kept or MemoryValues()
 
     async def emit(self, kind: int, event: bytes) -> None:
         del kind
@@ -121,6 +135,10 @@ class _Recorder:
 
     def span(self, record: SpanRecord) -> None:
         self.spans.append(record)
+
+    async def ask(self, event: bytes, timeout_s: float) -> bytes:
+        await asyncio.sleep(0)
+        return self._user.ask(event, timeout_s)
 
     async def history(self, limit: int) -> Sequence[bytes]:
         return self._history[-limit:]
@@ -142,6 +160,8 @@ def run(
     history: Sequence[PastRun] = (),
     conversation: Conversation | None = None,
     metadata: Mapping[str, Json] | None = None,
+    answers: Answers = (),
+    resume: Mapping[str, Json] | None = None,
     user: str = "user",
     tenant: str = "default",
     thread: str = "t1",
@@ -158,6 +178,9 @@ def run(
         history: earlier runs of the conversation.
         conversation: one that several runs are in, instead of `history`.
         metadata: what the start of the run carries.
+        answers: what the user answers when the agent asks, one after the other, or a function of the data
+            of `input_requested`. An exception is raised in place of an answer: `InputTimeout()`.
+        resume: the answers to the requests of an `Interrupt`, by request: the run goes on for that one.
         user: who asks.
         tenant: whose user that is.
         thread: the conversation.
@@ -175,6 +198,8 @@ def run(
         history=history,
         conversation=conversation,
         metadata=metadata,
+        answers=answers,
+        resume=resume,
         user=user,
         tenant=tenant,
         thread=thread,
@@ -196,6 +221,8 @@ async def run_async(
     history: Sequence[PastRun] = (),
     conversation: Conversation | None = None,
     metadata: Mapping[str, Json] | None = None,
+    answers: Answers = (),
+    resume: Mapping[str, Json] | None = None,
     user: str = "user",
     tenant: str = "default",
     thread: str = "t1",
@@ -217,6 +244,8 @@ async def run_async(
         metadata_json=dumps(dict(metadata or {})),
         deadline_s=time.time() + timeout_s,
         trace=_TRACE,
+        resumes="" if resume is None else _last(place),
+        resume_json="" if resume is None else dumps(dict(resume)),
     )
     definition.argument(spec.input_json)
     known = KnownAgents([*agents_in(cls.__module__), *agents, cls], overrides)
@@ -224,10 +253,15 @@ async def run_async(
         main = await known.find(definition.name)
         if main.missing:
             raise AgentDependencyMissing(main.missing)
-        host = _Recorder(place.history, place.kept)
+        host = _Recorder(place.history, place.kept, answers)
         return await _recorded(spec, host, known, timeout_s, place)
     finally:
         await known.close()
+
+
+def _last(place: Conversation) -> str:
+    """The run that goes on."""
+    return place.history[-1].run if place.history else f"r{'resumed':a>24}"
 
 
 def _class(agent: object) -> type[Agent]:
@@ -252,7 +286,7 @@ async def _recorded(
     task = asyncio.create_task(run_agent(active, main.definition, main.injection))
     await asyncio.wait([task], timeout=timeout_s)
     task.cancel()
-    outcome = await task
+    outcome = checked(await task)
     host.events.append(ending_event(spec, outcome, time.monotonic() - began))
     output: Json = (
         orjson.loads(outcome.output_json) if outcome.kind is OutcomeKind.COMPLETED else None

@@ -33,7 +33,11 @@ _F = TypeVar("_F", bound=Callable[..., object])
 def tool(function: _F, /) -> _F: ...
 @overload
 def tool(
-    *, name: str = "", description: str = "", timeout_s: float | None = None
+    *,
+    name: str = "",
+    description: str = "",
+    timeout_s: float | None = None,
+    approval: bool | str = False,
 ) -> Callable[[_F], _F]: ...
 def tool(
     function: Callable[..., object] | None = None,
@@ -42,6 +46,7 @@ def tool(
     name: str = "",
     description: str = "",
     timeout_s: float | None = None,
+    approval: bool | str = False,
 ) -> object:
     """Make a method or a function a tool.
 
@@ -53,11 +58,15 @@ def tool(
     TOOL_TIMEOUT; a thread cannot be stopped, but says nothing more. Without one, a call may take as long
     as its run.
 
+    With `approval` the user is asked before every call: with that text, if it is one. The call begins when
+    they have approved it; if they refuse, or do not answer in time, the caller gets a `ToolError` with the
+    reason REFUSED or APPROVAL_TIMEOUT. The time that they take is not the call's.
+
     Raised `ToolError` and `AgentError` reach the user with their text, anything else as "The tool failed".
     """
 
     def decorate(function: Callable[..., object]) -> Tool:
-        return Tool(function, name, description, timeout_s)
+        return Tool(function, name, description, timeout_s, approval)
 
     return decorate if function is None else decorate(function)
 
@@ -71,7 +80,7 @@ class Tool:
         name: str = "",
         description: str = "",
         timeout_s: float | None = None,
-        *,
+        approval: bool | str = False,
         signature: Signature | None = None,
     ) -> None:
         """As `tool`; a `signature` stands for that of the function, which takes any arguments by name.
@@ -83,6 +92,9 @@ class Tool:
         self.name = name or getattr(function, "__name__", "tool")
         self.description = description or inspect.getdoc(function) or ""
         self.timeout_s = timeout_s
+        asked = f"Allow {self.name}?" if approval is True else approval
+        self.approval = asked or ""
+        """What the user is asked before a call; empty: nothing."""
         self._signature = signature
         self.is_async = _is_async(function)
         _check(self)
@@ -141,6 +153,11 @@ class BoundTool:
     def timeout_s(self) -> float | None:
         """How long a call may take; None: as long as its run."""
         return self.tool.timeout_s
+
+    @property
+    def approval(self) -> str:
+        """What the user is asked before a call; empty: nothing."""
+        return self.tool.approval
 
     def plain(self, *args: object, **kwargs: object) -> object:
         """Call the function itself: no events, no validation, no thread."""

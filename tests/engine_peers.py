@@ -26,11 +26,11 @@ from factorychain.emitter.v1 import emitter_pb2, emitter_pb2_grpc
 from factorychain.errors import (
     ChainDegraded,
     FactoryChainError,
-    NotImplementedYet,
+    RequestNotFound,
     RunExists,
     RunNotFound,
 )
-from factorychain.types.v1.event_pb2 import Event
+from factorychain.types.v1.event_pb2 import Event, InputRequested
 from factorychain.types.v1.link_pb2 import RunOpen
 from factorychain.types.v1.run_pb2 import AgentInfo, RunState
 
@@ -109,6 +109,13 @@ def completed(output: str = '"done"', **usage: int) -> Event:
     return event
 
 
+def interrupted(*requests: InputRequested) -> Event:
+    """The ending of a run that waits for its user."""
+    event = completed("null")
+    event.agent_completed.pending.extend(requests)
+    return event
+
+
 def cancelled(reason: str) -> Event:
     event = Event()
     event.at.GetCurrentTime()
@@ -125,6 +132,11 @@ class AgentRun:
     idle_ms: int = 0
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     cancel_reasons: list[str] = field(default_factory=list)
+    waited_ms: int = 0
+    waiting: bool = False
+    open_requests: list[str] = field(default_factory=list)
+    answers: list[tuple[str, str]] = field(default_factory=list)
+    renewed: list[UserExecutionContext] = field(default_factory=list)
 
 
 class Agents(agents_pb2_grpc.AgentsServiceServicer):
@@ -241,7 +253,17 @@ class Agents(agents_pb2_grpc.AgentsServiceServicer):
     async def Respond(
         self, request: agents_pb2.RespondRequest, context: Any
     ) -> agents_pb2.RespondResponse:
-        raise NotImplementedYet("Respond")
+        run = self._find()
+        if request.request not in run.open_requests:
+            raise RequestNotFound(run.open_requests)
+        run.answers.append((request.request, request.value_json))
+        return agents_pb2.RespondResponse()
+
+    async def Renew(
+        self, request: agents_pb2.RenewRequest, context: Any
+    ) -> agents_pb2.RenewResponse:
+        self._find().renewed.append(current_run())
+        return agents_pb2.RenewResponse()
 
     async def ListAgents(
         self, request: agents_pb2.ListAgentsRequest, context: Any
@@ -260,7 +282,11 @@ class Agents(agents_pb2_grpc.AgentsServiceServicer):
         while not run.finished.is_set():
             if self._broken != whole:
                 raise ChainDegraded("agents")
-            yield {"alive": agents_pb2.RunAlive(idle_ms=run.idle_ms)}
+            yield {
+                "alive": agents_pb2.RunAlive(
+                    idle_ms=run.idle_ms, waited_ms=run.waited_ms, waiting=run.waiting
+                )
+            }
             try:
                 async with asyncio.timeout(ALIVE_S):
                     await run.finished.wait()

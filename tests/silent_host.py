@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from factorychain._core.execution_context import UserExecutionContext
 from factorychain._instance.memory_values import MemoryValues
 from factorychain._instance.spec import SpanRecord
+from factorychain.errors import InputTimeout
 
 
 class SilentConversation:
@@ -13,6 +15,8 @@ class SilentConversation:
 
     def __init__(self) -> None:
         self.kept = MemoryValues()
+
+    def renewed(self, ctx: UserExecutionContext) -> None: ...
 
     async def history(self, limit: int) -> Sequence[bytes]:
         return []
@@ -28,6 +32,9 @@ class SilentHost(SilentConversation):
     """`RunHost`."""
 
     async def emit(self, kind: int, event: bytes) -> None: ...
+
+    async def ask(self, event: bytes, timeout_s: float) -> bytes:
+        raise InputTimeout
 
     def beat(self) -> None: ...
 

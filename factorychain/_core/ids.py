@@ -80,6 +80,12 @@ def run_id_for(principal: Principal, request_id: str) -> str:
     return "r" + b32encode(digest).decode("ascii").lower()
 
 
+def resumed_run_id(principal: Principal, run: str) -> str:
+    """The run that goes on for one that has ended with requests, whoever computes it and how often."""
+    # No client's request id has such a character.
+    return run_id_for(principal, f"\x00resume {run}")
+
+
 def thread_id_for(run: str) -> str:
     """The thread of a run that was started without one."""
     return "t" + run[1:]

@@ -22,6 +22,7 @@ from factorychain._instance.said import Said
 from factorychain._instance.spec import RunSpec
 from factorychain._instance.tool_source import ToolSources
 from factorychain._instance.values import clean_text, cut_text
+from factorychain._instance.waiting import Waiting
 from factorychain.errors import EventRejected, RunEnded
 from factorychain.usage import Usage
 
@@ -112,6 +113,8 @@ class ActiveRun:
         self.host = host
         self.loop = loop
         self.usage = Usage()
+        self.waiting = Waiting(spec.ask_max_s)
+        """How long it has waited for its user."""
         self.open_calls: set[str] = set()
         """Tool calls whose function has not come to its end."""
         self.external_calls: dict[str, OpenCall] = {}
@@ -136,6 +139,7 @@ class ActiveRun:
         child = ActiveRun(spec, self.host, self.loop, self.hint, self.sub_agents)
         child.parent = self
         child.usage = self.usage
+        child.waiting = self.waiting
         child.calls_seen = self.calls_seen
         child.said = self.said
         child._top = self.path.within(name)

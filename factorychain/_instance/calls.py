@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Mapping
 from typing import Protocol, cast
 
 from factorychain._instance.active import ActiveRun
-from factorychain._instance.open_call import OpenCall
+from factorychain._instance.asking import approved
+from factorychain._instance.open_call import OpenCall, shown_arguments
 from factorychain._instance.signature import BadArguments, Signature
 from factorychain._instance.threads import in_thread
 from factorychain.errors import ToolError
@@ -33,6 +34,10 @@ class Callee(Protocol):
     def timeout_s(self) -> float | None:
         """How long a call may take; None: as long as its run."""
 
+    @property
+    def approval(self) -> str:
+        """What the user is asked before a call; empty: nothing."""
+
     def plain(self, *args: object, **kwargs: object) -> object:
         """Call the function itself."""
 
@@ -48,8 +53,9 @@ async def execute(
     """Call a tool inside a run; what it raises is raised.
 
     Raises:
-        ToolError: also INVALID_ARGUMENTS, when the arguments do not fit, and TOOL_TIMEOUT, when the
-            call took longer than the tool may.
+        ToolError: also INVALID_ARGUMENTS, when the arguments do not fit, TOOL_TIMEOUT, when the call
+            took longer than the tool may, and REFUSED or APPROVAL_TIMEOUT, when the user did not approve
+            it: then users see no call.
     """
     ready: dict[str, object] | BadArguments
     try:
@@ -57,7 +63,11 @@ async def execute(
     except BadArguments as error:
         ready = error
     shown = arguments if isinstance(ready, BadArguments) else ready
-    call = await OpenCall.begin(run, callee.name, shown, message=message)
+    call_id = run.new_id("c")
+    if callee.approval and not isinstance(ready, BadArguments):
+        arguments_json = shown_arguments(shown, run.text_limit_bytes // 2)
+        await approved(run, callee.name, arguments_json, call=call_id, prompt=callee.approval)
+    call = await OpenCall.begin(run, callee.name, shown, message=message, call=call_id)
     try:
         if isinstance(ready, BadArguments):
             raise ToolError(f"{callee.name}: {ready}", "INVALID_ARGUMENTS") from ready

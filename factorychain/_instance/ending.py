@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from factorychain._instance.events import new_event
+from factorychain._instance.events import fill_request, new_event
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec
 from factorychain._instance.values import error_reason, error_text
 from factorychain.types.v1 import event_pb2
@@ -34,6 +34,8 @@ def started_event(spec: RunSpec) -> bytes:
     data.attempt = spec.attempt
     if spec.replaces:
         data.replaces = spec.replaces
+    if spec.resumes:
+        data.resumes = spec.resumes
     return event.SerializeToString()
 
 
@@ -54,6 +56,8 @@ def ending_event(spec: RunSpec, outcome: Outcome, duration_s: float) -> bytes:
         done.output_json = outcome.output_json
         if outcome.message:
             done.message = outcome.message
+        for asked in outcome.pending:
+            fill_request(done.pending.add(), asked)
         done.duration_ms = int(duration_s * 1000)
         _count(done.usage, outcome.usage)
     elif outcome.kind is OutcomeKind.CANCELLED:

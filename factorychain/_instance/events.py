@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from typing import Final
 
+from factorychain._instance.spec import InputRequest
 from factorychain._instance.values import error_reason, error_text
-from factorychain.types.v1.event_pb2 import Event
+from factorychain.types.v1.event_pb2 import Event, InputKind, InputRequested
 
 _fields = Event.DESCRIPTOR.fields_by_name
 AGENT_THINKING: Final = _fields["agent_thinking"].number
@@ -19,7 +20,14 @@ TOOL_COMPLETED: Final = _fields["tool_completed"].number
 MESSAGE_DELTA: Final = _fields["message_delta"].number
 THINKING_DELTA: Final = _fields["thinking_delta"].number
 TOOL_PROGRESS: Final = _fields["tool_progress"].number
+INPUT_REQUESTED: Final = _fields["input_requested"].number
 CUSTOM: Final = _fields["custom"].number
+
+_KINDS: Final = {
+    "question": InputKind.INPUT_KIND_QUESTION,
+    "approval": InputKind.INPUT_KIND_APPROVAL,
+    "tool": InputKind.INPUT_KIND_TOOL,
+}
 
 
 def new_event(trace: str) -> Event:
@@ -113,4 +121,35 @@ def custom(trace: str, name: str, data_json: str) -> bytes:
     event = new_event(trace)
     event.custom.name = name
     event.custom.data_json = data_json
+    return event.SerializeToString()
+
+
+def fill_request(data: InputRequested, asked: InputRequest) -> None:
+    """What the user is asked, as events and records have it."""
+    data.request = asked.request
+    data.kind = _KINDS[asked.kind]
+    data.prompt = asked.prompt
+    data.schema_json = asked.schema_json
+    if asked.tool:
+        data.tool = asked.tool
+        data.arguments_json = asked.arguments_json or "{}"
+    if asked.call:
+        data.call = asked.call
+
+
+def input_requested(trace: str, asked: InputRequest) -> bytes:
+    """`input_requested`; until when the answer is waited for is the host's to say."""
+    event = new_event(trace)
+    fill_request(event.input_requested, asked)
+    return event.SerializeToString()
+
+
+def input_received(trace: str, request: str, value_json: str, closed: str = "") -> bytes:
+    """`input_received`; `closed` says why there is no answer, if there is none."""
+    event = new_event(trace)
+    data = event.input_received
+    data.request = request
+    data.value_json = value_json
+    if closed:
+        data.closed = closed
     return event.SerializeToString()

@@ -47,6 +47,24 @@ class RunHost(Protocol):
         """Export a finished span."""
         ...
 
+    async def ask(self, event: bytes, timeout_s: float) -> bytes:
+        """Ask the user, and wait for the answer.
+
+        Args:
+            event: a serialized `input_requested`; the host says until when it may be answered.
+            timeout_s: how long to wait; the run may have less time left for that.
+
+        Returns:
+            The answer, as JSON.
+
+        Raises:
+            InputTimeout: there was none in time.
+            InvalidField: answers could not be checked against the schema, or the id was used before.
+            EventRejected: the run asks more than one may.
+            RunEnded: the run is over.
+        """
+        ...
+
     async def history(self, limit: int) -> Sequence[bytes]:
         """The thread's earlier runs, the oldest first, each a serialized `factorychain.types.v1.Run`."""
         ...

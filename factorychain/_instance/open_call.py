@@ -22,6 +22,7 @@ from factorychain._instance.active import ActiveRun, child_trace
 from factorychain._instance.spec import SpanRecord
 from factorychain._instance.values import NotJson, cut_json, dumps, dumps_anything
 from factorychain.errors import AgentError, RunEnded, ToolError
+from factorychain.interrupt import Interrupt
 
 _GENERIC = "The tool failed"
 
@@ -62,7 +63,7 @@ class OpenCall:
             call: an id that is unique in the run; one of our own if empty.
         """
         begun = cls(run, tool, call or run.new_id("c"))
-        shown = _shown(arguments, run.text_limit_bytes)
+        shown = shown_arguments(arguments, run.text_limit_bytes)
         event = events.tool_executing(begun.trace, begun.call, tool, shown, message)
         try:
             await run.emit(events.TOOL_EXECUTING, event, begun.path)
@@ -156,14 +157,16 @@ def _explained(run: ActiveRun, error: BaseException) -> tuple[str, str]:
         return error.reason, error.message
     if isinstance(error, asyncio.CancelledError):
         return "CANCELLED", "The call was cancelled"
+    if isinstance(error, Interrupt):
+        return "INTERRUPTED", "The run waits for its user"
     print_failure(run, error)
     return "TOOL_FAILED", _GENERIC
 
 
-def _shown(arguments: Mapping[str, object] | str, limit_bytes: int) -> str:
+def shown_arguments(arguments: Mapping[str, object] | str, limit_bytes: int) -> str:
     """The arguments as a JSON object that fits an event; long values are cut one by one."""
     if isinstance(arguments, str):
-        return _shown({"arguments": arguments}, limit_bytes)
+        return shown_arguments({"arguments": arguments}, limit_bytes)
     text = dumps_anything(arguments)
     if len(text.encode()) <= limit_bytes:
         return text

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 from factorychain._instance.active import ActiveRun
 from factorychain._instance.definition import AgentDefinition
+from factorychain._instance.events import input_requested
 from factorychain._instance.external_calls import close_calls
 from factorychain._instance.injection import Injection
 from factorychain._instance.model_troubles import trouble_of
@@ -21,6 +23,7 @@ from factorychain._instance.values import NotJson, dumps
 from factorychain.agent import Agent
 from factorychain.context import RunContext, bind_agent
 from factorychain.errors import AgentError, NotImplementedYet
+from factorychain.interrupt import REQUESTS_MAX, Interrupt
 
 
 async def run_agent(run: ActiveRun, definition: AgentDefinition, injection: Injection) -> Outcome:
@@ -36,7 +39,8 @@ async def run_agent(run: ActiveRun, definition: AgentDefinition, injection: Inje
     except asyncio.CancelledError:
         return Outcome(OutcomeKind.CANCELLED, usage=run.usage)
     except BaseException as error:  # noqa: BLE001 - SystemExit too: an agent must not end its host
-        return _failed(run, error)
+        interrupts = _interrupts_in(error)
+        return _interrupted(run, interrupts) if interrupts else _failed(run, error)
     finally:
         run.close()
         beats.stop()
@@ -121,6 +125,36 @@ def _completed(run: ActiveRun, output: object) -> Outcome:
             usage=run.usage,
         )
     return Outcome(OutcomeKind.COMPLETED, text, message, usage=run.usage)
+
+
+def _interrupted(run: ActiveRun, interrupts: list[Interrupt]) -> Outcome:
+    """The run ends with questions; several at once are those of parallel tasks."""
+    requests = [each for one in interrupts for each in one.requests]
+    pending = tuple(each.plain() for each in requests)
+    ids = {each.request for each in pending}
+    if len(ids) < len(pending) or len(pending) > REQUESTS_MAX:
+        return _failed(
+            run, ValueError("parallel Interrupts with one id, or with too many requests")
+        )
+    outputs = [one.output for one in interrupts if one.output is not None]
+    outcome = _completed(run, outputs[0] if outputs else None)
+    if sum(len(input_requested("", each)) for each in pending) > run.text_limit_bytes:
+        limit = run.text_limit_bytes
+        text = f"What the agent asks is larger than the limit of {limit} bytes"
+        return Outcome(
+            OutcomeKind.FAILED, reason="OUTPUT_TOO_LARGE", text=text, usage=outcome.usage
+        )
+    return replace(outcome, pending=pending) if outcome.kind is OutcomeKind.COMPLETED else outcome
+
+
+def _interrupts_in(error: BaseException) -> list[Interrupt]:
+    """The interrupts that an error consists of; none if there is anything else in it."""
+    if isinstance(error, Interrupt):
+        return [error]
+    if isinstance(error, BaseExceptionGroup):
+        found = [_interrupts_in(each) for each in error.exceptions]
+        return [one for each in found for one in each] if all(found) else []
+    return []
 
 
 def _failed(run: ActiveRun, error: BaseException) -> Outcome:

@@ -46,6 +46,31 @@ class RunSpec:
     """The run's own there."""
     credentials: tuple[tuple[str, str], ...] = ()
     """What `ctx.credential` knows: names, and paths behind `gateway_url`."""
+    ask_max_s: float = 3600.0
+    """How long it may wait for its user's answers, beside its lifetime."""
+    resumes: str = ""
+    """The run that this one goes on for; empty if none."""
+    resume_json: str = ""
+    """What was answered to that one's requests: values by request; empty if it goes on for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputRequest:
+    """Something that the user is asked."""
+
+    request: str
+    """Its id, unique in the run."""
+    kind: str
+    """question, approval or tool."""
+    prompt: str
+    schema_json: str = ""
+    """JSON Schema of the answer; empty: it may be anything."""
+    tool: str = ""
+    """What is to be approved, or what the client executes; empty for a question."""
+    arguments_json: str = ""
+    """The arguments of that call, a JSON object."""
+    call: str = ""
+    """Id of the call that is to be approved; empty if it has none."""
 
 
 class OutcomeKind(StrEnum):
@@ -71,6 +96,8 @@ class Outcome:
     retryable: bool = False
     retry_after_s: float | None = None
     usage: Usage = field(default_factory=Usage)
+    pending: tuple[InputRequest, ...] = ()
+    """What has to be answered before the thread goes on; only of what is completed."""
 
 
 @dataclass(frozen=True, slots=True)

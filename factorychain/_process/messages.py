@@ -6,6 +6,7 @@ our objects, since whatever runs there can write anything.
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import replace
 from typing import Final, TypeAlias, TypeGuard
@@ -14,6 +15,7 @@ import orjson
 
 from factorychain._instance.spec import (
     AttributeValue,
+    InputRequest,
     Outcome,
     OutcomeKind,
     RunSpec,
@@ -30,6 +32,11 @@ _JsonObject: TypeAlias = dict[str, Json]
 _NAME_MAX_CHARS: Final = 256
 _ATTRIBUTES_MAX: Final = 32
 _COUNT_MAX: Final = 2**53
+_PENDING_MAX: Final = 32
+_PENDING_MAX_BYTES: Final = 64 * 1024
+_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")
+_REQUEST_KEYS: Final = frozenset(InputRequest.__dataclass_fields__)
+_KINDS: Final = frozenset({"question", "approval", "tool"})
 _SPAN_KEYS: Final = frozenset(SpanRecord.__dataclass_fields__)
 
 
@@ -111,6 +118,7 @@ def unpack_outcome(payload: bytes, output_max_bytes: int) -> Outcome:
             retryable=header.get("retryable") is True,
             retry_after_s=_seconds(header.get("retry_after_s")),
             usage=_usage(header.get("usage")),
+            pending=_pending(header) if kind is OutcomeKind.COMPLETED else (),
         )
     except ValueError as error:
         raise BrokenFrame(f"this is no outcome: {error}") from error
@@ -128,6 +136,31 @@ def _output(output: bytes, limit_bytes: int) -> str:
     except orjson.JSONDecodeError as error:
         raise BrokenFrame("the output is not JSON") from error
     return output.decode()
+
+
+def _pending(header: _JsonObject) -> tuple[InputRequest, ...]:
+    """What the user has to answer: a few, each with an id of its own."""
+    found = header.get("pending", [])
+    if not isinstance(found, list) or len(found) > _PENDING_MAX:
+        raise BrokenFrame("the requests are not these")
+    if len(orjson.dumps(found)) > _PENDING_MAX_BYTES:
+        raise BrokenFrame(f"requests of more than {_PENDING_MAX_BYTES} bytes")
+    pending = tuple(_request(each) for each in found)
+    if len({each.request for each in pending}) < len(pending):
+        raise BrokenFrame("two requests with one id")
+    return pending
+
+
+def _request(found: Json) -> InputRequest:
+    if not isinstance(found, dict) or found.keys() != _REQUEST_KEYS:
+        raise BrokenFrame("this is no request")
+    texts = {name: _text(found, name) for name in _REQUEST_KEYS}
+    if not _ID.fullmatch(texts["request"]) or texts["kind"] not in _KINDS:
+        raise BrokenFrame("a request has an id and a kind")
+    for name in ("schema_json", "arguments_json"):
+        if texts[name]:
+            json_object(texts[name].encode())
+    return InputRequest(**texts)
 
 
 def _usage(found: Json) -> Usage:

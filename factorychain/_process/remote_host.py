@@ -58,6 +58,11 @@ class RemoteHost:
     def span(self, record: SpanRecord) -> None:
         self._outbox.post(frame(FromInstance.SPAN, pack_span(record)), loose=True)
 
+    async def ask(self, event: bytes, timeout_s: float) -> bytes:
+        while self._waiting_events and not self._closed:  # what was said before comes before
+            await self._change()
+        return b"".join(await self._asking.ask("ask", event, timeout_s=timeout_s))
+
     async def history(self, limit: int) -> Sequence[bytes]:
         return await self._asking.ask("history", limit=limit)
 

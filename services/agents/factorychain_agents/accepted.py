@@ -14,6 +14,7 @@ class AcceptedRuns:
 
     def __init__(self) -> None:
         self._attempts: dict[str, int] = {}
+        self._kept_until_s: dict[str, float] = {}
         self._expiring: deque[tuple[float, str, int]] = deque()
 
     def __len__(self) -> int:
@@ -29,8 +30,17 @@ class AcceptedRuns:
         self._expiring.append((expires_at_s, run, attempt))
         return True
 
+    def keep(self, run: str, attempt: int, expires_at_s: float) -> None:
+        """The attempt has a token that is valid for longer."""
+        if self._attempts.get(run) == attempt:
+            self._kept_until_s[run] = expires_at_s
+            self._expiring.append((expires_at_s, run, attempt))
+
     def _forget(self, now_s: float) -> None:
         while self._expiring and self._expiring[0][0] < now_s:
             _, run, attempt = self._expiring.popleft()
+            if self._kept_until_s.get(run, 0.0) >= now_s:
+                continue
             if self._attempts.get(run) == attempt:
                 del self._attempts[run]
+                self._kept_until_s.pop(run, None)

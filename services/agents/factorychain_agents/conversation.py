@@ -29,8 +29,11 @@ class EngineConversation:
     def __init__(self, engine: EngineServiceStub, ctx: UserExecutionContext, trace: str) -> None:
         self._engine = engine
         self._trace = trace
-        self.ctx = ctx
-        """Whose token is shown."""
+        self._ctx = ctx
+
+    def renewed(self, ctx: UserExecutionContext) -> None:
+        """From now on this one's token is shown."""
+        self._ctx = ctx
 
     async def history(self, limit: int) -> Sequence[bytes]:
         """The earlier runs, the oldest first, each serialized."""
@@ -61,4 +64,4 @@ class EngineConversation:
 
     @property
     def _credential(self) -> tuple[tuple[str, str], ...]:
-        return ((TXN_HEADER, self.ctx.token),)
+        return ((TXN_HEADER, self._ctx.token),)

@@ -20,6 +20,7 @@ from factorychain_agents.registry import AgentRegistry
 from factorychain_agents.run_models import RunModels
 
 EVENT_MAX_BYTES = 65_536
+_ASK_MAX_S = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,9 @@ class StartRequest:
     metadata_json: str = "{}"
     context: Sequence[tuple[str, str]] = ()
     replaces: str = ""
+    resumes: str = ""
+    resume_json: str = ""
+    """What was answered to the requests of the run that it goes on for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,9 @@ class AgentInstanceFactory:
             metadata_json=request.metadata_json or "{}",
             context=tuple(request.context),
             replaces=request.replaces,
+            resumes=request.resumes,
+            resume_json=request.resume_json,
+            ask_max_s=float(limits.get("ask_s", _ASK_MAX_S)),
             deadline_s=ctx.deadline_s,
             trace=trace,
             event_max_bytes=limits.get("event_max_bytes", self._limits.event_max_bytes),

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from factorychain._core.execution_context import UserExecutionContext
+from factorychain._core.link import request_key
 from factorychain._core.telemetry import ChainSpan, SpanKind, parse_traceparent, record_creation
 from factorychain._instance import events
-from factorychain._instance.spec import SpanRecord
+from factorychain._instance.spec import RunSpec, SpanRecord
+from factorychain._instance.waiting import Waiting
 from factorychain.errors import EventRejected, RunEnded
 from factorychain.types.v1.event_pb2 import Event
+from factorychain_agents.asked import AskedUser
 
 # An agent that says much and waits for nothing must let others speak, and its own words out.
 _YIELD_EVERY = 32
@@ -25,6 +29,9 @@ EVENT_MAX_BYTES = 1024 * 1024
 
 class Conversation(Protocol):
     """What the run's thread keeps (`RunHost` says of each what it raises)."""
+
+    def renewed(self, ctx: UserExecutionContext) -> None:
+        """The run has another token."""
 
     async def history(self, limit: int) -> Sequence[bytes]: ...
 
@@ -36,7 +43,7 @@ class Conversation(Protocol):
 class RunLink(Protocol):
     """The run's end of the link to the emitter (`_core.link.LinkRun`)."""
 
-    def offer(self, run_seq: int, events: Sequence[bytes]) -> None:
+    def offer(self, run_seq: int, events: Sequence[bytes], *, closes_call: str = "") -> None:
         """Send without waiting for room."""
         ...
 
@@ -46,19 +53,38 @@ class RunLink(Protocol):
 
     async def wait_ended(self) -> None: ...
 
+    def renew(self, token: str) -> None:
+        """From now on the run has this token."""
+        ...
+
     async def close(self) -> None: ...
 
 
 class InstanceHost:
     """`RunHost` for one run."""
 
-    def __init__(self, link: RunLink, conversation: Conversation) -> None:
+    def __init__(
+        self,
+        link: RunLink,
+        conversation: Conversation,
+        spec: RunSpec,
+        changed: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`changed` is called when the run begins to wait for its user, or ends to."""
         self._link = link
         self._conversation = conversation
         self._run_seq = 0
         self._last_sign = self._began = time.monotonic()
         self.open_calls: dict[str, str] = {}
         """Tool by call."""
+        self.waiting = Waiting(spec.ask_max_s)
+        self.user = AskedUser(
+            self,
+            self.waiting,
+            changed,
+            trace=spec.trace,
+            event_max_bytes=spec.event_max_bytes,
+        )
         self.closed = False
         """Whether the agent may say nothing more."""
 
@@ -98,6 +124,10 @@ class InstanceHost:
     def span(self, record: SpanRecord) -> None:
         export(record)
 
+    async def ask(self, event: bytes, timeout_s: float) -> bytes:
+        self._check_open()
+        return await self.user.ask(event, timeout_s)
+
     async def history(self, limit: int) -> Sequence[bytes]:
         return await self._conversation.history(limit)
 
@@ -108,6 +138,17 @@ class InstanceHost:
     async def store(self, name: str, value: bytes | None, revision: int) -> int:
         self._check_open()
         return await self._conversation.store(name, value, revision)
+
+    async def send_question(self, request: str, event: bytes) -> None:
+        """Send a question (`Saying`)."""
+        self._check_open()
+        self._run_seq += 1
+        await self._link.send(event, self._run_seq, opens_call=request_key(request))
+
+    def settle_question(self, request: str, event: bytes) -> None:
+        """Send that a question is over."""
+        self._run_seq += 1
+        self._link.offer(self._run_seq, (event,), closes_call=request_key(request))
 
     def _check_open(self) -> None:
         if self.closed:

@@ -22,6 +22,7 @@ from factorychain._core.metrics import counter, up_down_counter
 from factorychain._core.telemetry import ChainSpan, span
 from factorychain._instance.ending import cancelled, ending_event, started_event
 from factorychain._instance.events import tool_failed
+from factorychain._instance.pending import checked
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec
 from factorychain.errors import Capacity, ChainDegraded, FactoryChainError, RunExists, RunNotFound
 from factorychain.types.v1.run_pb2 import RunState
@@ -90,10 +91,31 @@ class LiveRun:
         self._span = running
         self._grace_s = cancel_grace_s
         self._began = time.monotonic()
+        self._began_deadline_s = ctx.deadline_s
         self._host: InstanceHost | None = None
         self._handle: RunHandle | None = None
+        self._conversation: Conversation | None = None
+        self._link: RunLink | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._validity: asyncio.Timeout | None = None
         self._stop = asyncio.Event()
         self._stop_reason = ""
+        self._news = asyncio.Event()
+
+    @property
+    def news(self) -> asyncio.Event:
+        """Set when the engine has to hear something at once; then there is another one."""
+        return self._news
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it waits for its user now."""
+        return self._host is not None and self._host.waiting.now
+
+    @property
+    def waited_s(self) -> float:
+        """For how long it has waited for its user."""
+        return self._host.waiting.waited_s(time.monotonic()) if self._host is not None else 0.0
 
     @property
     def idle_s(self) -> float:
@@ -106,6 +128,8 @@ class LiveRun:
             self._stop_reason = reason
             self._stop.set()
             self._models.cancel()
+            if self._host is not None:
+                self._host.user.ending = True
             if self._handle is not None:
                 self._handle.cancel()
 
@@ -124,18 +148,35 @@ class LiveRun:
         """The run is over for this process: settled by the engine, or a later attempt has it."""
         self.cancel(_SUPERSEDED)
 
+    async def respond(self, request: str, value_json: str) -> None:
+        """The user's answer to a question of the agent's; see `AskedUser.respond`."""
+        if self._host is None or self.finished.is_set():
+            raise RunNotFound
+        await self._host.user.respond(request, value_json)
+
+    def renew(self, ctx: UserExecutionContext) -> None:
+        """The run lives longer than its token said: this is its next one."""
+        if ctx.expires_at_s <= self.ctx.expires_at_s or self.finished.is_set():
+            return
+        self.ctx = ctx
+        if self._validity is not None:
+            self._validity.reschedule(self._loop_time(ctx.expires_at_s))
+        if self._link is not None:
+            self._link.renew(ctx.token)
+        if self._conversation is not None:
+            self._conversation.renewed(ctx)
+
     def begin(self, link: RunLink, conversation: Conversation) -> None:
         """Say that the agent has started: before anything else is done for the run."""
-        self._host = InstanceHost(link, conversation)
+        self._link, self._conversation = link, conversation
+        self._host = InstanceHost(link, conversation, self.spec, self._waiting_changed)
         self._host.begin(started_event(self.spec))
 
     async def live(self, factory: AgentInstanceFactory, link: RunLink) -> None:
         """From the instance to the durable ending. Raises nothing but cancellation."""
-        deadline = asyncio.get_running_loop().call_later(
-            max(0.0, self.ctx.deadline_s - time.time()), self.cancel, "DEADLINE"
-        )
+        self._watch_deadline()
         try:
-            async with asyncio.timeout(max(0.0, self.ctx.expires_at_s - time.time())):
+            async with asyncio.timeout_at(self._loop_time(self.ctx.expires_at_s)) as self._validity:
                 outcome = await self._with_models(await self._outcome(factory))
                 self.state = _STATES[outcome.kind]
                 await self._end(outcome)
@@ -146,11 +187,36 @@ class LiveRun:
         except TimeoutError:
             log.error("the run's ending did not become durable while its token was valid")
         finally:
-            deadline.cancel()
+            self._validity = None
+            if self._deadline is not None:
+                self._deadline.cancel()
             self._models.cancel()
             self._span.end()
             self.finished.set()
+            self._tell()
             await link.close()
+
+    def _watch_deadline(self) -> None:
+        """The lifetime stands still while the run waits for its user."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        left_s = self._began_deadline_s + self.waited_s - time.time()
+        loop = asyncio.get_running_loop()
+        if not self.waiting:
+            self._deadline = loop.call_later(max(0.0, left_s), self.cancel, "DEADLINE")
+
+    def _waiting_changed(self) -> None:
+        self._watch_deadline()
+        self._tell()
+
+    def _tell(self) -> None:
+        """The engine hears of a change at once, not when it is told next."""
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+    @staticmethod
+    def _loop_time(unix_s: float) -> float:
+        return asyncio.get_running_loop().time() + max(0.0, unix_s - time.time())
 
     async def _outcome(self, factory: AgentInstanceFactory) -> Outcome:
         assert self._host is not None, "begin comes first"
@@ -164,10 +230,11 @@ class LiveRun:
             self._handle.cancel()
         outcome = await self._until_stopped(self._handle)
         self._host.closed = True
+        self._host.user.ending = True
         if outcome.kind is OutcomeKind.CANCELLED and not outcome.reason:
             # Nobody cancelled it: the agent cancelled itself, which is a failure of its code.
             return Outcome(OutcomeKind.FAILED, reason="AGENT_FAILED", usage=outcome.usage)
-        return outcome
+        return await asyncio.to_thread(checked, outcome) if outcome.pending else outcome
 
     async def _with_models(self, outcome: Outcome) -> Outcome:
         """The outcome, with what the run has used of models through the gateway."""
@@ -216,6 +283,7 @@ class LiveRun:
         if self._stop_reason == _SUPERSEDED:
             return  # another one has ended it, or will
         self._note(outcome)
+        self._host.user.close_all()
         for call, tool in list(self._host.open_calls.items()):
             reason, text = "CANCELLED", "The call did not end before its run"
             event = tool_failed(self.spec.trace, call, tool, reason, text, 0)
@@ -335,6 +403,18 @@ class Runs:
             raise RunNotFound
         return run
 
+    def renew(self, ctx: UserExecutionContext) -> None:
+        """Give the token's run this token.
+
+        Raises:
+            RunNotFound: this process has it not, or not any more.
+        """
+        run = self.find(ctx)
+        if run.ctx.attempt != ctx.attempt:
+            raise RunNotFound
+        self._accepted.keep(ctx.run, ctx.attempt, ctx.expires_at_s)
+        run.renew(ctx)
+
     async def _run(self, key: tuple[Principal, str], run: LiveRun, link: RunLink) -> None:
         try:
             await asyncio.sleep(0)  # `agent_started` and the answer to the engine go first
@@ -343,5 +423,6 @@ class Runs:
         finally:
             _live.add(-1)
             run.finished.set()
+            run._tell()
             if self._live.get(key) is run:
                 del self._live[key]

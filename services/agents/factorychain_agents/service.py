@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,7 +13,6 @@ from factorychain._core.credentials import current_run
 from factorychain._core.telemetry import current_traceparent
 from factorychain.agents.v1 import agents_pb2 as pb
 from factorychain.agents.v1.agents_pb2_grpc import AgentsServiceServicer
-from factorychain.errors import NotImplementedYet
 from factorychain_agents.boot import Boot
 from factorychain_agents.factory import StartRequest, report_every_s
 from factorychain_agents.registry import AgentRegistry
@@ -40,6 +40,8 @@ class AgentsService(AgentsServiceServicer):
             metadata_json=request.metadata_json,
             context=[(each.description, each.value) for each in request.context],
             replaces=request.replaces,
+            resumes=request.resumes,
+            resume_json=request.resume_json,
         )
         run = await self._runs.accept(current_run(), start, current_traceparent())
         yield pb.ExecuteResponse(accepted=self._accepted())
@@ -52,6 +54,7 @@ class AgentsService(AgentsServiceServicer):
     ) -> AsyncIterator[pb.AttachResponse]:
         run = self._runs.find(current_run())
         yield pb.AttachResponse(accepted=self._accepted())
+        yield pb.AttachResponse(alive=_alive(run))  # how long it has waited is known only here
         async for alive in self._life(run):
             yield pb.AttachResponse(alive=alive)
         yield pb.AttachResponse(finished=pb.RunFinished(state=run.state))
@@ -61,8 +64,12 @@ class AgentsService(AgentsServiceServicer):
         return pb.CancelResponse()
 
     async def Respond(self, request: pb.RespondRequest, context: _Context) -> pb.RespondResponse:  # noqa: N802
-        self._runs.find(current_run())
-        raise NotImplementedYet("answering an agent's question")
+        await self._runs.find(current_run()).respond(request.request, request.value_json)
+        return pb.RespondResponse()
+
+    async def Renew(self, request: pb.RenewRequest, context: _Context) -> pb.RenewResponse:  # noqa: N802
+        self._runs.renew(current_run())
+        return pb.RenewResponse()
 
     async def ListAgents(  # noqa: N802
         self, request: pb.ListAgentsRequest, context: _Context
@@ -75,9 +82,18 @@ class AgentsService(AgentsServiceServicer):
     async def _life(self, run: LiveRun) -> AsyncIterator[pb.RunAlive]:
         """Signs of life until the run is finished."""
         interval_s = report_every_s(run.ctx, self._alive_interval_s)
-        while not run.finished.is_set():
-            try:
+        while True:
+            news = run.news
+            if run.finished.is_set():
+                return
+            with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(interval_s):
-                    await run.finished.wait()
-            except TimeoutError:
-                yield pb.RunAlive(idle_ms=int(run.idle_s * 1000))
+                    await news.wait()
+            if not run.finished.is_set():
+                yield _alive(run)
+
+
+def _alive(run: LiveRun) -> pb.RunAlive:
+    return pb.RunAlive(
+        idle_ms=int(run.idle_s * 1000), waited_ms=int(run.waited_s * 1000), waiting=run.waiting
+    )

@@ -29,6 +29,7 @@ from factorychain.errors import (
     TokenInvalid,
 )
 from factorychain.types.v1.run_pb2 import AgentInfo
+from factorychain_engine.lifeline import Sign
 from factorychain_engine.runs import Life, NotAccepted
 
 log = get_logger(__name__)
@@ -58,7 +59,7 @@ class StreamedLife:
         self._finished = False
         self._closed = False
 
-    async def next_idle_s(self) -> float | None:
+    async def next_sign(self) -> Sign | None:
         while True:
             message = await _read(self._call)
             kind = message.WhichOneof("life")
@@ -66,7 +67,8 @@ class StreamedLife:
                 self._finished = True
                 return None
             if kind == "alive":
-                return message.alive.idle_ms / 1000
+                alive = message.alive
+                return Sign(alive.idle_ms / 1000, alive.waited_ms / 1000, alive.waiting)
 
     def close(self) -> None:
         if not self._closed:
@@ -172,6 +174,30 @@ class AgentsPeers:
                 request = agents_pb2.CancelRequest(reason=reason)
                 # Its answer, empty, says that the agent's code was told.
                 await peer.stub.Cancel(request, metadata=_metadata(context))
+
+    async def respond(
+        self,
+        context: UserExecutionContext,
+        address: str,
+        request: str,
+        value_json: str,
+        trace: str,
+    ) -> None:
+        """Hand over the user's answer (`runs.Agents`)."""
+        async with self._peer(address) as peer:
+            with span("respond_to_run", parent=trace):
+                answer = agents_pb2.RespondRequest(request=request, value_json=value_json)
+                try:
+                    await peer.stub.Respond(answer, metadata=_metadata(context))
+                except FactoryChainError as error:
+                    raise _for_the_user(error) from error
+
+    async def renew(self, context: UserExecutionContext, address: str, trace: str) -> None:
+        """Give the run a later token (`runs.Agents`)."""
+        async with self._peer(address) as peer:
+            with span("renew_run", parent=trace):
+                # Its answer, empty, says that the run has the token.
+                await peer.stub.Renew(agents_pb2.RenewRequest(), metadata=_metadata(context))
 
     async def _accepted(self, call: LifeCall, peer: _Peer) -> Life:
         try:

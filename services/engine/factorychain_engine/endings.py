@@ -81,6 +81,7 @@ def begun(run: Run, started: Event) -> Run:
     made.input_json = event.input_json
     made.metadata_json = event.metadata_json
     made.replaces = event.replaces
+    made.resumes = event.resumes
     made.attempt = event.attempt or run.attempt
     return made
 

@@ -2,7 +2,8 @@
 
 Invariant: a run is only ever ended for silence that this process has watched. Time in which the
 process itself stood still (stopped, swapped, starved) is not counted against the run: one look adds
-at most `MAX_STEP_S`, however long ago the look before it was.
+at most `MAX_STEP_S`, however long ago the look before it was. The deadline moves by the time for which the
+run has waited for its user, which its agents replica knows: without a word from there it ends no run.
 """
 
 from __future__ import annotations
@@ -33,6 +34,20 @@ class LifeLimits:
     """Without a word from the agents replica."""
     cancel_grace_s: float
     """Between telling agents to cancel and settling the run without them."""
+    ask_max_s: float = 3600.0
+    """Waiting for the user's answers, which does not count as lifetime."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """What the agents replica says of a run's life."""
+
+    idle_s: float = 0.0
+    """Since the agent's last sign of life."""
+    waited_s: float = 0.0
+    """For how long it has waited for its user."""
+    waiting: bool = False
+    """Whether it waits now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +80,25 @@ class Lifeline:
         "_cancel_reason",
         "_cancel_told_s",
         "_deadline_s",
+        "_heard_at_s",
         "_idle_s",
+        "_known",
         "_limits",
         "_looked_at_s",
+        "_sign",
         "_silent_s",
     )
 
-    def __init__(self, deadline_s: float, limits: LifeLimits, now_s: float) -> None:
+    def __init__(
+        self, deadline_s: float, limits: LifeLimits, now_s: float, *, known: bool = True
+    ) -> None:
+        """`known`: the run begins now, so that it has not waited for its user yet."""
         self._deadline_s = deadline_s
         self._limits = limits
         self._looked_at_s = now_s
+        self._heard_at_s = now_s
+        self._sign = Sign()
+        self._known = known
         self._silent_s = 0.0
         self._idle_s = 0.0
         self._cancel_reason: EndReason | None = None
@@ -84,10 +108,31 @@ class Lifeline:
     def cancel_reason(self) -> EndReason | None:
         return self._cancel_reason
 
-    def heard(self, idle_s: float = 0.0) -> None:
-        """The agents replica spoke; `idle_s` is how long it has not heard from the agent."""
+    @property
+    def waiting(self) -> bool:
+        """Whether the run waits for its user, as far as is known."""
+        return self._sign.waiting
+
+    def waited_s(self, now_s: float) -> float:
+        """For how long the run has waited for its user, as far as is known."""
+        present_s = max(0.0, now_s - self._heard_at_s) if self._sign.waiting else 0.0
+        return min(self._sign.waited_s + present_s, self._limits.ask_max_s)
+
+    def deadline_s(self, now_s: float) -> float:
+        """When the run must have ended if it waits no longer."""
+        return self._deadline_s + self.waited_s(now_s)
+
+    def heard(self, now_s: float, sign: Sign | None = None) -> None:
+        """The agents replica spoke, and may have said how the run is."""
         self._silent_s = 0.0
-        self._idle_s = idle_s
+        self._idle_s = 0.0
+        if sign is not None:
+            self._idle_s = sign.idle_s
+            self._sign, self._heard_at_s, self._known = sign, now_s, True
+
+    def unheard(self) -> None:
+        """Nothing is heard of the run any more: it may begin to wait for its user without a word."""
+        self._known = False
 
     def cancel(self, reason: EndReason) -> None:
         """Somebody wants the run to end; the first reason stays."""
@@ -119,7 +164,7 @@ class Lifeline:
         return step_s
 
     def _overdue(self, now_s: float) -> EndReason | None:
-        if now_s >= self._deadline_s:
+        if self._known and now_s >= self.deadline_s(now_s):
             return EndReason.DEADLINE
         if self._idle_s >= self._limits.idle_s:
             return EndReason.UNRESPONSIVE

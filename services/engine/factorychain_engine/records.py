@@ -9,7 +9,7 @@ its revision, which saves the read before a change; a change of anything else fa
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -18,6 +18,7 @@ from factorychain._core.ids import Principal, thread_key
 from factorychain._core.kv import KvBucket
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import KvEntry, WrongLastSequence
+from factorychain.types.v1.event_pb2 import InputReceived
 from factorychain.types.v1.run_pb2 import Run, Thread
 from factorychain_engine import stored_run
 from factorychain_engine.endings import has_ended, timestamp
@@ -116,6 +117,21 @@ class Records:
             except WrongLastSequence:
                 continue
             return ended.run
+
+    async def answer_run(
+        self, principal: Principal, stored: StoredRun, answer: InputReceived
+    ) -> StoredRun | None:
+        """Add an answer to the record of a run that has ended; None if the record was another."""
+        run = Run()
+        run.CopyFrom(stored.run)
+        run.answers.append(answer)
+        answered = stored.with_run(run)
+        key = _key_of(principal, run)
+        try:
+            revision = await self._runs.update(key, stored_run.encode(answered), stored.revision)
+        except WrongLastSequence:
+            return None
+        return replace(answered, revision=revision)
 
     async def thread(self, principal: Principal, thread: str) -> Thread | None:
         entry = await self._threads.get(_thread_key(principal, thread))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Final, Protocol
 
 from factorychain._core.component import detached
 from factorychain._core.execution_context import UserExecutionContext
@@ -19,7 +20,14 @@ from factorychain.agents.v1.agents_pb2 import ExecuteRequest, RunAccepted
 from factorychain.errors import FactoryChainError, RunNotFound
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import ActiveRun
-from factorychain_engine.lifeline import Cancel, EndReason, LifeLimits, Lifeline, Settle
+from factorychain_engine.lifeline import (
+    Cancel,
+    EndReason,
+    LifeLimits,
+    Lifeline,
+    Settle,
+    Sign,
+)
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.retry import Backoff
 from factorychain_engine.run_tokens import RunTokens
@@ -43,8 +51,8 @@ class Life(Protocol):
     @property
     def accepted(self) -> RunAccepted: ...
 
-    async def next_idle_s(self) -> float | None:
-        """Seconds since the agent's last sign of life; None: the run has finished.
+    async def next_sign(self) -> Sign | None:
+        """How the run is; None: it has finished.
 
         Raises:
             ChainDegraded: the stream broke; that says nothing about the run.
@@ -84,6 +92,35 @@ class Agents(Protocol):
             ChainDegraded: the replica does not answer.
         """
 
+    async def respond(
+        self,
+        context: UserExecutionContext,
+        address: str,
+        request: str,
+        value_json: str,
+        trace: str,
+    ) -> None:
+        """Hand over the user's answer.
+
+        Raises:
+            RunNotFound: the run is not there.
+            InvalidField: the answer does not fit.
+            RequestNotFound, RequestAnswered, RequestClosed: nobody waits for it.
+            ChainDegraded: the replica does not answer.
+        """
+
+    async def renew(self, context: UserExecutionContext, address: str, trace: str) -> None:
+        """Give the run the context's token in the place of its own.
+
+        Raises:
+            RunNotFound: the run is not there.
+            ChainDegraded: the replica does not answer.
+        """
+
+
+RENEW_FOR_S: Final = 300.0
+"""A run that waits for its user is given a token for so much more at once."""
+
 
 class SupervisedRun:
     """A run that this engine looks after."""
@@ -112,7 +149,11 @@ class SupervisedRun:
         self._outcomes = outcomes
         self._settler = settler
         self._clock = clock
-        self._lifeline = Lifeline(entry.deadline_s, limits, clock())
+        self._limits = limits
+        # One that was begun elsewhere may have waited for its user.
+        self._lifeline = Lifeline(entry.deadline_s, limits, clock(), known=context is not None)
+        self._given_until_s = entry.deadline_s  # the deadline in the token that agents have
+        self._renewing: asyncio.Task[None] | None = None
         self._context = context or tokens.run(principal, entry)
         self._address = entry.agents_address
         self._boot = entry.agents_boot
@@ -129,6 +170,15 @@ class SupervisedRun:
     def agents_boot(self) -> str:
         return self._boot
 
+    @property
+    def context(self) -> UserExecutionContext:
+        """The run's, with a token that is valid for a while."""
+        now_s = self._clock()
+        if self._context.expires_at_s - now_s < 30:
+            later = replace(self.entry, deadline_s=self._lifeline.deadline_s(now_s))
+            self._context = self._tokens.run(self.principal, later)
+        return self._context
+
     # --- from outside -----------------------------------------------------------------------
 
     def cancel(self, reason: EndReason) -> None:
@@ -143,6 +193,8 @@ class SupervisedRun:
             self._give_up(step.reason)
         elif isinstance(step, Cancel):
             self._tell_agents(step.reason)
+        else:
+            self._renew_in_time()
 
     # --- the run's life ---------------------------------------------------------------------
 
@@ -181,6 +233,8 @@ class SupervisedRun:
         self._let_go()
         if self._telling is not None:
             self._telling.cancel()
+        if self._renewing is not None:
+            self._renewing.cancel()
 
     async def _followed_or_given_up(self, known: StoredRun | None) -> Run | None:
         following = detached(self._followed(known), name=f"follow {self.entry.run}")
@@ -222,14 +276,15 @@ class SupervisedRun:
         healthy = False
         try:
             while self._life is not None:
-                idle_s = await self._life.next_idle_s()
-                if idle_s is None:
+                sign = await self._life.next_sign()
+                if sign is None:
                     break
-                self._lifeline.heard(idle_s)
+                self._lifeline.heard(self._clock(), sign)
                 healthy = True
         except FactoryChainError as error:
             log.info("the stream of a run's life broke", run=self.entry.run, reason=error.reason)
         finally:
+            self._lifeline.unheard()
             self._let_go()
         return healthy
 
@@ -240,9 +295,7 @@ class SupervisedRun:
 
     async def _attach(self) -> None:
         try:
-            life = await self._agents.attach(
-                self._current_context(), self._address, self.entry.trace
-            )
+            life = await self._agents.attach(self.context, self._address, self.entry.trace)
         except RunNotFound:
             # Another process is there now, or the one that had the run has lost it.
             self._give_up(EndReason.AGENT_LOST)
@@ -259,7 +312,7 @@ class SupervisedRun:
     def _follow(self, life: Life) -> None:
         self._life = life
         self._address, self._boot = life.accepted.address, life.accepted.boot_id
-        self._lifeline.heard()
+        self._lifeline.heard(self._clock())
         if self._lifeline.cancel_reason is not None:
             self.tick()
 
@@ -276,14 +329,31 @@ class SupervisedRun:
 
     async def _tell(self, reason: EndReason) -> None:
         try:
-            await self._agents.cancel(
-                self._current_context(), self._address, reason.value, self.entry.trace
-            )
+            await self._agents.cancel(self.context, self._address, reason.value, self.entry.trace)
         except FactoryChainError as error:
             # The run may have ended this moment; if not, it is told again or given up.
             log.info("a cancel was not answered", run=self.entry.run, reason=error.reason)
 
-    def _current_context(self) -> UserExecutionContext:
-        if self._context.expires_at_s - self._clock() < 30:
-            self._context = self._tokens.run(self.principal, self.entry)
-        return self._context
+    # --- living longer ----------------------------------------------------------------------
+
+    def _renew_in_time(self) -> None:
+        """Once the deadline in its token has passed, a run that has waited needs a later one."""
+        now_s = self._clock()
+        lives_until_s = self._lifeline.deadline_s(now_s)
+        if now_s < self._given_until_s or lives_until_s <= self._given_until_s or not self._boot:
+            return
+        if self._lifeline.waiting:
+            left_s = self._limits.ask_max_s - self._lifeline.waited_s(now_s)
+            lives_until_s += min(left_s, RENEW_FOR_S)
+        if self._renewing is None or self._renewing.done():
+            self._renewing = detached(self._renew(lives_until_s), name=f"renew {self.entry.run}")
+
+    async def _renew(self, deadline_s: float) -> None:
+        later = replace(self.entry, deadline_s=deadline_s)
+        context = self._tokens.run(self.principal, later)
+        try:
+            await self._agents.renew(context, self._address, self.entry.trace)
+        except FactoryChainError as error:
+            log.warning("a run has no later token yet", run=self.entry.run, reason=error.reason)
+            return
+        self._context, self._given_until_s = context, deadline_s

@@ -38,6 +38,7 @@ from factorychain_engine.lifeline import EndReason, LifeLimits
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.readiness import Readiness
 from factorychain_engine.records import Records
+from factorychain_engine.responding import Responder
 from factorychain_engine.roll import EngineRoll
 from factorychain_engine.run_tokens import RunTokens
 from factorychain_engine.run_views import RunViews
@@ -138,7 +139,11 @@ class EngineServer:
 
     def _supervise(self) -> None:
         settings = self.settings
-        limits = {"active_runs": settings.user_max_runs, "idle_s": int(settings.run_idle_s)}
+        limits = {
+            "active_runs": settings.user_max_runs,
+            "idle_s": int(settings.run_idle_s),
+            "ask_s": int(settings.ask_max_s),
+        }
         self.tokens = RunTokens(self.signer, limits)
         self.settler = Settler(self.link, self.tokens, self.outcomes)
         self.runs = SupervisedRuns()
@@ -181,15 +186,28 @@ class EngineServer:
     def _serve(self) -> None:
         settings = self.settings
         self.run_views = RunViews(self.users, self.records, self.outcomes, self.runs)
+        responder = Responder(
+            users=self.users,
+            records=self.records,
+            outcomes=self.outcomes,
+            log=self.log,
+            runs=self.runs,
+            agents=self.peers,
+            tokens=self.tokens,
+            start=self.supervisor.start_run,
+        )
         servicer = EngineServicer(
             supervisor=self.supervisor,
             canceller=self.canceller,
+            responder=responder,
             runs=self.run_views,
             threads=ThreadViews(self.users, self.records, self.run_views),
             values=ThreadValues(self.storage.values, self.users, self._value_limits()),
             catalog=self.catalog,
             keys=PublicKeys(self.signer.key, settings.txn_jwks_file),
-            input_limits=InputLimits(settings.input_max_bytes, settings.metadata_max_bytes),
+            input_limits=InputLimits(
+                settings.input_max_bytes, settings.metadata_max_bytes, settings.answer_max_bytes
+            ),
             user_limits=UserLimits(
                 settings.user_max_runs, settings.user_max_queued, settings.run_lifetime_s
             ),
@@ -232,7 +250,12 @@ class EngineServer:
             tokens=self.tokens,
             outcomes=self.outcomes,
             settler=self.settler,
-            limits=LifeLimits(settings.run_idle_s, settings.agents_lost_after_s, CANCEL_GRACE_S),
+            limits=LifeLimits(
+                settings.run_idle_s,
+                settings.agents_lost_after_s,
+                CANCEL_GRACE_S,
+                settings.ask_max_s,
+            ),
             context=context,
         )
 

@@ -25,11 +25,12 @@ from factorychain_engine.endings import has_ended, usage_of
 from factorychain_engine.keys import PublicKeys
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.pages import page_size
+from factorychain_engine.responding import Responder
 from factorychain_engine.run_views import RunViews, runs_listing
 from factorychain_engine.supervisor import RunSupervisor
 from factorychain_engine.thread_values import Change, ThreadValues
 from factorychain_engine.thread_views import THREADS, ThreadViews, thread_listing
-from factorychain_engine.validation import InputLimits, parse_start
+from factorychain_engine.validation import InputLimits, parse_answer, parse_start
 
 if TYPE_CHECKING:
     import grpc
@@ -59,6 +60,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         *,
         supervisor: RunSupervisor,
         canceller: Canceller,
+        responder: Responder,
         runs: RunViews,
         threads: ThreadViews,
         values: ThreadValues,
@@ -69,6 +71,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
     ) -> None:
         self._supervisor = supervisor
         self._canceller = canceller
+        self._responder = responder
         self._runs = runs
         self._threads = threads
         self._values = values
@@ -110,8 +113,17 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
     async def RespondToRun(
         self, request: pb.RespondToRunRequest, context: Context
     ) -> pb.RespondToRunResponse:
-        await self._run(_principal(), request.run)
-        raise NotImplementedYet("RespondToRun")
+        answer = parse_answer(request, self._input_limits.answer_max_bytes)
+        goes_on = await self._responder.respond(_principal(), answer, current_traceparent())
+        return pb.RespondToRunResponse(
+            run=goes_on.run,
+            thread=goes_on.thread,
+            epoch=goes_on.epoch,
+            after=goes_on.after,
+            existing=goes_on.existing,
+            trace=goes_on.trace,
+            open=goes_on.open,
+        )
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
         return pb.GetRunResponse(run=await self._run(_principal(), request.run))

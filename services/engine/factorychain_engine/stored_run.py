@@ -60,7 +60,9 @@ def decode(value: bytes, revision: int) -> StoredRun:
     return StoredRun(run, request_hash.hex(), base, revision)
 
 
-def record_of(entry: ActiveRun, input_json: str = "", metadata_json: str = "") -> StoredRun:
+def record_of(
+    entry: ActiveRun, input_json: str = "", metadata_json: str = "", resumes: str = ""
+) -> StoredRun:
     """The record of a run that was just admitted, or as much of it as its place knows."""
     run = Run(
         run=entry.run,
@@ -75,5 +77,6 @@ def record_of(entry: ActiveRun, input_json: str = "", metadata_json: str = "") -
         trace=entry.trace,
         after=entry.base_seq,
         epoch=entry.base_epoch,
+        resumes=resumes,
     )
     return StoredRun(run, entry.request_hash, entry.base)

@@ -144,7 +144,7 @@ class RunSupervisor:
         start: StartRequest,
         answer: asyncio.Future[Started],
     ) -> Run:
-        known = record_of(place.entry, start.input_json, start.metadata_json)
+        known = record_of(place.entry, start.input_json, start.metadata_json, start.resumes)
         _active.add(1)
         try:
             accepted = await self._begin(run, place, start)
@@ -160,6 +160,8 @@ class RunSupervisor:
             metadata_json=start.metadata_json,
             context=start.context,
             replaces=start.replaces,
+            resumes=start.resumes,
+            resume_json=start.resume_json,
         )
         try:
             return await run.begin(request)

@@ -19,12 +19,13 @@ from factorychain._core.ids import (
     new_request_id,
     parse_run_id,
     parse_thread_id,
+    resumed_run_id,
     run_id_for,
     thread_id_for,
 )
 from factorychain.engine.v1 import engine_pb2
 from factorychain.errors import InvalidField, NotImplementedYet
-from factorychain.types.v1.run_pb2 import ContextItem
+from factorychain.types.v1.run_pb2 import ContextItem, Run
 
 MAX_CONTEXT_ITEMS: Final = 64
 MAX_CONTENT_PARTS: Final = 64
@@ -47,6 +48,7 @@ class InputLimits:
 
     input_max_bytes: int
     metadata_max_bytes: int
+    answer_max_bytes: int = 61_440
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,60 @@ class StartRequest:
     title: str
     """What a new thread is called: the first line of the input's text."""
     request_hash: str
+    resumes: str = ""
+    """The run that this one goes on for; empty: none."""
+    resume_json: str = ""
+    """What was answered to that one's requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A user's answer, checked."""
+
+    run: str
+    request: str
+    value_json: str
+
+
+def parse_answer(request: engine_pb2.RespondToRunRequest, max_bytes: int) -> Answer:
+    """Check the form of an answer.
+
+    Raises:
+        InvalidField: a field is malformed or over its bound.
+        RunNotFound: no run has such an id.
+    """
+    run = parse_run_id(request.run)
+    if not request.request:
+        raise InvalidField("request", "is required, the id of a request")
+    size_bytes = len(request.value_json.encode())
+    if size_bytes > max_bytes:
+        raise InvalidField("value", f"is {size_bytes} bytes, the limit is {max_bytes}")
+    try:
+        orjson.loads(request.value_json)
+    except orjson.JSONDecodeError as error:
+        raise InvalidField("value", f"must be JSON: {error.msg} at character {error.pos}") from None
+    return Answer(run, _name("request", request.request), request.value_json)
+
+
+def resuming_start(principal: Principal, ended: Run) -> StartRequest:
+    """The start of the run that goes on for one whose requests are all answered."""
+    answers = {each.request: orjson.loads(each.value_json) for each in ended.answers}
+    resume = orjson.dumps(answers, option=orjson.OPT_SORT_KEYS)
+    return StartRequest(
+        principal=principal,
+        run=resumed_run_id(principal, ended.run),
+        thread=ended.thread,
+        agent=ended.agent,
+        input_json=ended.input_json,
+        metadata_json=ended.metadata_json,
+        context=(),
+        replaces="",
+        on_busy=OnBusy.REJECT,
+        title=title_of_input(ended.input_json),
+        request_hash=blake2b(ended.run.encode() + resume, digest_size=16).hexdigest(),
+        resumes=ended.run,
+        resume_json=resume.decode(),
+    )
 
 
 def parse_start(

@@ -11,12 +11,13 @@ from factorychain.errors import (
     AgentDependencyMissing,
     AgentError,
     FactoryChainError,
+    InputTimeout,
     InvalidField,
     ThreadBusy,
 )
 from tests.error_samples import SAMPLES
 
-CLASSES = FactoryChainError.__subclasses__()
+CLASSES = [*FactoryChainError.__subclasses__(), InputTimeout]
 
 
 def test_every_error_class_has_a_sample_for_these_tests() -> None:

@@ -10,12 +10,15 @@ import pytest
 from factorychain._core import tracing
 from factorychain._core.tracing import ChainSpan
 from factorychain._instance import events
-from factorychain._instance.spec import SpanRecord
+from factorychain._instance.spec import RunSpec, SpanRecord
 from factorychain.errors import EventRejected, RunEnded
 from factorychain_agents.host import EVENT_MAX_BYTES, InstanceHost, export
 from tests.silent_host import SilentConversation
 
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+SPEC = RunSpec("acme", "ada", "t1", "r1", "quiet", 1, "{}", trace=TRACE)
 
 
 class Link:
@@ -26,8 +29,9 @@ class Link:
         self.opened: list[str] = []
         self.closed: list[str] = []
 
-    def offer(self, run_seq: int, events: Sequence[bytes]) -> None:
+    def offer(self, run_seq: int, events: Sequence[bytes], *, closes_call: str = "") -> None:
         self.sent.append(run_seq)
+        self.closed += [closes_call] if closes_call else []
 
     async def send(
         self, event: bytes, run_seq: int, *, opens_call: str = "", closes_call: str = ""
@@ -38,12 +42,14 @@ class Link:
 
     async def wait_ended(self) -> None: ...
 
+    def renew(self, token: str) -> None: ...
+
     async def close(self) -> None: ...
 
 
 async def test_events_are_numbered_densely_from_one() -> None:
     link = Link()
-    host = InstanceHost(link, SilentConversation())
+    host = InstanceHost(link, SilentConversation(), SPEC)
     host.begin(b"")
     for _ in range(3):
         await host.emit(events.AGENT_THINKING, events.thinking(TRACE, "x"))
@@ -53,7 +59,7 @@ async def test_events_are_numbered_densely_from_one() -> None:
 
 async def test_what_no_emitter_takes_is_not_even_sent() -> None:
     link = Link()
-    host = InstanceHost(link, SilentConversation())
+    host = InstanceHost(link, SilentConversation(), SPEC)
     host.begin(b"")
     for say in (events.thinking(TRACE, "x" * EVENT_MAX_BYTES), b"x" * (EVENT_MAX_BYTES + 1)):
         with pytest.raises(EventRejected):
@@ -64,7 +70,7 @@ async def test_what_no_emitter_takes_is_not_even_sent() -> None:
 
 async def test_open_calls_are_known_and_told_to_the_link() -> None:
     link = Link()
-    host = InstanceHost(link, SilentConversation())
+    host = InstanceHost(link, SilentConversation(), SPEC)
     host.begin(b"")
     for call in ("c1", "c2"):
         event = events.tool_executing(TRACE, call, "search", "{}", "")
@@ -77,7 +83,7 @@ async def test_open_calls_are_known_and_told_to_the_link() -> None:
 
 async def test_after_the_end_the_agent_can_say_nothing() -> None:
     link = Link()
-    host = InstanceHost(link, SilentConversation())
+    host = InstanceHost(link, SilentConversation(), SPEC)
     host.closed = True
     with pytest.raises(RunEnded):
         await host.emit(events.AGENT_THINKING, events.thinking(TRACE, "x"))
@@ -85,7 +91,7 @@ async def test_after_the_end_the_agent_can_say_nothing() -> None:
 
 
 async def test_an_agent_that_only_speaks_lets_others_run() -> None:
-    host = InstanceHost(Link(), SilentConversation())
+    host = InstanceHost(Link(), SilentConversation(), SPEC)
     turns = 0
 
     async def other() -> None:

@@ -56,6 +56,7 @@ class FakeLink:
         self.durable.set()
         self.refusal: FactoryChainError | None = None
         self.is_closed = False
+        self.tokens: list[str] = []
         self.tell_refused = refused
         self.tell_rejected = rejected
 
@@ -63,7 +64,7 @@ class FakeLink:
         self.refusal = error
         self.tell_refused()
 
-    def offer(self, run_seq: int, events: Sequence[bytes]) -> None:
+    def offer(self, run_seq: int, events: Sequence[bytes], *, closes_call: str = "") -> None:
         self.events += [Event.FromString(each) for each in events]
         assert run_seq == len(self.events)
 
@@ -78,6 +79,9 @@ class FakeLink:
         if self.refusal is not None:
             raise self.refusal
         await self.durable.wait()
+
+    def renew(self, token: str) -> None:
+        self.tokens.append(token)
 
     async def close(self) -> None:
         self.is_closed = True

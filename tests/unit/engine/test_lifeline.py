@@ -13,6 +13,7 @@ from factorychain_engine.lifeline import (
     LifeLimits,
     Lifeline,
     Settle,
+    Sign,
 )
 
 LIMITS = LifeLimits(idle_s=60, lost_s=30, cancel_grace_s=20)
@@ -27,7 +28,7 @@ def watched(lifeline: Lifeline, from_s: int, until_s: int) -> list[object]:
     """What it decides at every second, hearing of the agents each time."""
     steps: list[object] = []
     for now_s in range(from_s, until_s + 1):
-        lifeline.heard()
+        lifeline.heard(now_s)
         steps.append(lifeline.look(now_s))
     return steps
 
@@ -52,7 +53,7 @@ def test_silence_of_the_replica_loses_the_run() -> None:
 
 def test_an_agent_without_a_sign_of_life_is_cancelled() -> None:
     lifeline = begun()
-    lifeline.heard(idle_s=58)
+    lifeline.heard(0, Sign(idle_s=58))
     assert lifeline.look(1) == WAIT
     assert lifeline.look(2) == Cancel(EndReason.UNRESPONSIVE)
 
@@ -76,14 +77,54 @@ def test_a_cancelled_run_whose_replica_is_silent_ends_as_cancelled() -> None:
 @given(st.floats(min_value=31, max_value=280))
 def test_time_in_which_this_process_stood_still_is_not_held_against_the_run(pause_s: float) -> None:
     lifeline = begun()
-    lifeline.heard()
+    lifeline.heard(0)
     assert lifeline.look(pause_s) == WAIT
     assert lifeline.look(pause_s + MAX_STEP_S) == WAIT
-    lifeline.heard()
+    lifeline.heard(pause_s)
     assert lifeline.look(pause_s + 2 * MAX_STEP_S - 1) == WAIT
 
 
 def test_a_clock_that_steps_back_ends_nothing() -> None:
     lifeline = begun()
-    lifeline.heard()
+    lifeline.heard(0)
     assert lifeline.look(-1000) == WAIT
+
+
+def test_the_lifetime_stands_still_while_the_run_waits_for_its_user() -> None:
+    lifeline = begun()
+    lifeline.heard(100, Sign(waited_s=0.0, waiting=True))
+    for now_s in range(101, 500):
+        lifeline.heard(now_s, Sign(waited_s=now_s - 100, waiting=True))
+        assert lifeline.look(now_s) == WAIT
+    lifeline.heard(500, Sign(waited_s=400.0))
+    assert lifeline.deadline_s(500) == DEADLINE_S + 400
+    for now_s in range(501, 700):
+        lifeline.heard(now_s, Sign(waited_s=400.0))
+        assert lifeline.look(now_s) == WAIT
+    assert lifeline.look(700) == Cancel(EndReason.DEADLINE)
+
+
+def test_waiting_goes_on_between_two_words_of_the_replica() -> None:
+    lifeline = begun()
+    lifeline.heard(299, Sign(waited_s=0.0, waiting=True))
+    assert lifeline.look(304) == WAIT
+    assert lifeline.waited_s(304) == 5
+
+
+def test_waiting_has_a_maximum_of_its_own() -> None:
+    lifeline = Lifeline(DEADLINE_S, LifeLimits(60, 1e9, 20, ask_max_s=50), now_s=0)
+    lifeline.heard(0, Sign(waited_s=0.0, waiting=True))
+    assert watched(lifeline, 1, 349)[-1] == WAIT
+    assert lifeline.look(350) == Cancel(EndReason.DEADLINE)
+
+
+def test_a_deadline_ends_nothing_before_it_is_heard_for_how_long_the_run_has_waited() -> None:
+    adopted = Lifeline(DEADLINE_S, LIMITS, now_s=400, known=False)
+    adopted.heard(400)
+    assert adopted.look(401) == WAIT
+    adopted.heard(402, Sign(waited_s=200.0))
+    assert adopted.look(402) == WAIT
+    adopted.unheard()
+    assert adopted.look(503) == WAIT
+    adopted.heard(504, Sign(waited_s=200.0))
+    assert adopted.look(504) == Cancel(EndReason.DEADLINE)

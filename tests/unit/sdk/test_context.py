@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from factorychain import Agent, AgentError, Input, Interrupt, PastRun, RunContext, TextPart
+from factorychain import Agent, AgentError, Input, PastRun, RunContext, TextPart
 from factorychain.errors import EventRejected, InvalidField
 from factorychain.testing import RunResult, run, run_async
 
@@ -79,24 +79,6 @@ class Speaks(Agent):
         return [
             f"{each.state} {each.input.text} {each.text}" for each in await ctx.history(limit=2)
         ]
-
-    async def case_later(self, ctx: RunContext) -> list[str]:
-        seen = []
-        for attempt in (
-            lambda: ctx.ask("?"),
-            lambda: ctx.run("other", "x"),
-            lambda: Interrupt("?"),
-        ):
-            try:
-                found = attempt()
-                if asyncio.iscoroutine(found):
-                    await found
-            except Exception as error:
-                seen.append(str(error))
-        return seen
-
-    async def case_ask(self, ctx: RunContext) -> None:
-        await ctx.ask("?")
 
     async def case_error(self, ctx: RunContext) -> None:
         raise AgentError("try later", reason="BUSY", retryable=True, retry_after_s=2.5)
@@ -221,14 +203,6 @@ def test_history_is_the_latest_runs_the_oldest_first() -> None:
         for n in range(3)
     ]
     assert run(Speaks, "history", history=past).output == ["completed q1 a1", "completed q2 a2"]
-
-
-def test_what_comes_later_says_so() -> None:
-    later = run(Speaks, "later").output
-    assert isinstance(later, list)
-    assert len(later) == 3
-    assert all("is not in this version yet" in str(each) for each in later)
-    assert failure(run(Speaks, "ask"))["reason"] == "NOT_IMPLEMENTED"
 
 
 def test_only_the_text_of_an_agent_error_reaches_users(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,13 +13,16 @@ SURFACE = [
     "Agent",
     "AgentError",
     "Client",
+    "Credential",
     "FilePart",
     "ImagePart",
     "Input",
+    "InputTimeout",
     "Interrupt",
     "MCPServer",
     "MessageStream",
     "PastRun",
+    "Request",
     "RunContext",
     "TextPart",
     "ThinkingStream",
@@ -43,7 +46,7 @@ CONTEXT = {
         "history",
         "wait",
     ),
-    *("state", "resume", "ask", "run"),
+    *("state", "resume", "ask", "approve", "run"),
 }
 
 

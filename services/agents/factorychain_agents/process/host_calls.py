@@ -20,9 +20,20 @@ Answer: TypeAlias = Callable[[], Awaitable[Sequence[bytes]]]
 """Begins when it is called; in parts, each of which fits a frame."""
 HostCall: TypeAlias = Callable[[RunHost, Asked], Answer]
 
+ASK: Final = "ask"
+"""Answered in its turn: when what the agent has said before is on its way."""
+
 _HISTORY_MAX: Final = 1000
+_ASK_MAX_S: Final = 7 * 86_400.0
 _NAME_MAX_CHARS: Final = 128
 _REVISION_MAX: Final = 2**63 - 1
+
+
+def _ask(host: RunHost, asked: Asked) -> Answer:
+    async def answered(event: bytes, timeout_s: float) -> Sequence[bytes]:
+        return [await host.ask(event, timeout_s)]
+
+    return partial(answered, asked.body, asked.seconds("timeout_s", _ASK_MAX_S))
 
 
 def _history(host: RunHost, asked: Asked) -> Answer:
@@ -46,6 +57,7 @@ def _store(host: RunHost, asked: Asked) -> Answer:
 
 
 HOST_CALLS: Final[Mapping[str, HostCall]] = {
+    ASK: _ask,
     "history": _history,
     "load": _load,
     "store": _store,

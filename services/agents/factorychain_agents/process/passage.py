@@ -51,7 +51,7 @@ class Passage:
         self._replies = replies
         self._pace = pace
         self._done = done
-        self._queue: deque[tuple[int, bytes] | Outcome] = deque()
+        self._queue: deque[tuple[int, bytes] | Outcome | asyncio.Future[None]] = deque()
         self._queued_bytes = 0
         self._passed_bytes = 0
         self._more = asyncio.Event()
@@ -69,6 +69,13 @@ class Passage:
         self._queued_bytes += len(event) + ENTRY_BYTES
         self._queue.append((kind, event))
         self._more.set()
+
+    def in_turn(self) -> asyncio.Future[None]:
+        """Done when everything that was taken until now is passed on."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        self._more.set()
+        return turn
 
     def finish(self, outcome: Outcome) -> None:
         """The last that comes."""
@@ -88,6 +95,10 @@ class Passage:
             if isinstance(each, Outcome):
                 self._done(each)
                 return
+            if isinstance(each, asyncio.Future):
+                if not each.done():  # else who waited was cancelled
+                    each.set_result(None)
+                continue
             await self._emit(*each)
 
     async def _emit(self, kind: int, event: bytes) -> None:
@@ -115,7 +126,7 @@ class Passage:
         taken = 0
         while self._queue:
             following = self._queue[0]
-            if isinstance(following, Outcome) or not deltas.add(*following):
+            if not isinstance(following, tuple) or not deltas.add(*following):
                 break
             self._queue.popleft()
             taken += len(following[1]) + ENTRY_BYTES

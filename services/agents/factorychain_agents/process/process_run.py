@@ -85,9 +85,9 @@ class ProcessRun:
         self._kill: asyncio.TimerHandle | None = None
         self._sign_at = self._loop.time()
         self._watch: asyncio.TimerHandle | None = None
-        self._requests = Requests(process, host)
         pace = Pace(limits.events_per_s, limits.events_burst)
         self._passage = Passage(spec.run, host, self, pace, self._decide)
+        self._requests = Requests(process, host, self._passage.in_turn)
 
     @property
     def pid(self) -> int:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from factorychain._core.component import detached
@@ -17,7 +19,7 @@ from factorychain._instance.host import RunHost
 from factorychain._process.asked import Asked, pack_problem, unpack_asked
 from factorychain._process.messages import number
 from factorychain._process.wire import BODIES_MAX_BYTES, REQUESTS_MAX, BrokenFrame, ToInstance
-from factorychain_agents.process.host_calls import HOST_CALLS, Answer
+from factorychain_agents.process.host_calls import ASK, HOST_CALLS, Answer
 from factorychain_agents.process.instance_process import RunProcess
 from factorychain_agents.process.pace import Pace
 
@@ -36,9 +38,13 @@ class _UnderWay:
 class Requests:
     """The requests of one run."""
 
-    def __init__(self, process: RunProcess, host: RunHost) -> None:
+    def __init__(
+        self, process: RunProcess, host: RunHost, in_turn: Callable[[], Awaitable[None]]
+    ) -> None:
+        """`in_turn` returns when everything that was said until now is passed on."""
         self._process = process
         self._host = host
+        self._in_turn = in_turn
         self._pace = Pace(_BYTES_PER_S, _BURST_BYTES)
         self._under_way: dict[int, _UnderWay] = {}
 
@@ -54,6 +60,8 @@ class Requests:
             raise BrokenFrame("this is nothing that an agent may ask for")
         self._admit(request, asked)
         answer = call(self._host, asked)
+        if asked.call == ASK:
+            answer = partial(self._after, self._in_turn(), answer)
         task = detached(self._answer(request, len(asked.body), answer), name=asked.call)
         self._under_way[request] = _UnderWay(task, len(asked.body))
 
@@ -90,6 +98,10 @@ class Requests:
         # Its place is free before the instance hears so, and may ask for the next.
         self._under_way.pop(request, None)
         self._process.send(ToInstance.ANSWER_END, number(request) + problem)
+
+    async def _after(self, turn: Awaitable[None], answer: Answer) -> Sequence[bytes]:
+        await turn
+        return await answer()
 
     async def _pay(self, weight_bytes: int) -> None:
         wait_s = self._pace.take(time.monotonic(), weight_bytes)

@@ -64,11 +64,14 @@ class Host(SilentHost):
         return [b"one", b"two"][:limit]
 
 
+async def _at_once() -> None: ...
+
+
 class World:
     def __init__(self) -> None:
         self.process = Process()
         self.host = Host()
-        self.requests = Requests(self.process, self.host)
+        self.requests = Requests(self.process, self.host, _at_once)
 
     def asks(self, request: int, limit: int = 1, body: bytes = b"") -> None:
         self.requests.take(pack_asked(request, Asked("history", {"limit": limit}, body)))
