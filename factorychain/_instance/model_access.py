@@ -14,6 +14,7 @@ import os
 import sys
 import types
 from collections.abc import Callable, Iterable, MutableMapping, Sequence
+from contextvars import ContextVar
 from typing import Final, Protocol, TypeVar
 
 from factorychain._instance.active import current_run
@@ -29,6 +30,23 @@ _R = TypeVar("_R")
 
 _here: RunSpec | None = None
 """The run of this process; None in a process of many."""
+
+
+class Noted:
+    """Whether requests to models, since this was made, went through the gateway, which counts them."""
+
+    def __init__(self) -> None:
+        self.through_gateway = False
+
+
+_noted: ContextVar[Noted | None] = ContextVar("factorychain_noted", default=None)
+
+
+def note_requests() -> Noted:
+    """To be called before a request, in the context that it is made in."""
+    noted = Noted()
+    _noted.set(noted)
+    return noted
 
 
 class _Request(Protocol):
@@ -104,6 +122,9 @@ def _sign(request: _Request) -> None:
         return
     if not str(request.url).startswith(f"{spec.gateway_url}/"):
         return
+    noted = _noted.get()
+    if noted is not None:
+        noted.through_gateway = True
     for name in ("authorization", "x-api-key"):
         value = request.headers.get(name)
         if value is not None and PLACEHOLDER in value:

@@ -15,6 +15,8 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
+from factorychain._instance.model_access import Noted, note_requests
+
 
 class Consumed(TypedDict):
     """What one request to a model consumed."""
@@ -32,8 +34,9 @@ class Observer(BaseCallbackHandler):
     """In the order of the graph's own handlers, before them."""
 
     def __init__(self, consumed: Callable[[Consumed], None]) -> None:
-        """`consumed` is told of each request to a model that has ended."""
+        """`consumed` is told of each request to a model that has ended and that the gateway did not count."""
         self._consumed = consumed
+        self._noted: dict[UUID, Noted] = {}
         self._calls: dict[UUID, str] = {}
         self._errors: defaultdict[str, deque[BaseException]] = defaultdict(deque)
 
@@ -60,7 +63,16 @@ class Observer(BaseCallbackHandler):
         if call_id:
             self._errors[call_id].append(error)
 
-    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
+    def on_chat_model_start(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
+        self._noted[run_id] = note_requests()
+
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        self._noted.pop(run_id, None)
+
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        noted = self._noted.pop(run_id, None)
+        if noted is not None and noted.through_gateway:
+            return
         for each in (one for several in response.generations for one in several):
             if isinstance(each, ChatGeneration) and isinstance(each.message, AIMessage):
                 self._consumed(consumed_by(each.message))
