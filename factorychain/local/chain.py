@@ -1,7 +1,7 @@
 """The processes of a chain on one machine: NATS and the four layers, each with what it may know.
 
 Invariant: a process is given the secrets that its layer needs and no other: only the engine the signing
-key, only engine and bridge NATS credentials.
+key, only engine and bridge NATS credentials, only the agents the key of a model.
 
 The layers call one another over Unix sockets in the data directory, which cost less than TCP and which
 nobody else can open; they listen on TCP as well, for everybody else on the machine.
@@ -31,6 +31,7 @@ _HOST = "127.0.0.1"
 _SOCKET_MAX_BYTES = 100  # `sun_path` has 108 with its end; macOS has 104
 # Variables with which an operator says that users come from elsewhere.
 _IDENTITY_PROVIDER = ("USER_JWKS_URL", "USER_JWKS_FILE", "USER_SECRET_FILE")
+_MODEL_KEY = "LLM_API_KEY"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +79,11 @@ def plan_chain(options: ChainOptions, data: DataDir) -> ChainPlan:
         bridge=addresses["bridge"],
         nats=f"nats://{_HOST}:{nats_port}",
     )
-    secrets = _Secrets(data)
+    given = dict(os.environ) | dict(options.env)
+    secrets = _Secrets(data, given.pop(f"{PREFIX}{_MODEL_KEY}", ""))
     near = _near_addresses(data, addresses)
-    common = _common_environment(options, data, state, near)
-    processes = [_nats(data, nats_port)]
+    common = _common_environment(given, data, state, near)
+    processes = [_nats(data, nats_port, given)]
     for layer in LAYERS:
         env = common | {f"{PREFIX}LISTEN": addresses[layer]} | secrets.environment(layer)
         if near[layer] != addresses[layer]:
@@ -109,7 +111,7 @@ def _near_addresses(data: DataDir, addresses: Mapping[str, str]) -> Mapping[str,
     return near if fit else addresses
 
 
-def _nats(data: DataDir, port: int) -> ProcessSpec:
+def _nats(data: DataDir, port: int, env: Mapping[str, str]) -> ProcessSpec:
     shards = NatsSettings().log_shards
     config = render_server_config(
         port=port,
@@ -121,13 +123,13 @@ def _nats(data: DataDir, port: int) -> ProcessSpec:
     )
     data.write_private(data.nats_config, config.encode())
     command = [str(server_binary()), "--config", str(data.nats_config)]
-    return ProcessSpec("nats", command, dict(os.environ), log_path=str(data.nats_log))
+    return ProcessSpec("nats", command, env, log_path=str(data.nats_log))
 
 
 class _Secrets:
     """The secrets of the data directory as descriptors, and which layer gets which."""
 
-    def __init__(self, data: DataDir) -> None:
+    def __init__(self, data: DataDir, model_key: str) -> None:
         self._of: dict[str, list[tuple[str, SecretFile]]] = {layer: [] for layer in LAYERS}
         self.files: list[SecretFile] = []
         self._give("TXN_KEY_FILE", data.txn_key, "engine")
@@ -135,6 +137,8 @@ class _Secrets:
             self._give("NATS_PASSWORD_FILE", data.nats_password(layer).encode(), layer)
         if not external_identity_provider():
             self._give("USER_SECRET_FILE", data.user_secret, "engine", "bridge")
+        if model_key:
+            self._give(f"{_MODEL_KEY}_FILE", model_key.encode(), "agents")
 
     def _give(self, variable: str, content: bytes, *layers: str) -> None:
         secret = SecretFile(variable.lower(), content)
@@ -156,9 +160,9 @@ def external_identity_provider(env: Mapping[str, str] = os.environ) -> bool:
 
 
 def _common_environment(
-    options: ChainOptions, data: DataDir, state: ChainState, near: Mapping[str, str]
+    given: Mapping[str, str], data: DataDir, state: ChainState, near: Mapping[str, str]
 ) -> dict[str, str]:
-    env = dict(os.environ) | dict(options.env)
+    env = dict(given)
     env.setdefault(f"{PREFIX}MODE", "production" if external_identity_provider() else "development")
     env.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     env |= {

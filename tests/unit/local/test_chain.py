@@ -47,6 +47,26 @@ def test_only_the_agents_are_told_where_runs_are(tmp_path: Path) -> None:
     assert [layer for layer in LAYERS if "FACTORYCHAIN_ISOLATION" in found[layer]] == ["agents"]
 
 
+def test_the_key_of_a_model_is_in_no_environment_and_only_the_agents_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACTORYCHAIN_LLM_API_KEY", "sk-canary")
+    data = DataDir(tmp_path)
+    data.prepare()
+    plan = plan_chain(ChainOptions(edge_port=0), data)
+    try:
+        for each in plan.processes:
+            assert "sk-canary" not in str(each.env)
+            path = each.env.get("FACTORYCHAIN_LLM_API_KEY_FILE", "")
+            assert bool(path) == (each.name == "agents")
+            if path:
+                assert Path(path).read_text() == "sk-canary"
+                assert int(path.rpartition("/")[2]) in each.inherit
+    finally:
+        plan.close()
+        data.release()
+
+
 def test_no_agent_may_read_the_keys_of_the_chain(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,6 +44,7 @@ CONTEXT = {
         "call",
         "tools",
         "history",
+        "credential",
         "wait",
     ),
     *("state", "resume", "ask", "approve", "run"),
