@@ -16,7 +16,7 @@ from factorychain.builtin.assistant import documents
 from factorychain.builtin.assistant.conversation import Conversation, TooLong
 from factorychain.builtin.assistant.documents import Documents
 from factorychain.builtin.assistant.language_model import LanguageModel
-from factorychain.builtin.assistant.offered import Offered, Result
+from factorychain.builtin.assistant.offered import Offered, Result, echoed
 from factorychain.builtin.assistant.tokens import tokens
 from factorychain.builtin.researcher.agent import index
 from factorychain.builtin.researcher.library import DocumentLibrary
@@ -172,7 +172,7 @@ async def _call(conversation: Conversation, offered: Offered, answer: Answer) ->
     """Call what the model wants, in parallel, and tell it what came of each."""
     if answer.finish == "length":  # the last call's arguments end in their middle
         raise _cut_off()
-    conversation.answered(answer.text, [offered.echoed(each) for each in answer.calls])
+    conversation.answered(answer.text, [echoed(each) for each in answer.calls])
     places = asyncio.Semaphore(_AT_ONCE)
 
     async def one(call: ToolCall) -> Result:

@@ -17,6 +17,7 @@ from factorychain.message import MessageStream
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, AsyncStream
+    from openai.types import CompletionUsage
     from openai.types.chat import ChatCompletionChunk
     from openai.types.chat.chat_completion_chunk import ChoiceDelta, ChoiceDeltaToolCall
 
@@ -43,6 +44,7 @@ class Answer:
     calls: list[ToolCall] = field(default_factory=list)
     finish: str = ""
     """Why it ends, in the protocol's words."""
+    usage: CompletionUsage | None = None
 
 
 async def ask(ctx: RunContext, client: AsyncOpenAI, request: Mapping[str, object]) -> Answer:
@@ -61,6 +63,7 @@ async def ask(ctx: RunContext, client: AsyncOpenAI, request: Mapping[str, object
                 await _take(chunk, answer, message)
         except openai.APIConnectionError as error:
             raise broken_off(error) from error
+    _count(ctx, answer)
     if not answer.finish:
         raise broken_off()
     for number, call in enumerate(answer.calls, 1):
@@ -68,7 +71,24 @@ async def ask(ctx: RunContext, client: AsyncOpenAI, request: Mapping[str, object
     return answer
 
 
+def _count(ctx: RunContext, answer: Answer) -> None:
+    """What the gateway counts is in the run's usage already."""
+    usage = answer.usage
+    if ctx._run.spec.gateway_url or usage is None:
+        return
+    given, made = usage.prompt_tokens_details, usage.completion_tokens_details
+    ctx.usage.add(
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.completion_tokens,
+        cached_input_tokens=(given.cached_tokens if given is not None else None) or 0,
+        reasoning_tokens=(made.reasoning_tokens if made is not None else None) or 0,
+        requests=1,
+    )
+
+
 async def _take(chunk: ChatCompletionChunk, answer: Answer, message: MessageStream) -> None:
+    if chunk.usage is not None:
+        answer.usage = chunk.usage
     for choice in chunk.choices or ():
         if choice.index:
             continue

@@ -20,6 +20,8 @@ WINDOW_TOKENS = f"{_PREFIX}WINDOW_TOKENS"
 ANSWER_MAX_TOKENS = f"{_PREFIX}ANSWER_MAX_TOKENS"
 STEPS_MAX = f"{_PREFIX}STEPS_MAX"
 
+_REACHED_BY = ("OPENAI_BASE_URL", "OPENAI_API_KEY")
+"""Set for runs where there is a gateway; an author's own in a test without a chain."""
 _DEFAULT_WINDOW = 100_000
 _DEFAULT_STEPS = 16
 
@@ -50,6 +52,11 @@ class LanguageModel:
             raise AgentError(
                 f"no model is configured: set {MODEL}, and what reaches it "
                 "(FACTORYCHAIN_LLM_API_KEY; docs/models.md)"
+            )
+        if not any(environment.get(each) for each in _REACHED_BY):
+            raise AgentError(
+                f"{MODEL} is set, but nothing that reaches the model: set FACTORYCHAIN_LLM_API_KEY, or "
+                "FACTORYCHAIN_LLM_BASE_URL for a server that needs no key (docs/models.md)"
             )
         if importlib.util.find_spec("openai") is None:
             raise AgentError("openai is not installed: pip install 'factorychain[openai]'")

@@ -44,14 +44,6 @@ class Offered:
         self.schemas: list[Json] = [self._schema(each) for each in tools.schemas]
         """For the request."""
 
-    def echoed(self, call: ToolCall) -> tuple[str, str, str]:
-        """The call as the model is reminded of it: some vendors refuse arguments that are no JSON."""
-        return (
-            call.id,
-            call.tool or "unknown",
-            call.arguments if _is_object(call.arguments) else "{}",
-        )
-
     async def call(self, call: ToolCall, message: str = "") -> Result:
         """Make it, as the agent's own call of a tool; `message` is the one that it was made in."""
         name = self._names.get(call.tool, call.tool)
@@ -81,6 +73,11 @@ class Offered:
             name = f"{plain[: _NAME_MAX_CHARS - 4]}_{number}"
         self._names[name] = tool
         return name
+
+
+def echoed(call: ToolCall) -> tuple[str, str, str]:
+    """The call as the model is reminded of it: some vendors refuse arguments that are no JSON."""
+    return call.id, call.tool or "unknown", call.arguments if _is_object(call.arguments) else "{}"
 
 
 def shown(value: object) -> Result:

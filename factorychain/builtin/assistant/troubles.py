@@ -1,7 +1,6 @@
 """What goes wrong between the assistant and its model, as endings that a user understands.
 
 Invariant: no text of a vendor reaches a user, who could read there what is the operator's; it is in the log.
-What the gateway refused was written for users.
 """
 
 from __future__ import annotations
@@ -14,97 +13,74 @@ from typing import Final
 import httpx2
 import openai
 
+from factorychain._instance.model_troubles import TEXTS, trouble_of
 from factorychain.errors import AgentError
 
-REASON_HEADER: Final = "x-factorychain-reason"
-_REASON: Final = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
+FAILURES: Final = (openai.OpenAIError, httpx2.HTTPError, ValueError)
+"""What asking raises: also what the client passes on of a stream that is cut, or is no JSON."""
 _WINDOW: Final = re.compile(
     r"context.?(length|window|size)|maximum context|too many tokens|prompt is too long",
     re.IGNORECASE,
 )
-_CREDENTIAL = (
-    "MODEL_CREDENTIAL_REFUSED",
-    "The model's provider does not accept the operator's key",
-)
+_UNAVAILABLE: Final = "MODEL_UNAVAILABLE"
 _BY_STATUS: Final = {
-    400: ("MODEL_REQUEST_REFUSED", "The model's provider refused the request"),
-    401: _CREDENTIAL,
-    403: _CREDENTIAL,
-    404: ("MODEL_NOT_FOUND", "The model's provider has no such model"),
-    413: ("INPUT_TOO_LONG", "The input is too long for the model"),
-    422: ("MODEL_REQUEST_REFUSED", "The model's provider refused the request"),
-    429: ("MODEL_RATE_LIMITED", "The model's provider has too many requests; try again later"),
+    401: "MODEL_CREDENTIAL_REFUSED",
+    403: "MODEL_CREDENTIAL_REFUSED",
+    429: "MODEL_RATE_LIMITED",
 }
-_UNAVAILABLE = ("MODEL_UNAVAILABLE", "The model cannot be reached now; try again later")
-FAILURES: Final = (openai.OpenAIError, httpx2.HTTPError, ValueError)
-"""What asking raises: also what the client passes on of a stream that is cut, or is no JSON."""
-_RETRYABLE = frozenset({"MODEL_RATE_LIMITED", "MODEL_UNAVAILABLE", "MODEL_STREAM_BROKEN"})
+"""Without a gateway, which says it itself."""
+_RETRYABLE: Final = frozenset({_UNAVAILABLE, "MODEL_RATE_LIMITED"})
 
 
 def is_window_exceeded(error: Exception) -> bool:
     """Whether the model's window is smaller than was thought."""
-    if not isinstance(error, openai.BadRequestError):
+    if not isinstance(error, openai.APIStatusError) or error.status_code not in (400, 413):
         return False
-    return error.code == "context_length_exceeded" or bool(_WINDOW.search(error.message))
+    return error.code == "context_length_exceeded" or bool(_WINDOW.search(str(error.body)))
 
 
 def broken_off(error: Exception | None = None) -> AgentError:
     """The answer ended in its middle."""
     if error is not None:
         _tell(error)
-    return _told("MODEL_STREAM_BROKEN", "The model's answer broke off; try again")
+    text = "The model's answer broke off; try again"
+    return AgentError(text, reason="MODEL_STREAM_BROKEN", retryable=True)
 
 
 def explained(error: Exception) -> AgentError:
     """The ending for what `ask` raised; its details go to the log."""
-    _tell(error)
+    found = trouble_of(error)
+    if found is not None:
+        _tell(error)
+        return AgentError(
+            found.text,
+            reason=found.reason,
+            retryable=found.retryable,
+            retry_after_s=found.retry_after_s,
+        )
     if isinstance(error, openai.APIStatusError):
-        return _of_status(error)
+        _tell(error)
+        return _of_status(error.status_code, error.response.headers)
     if isinstance(error, openai.APIConnectionError):
-        return _told(*_UNAVAILABLE)
-    if isinstance(error, openai.APIError):
-        return _in_stream(error)
-    return broken_off()
+        _tell(error)
+        return _of_status(503, {})
+    return broken_off(error)
+
+
+def _of_status(status: int, headers: Mapping[str, str]) -> AgentError:
+    otherwise = "MODEL_REQUEST_REFUSED" if 400 <= status < 500 else _UNAVAILABLE
+    reason = _BY_STATUS.get(status, otherwise)
+    return AgentError(
+        TEXTS[reason],
+        reason=reason,
+        retryable=reason in _RETRYABLE,
+        retry_after_s=_seconds(headers),
+    )
 
 
 def _tell(error: Exception) -> None:
     why = f": {error.__cause__!r}" if error.__cause__ is not None else ""
     sys.stderr.write(f"the model failed: {type(error).__name__}: {error}{why}\n")
-
-
-def _of_status(error: openai.APIStatusError) -> AgentError:
-    retry_after_s = _seconds(error.response.headers)
-    reason = error.response.headers.get(REASON_HEADER, "")
-    if _REASON.fullmatch(reason):
-        return _of_gateway(reason, error, retry_after_s, retryable=error.status_code in (429, 503))
-    reason, text = _BY_STATUS.get(error.status_code, _UNAVAILABLE)
-    return _told(reason, text, retry_after_s)
-
-
-def _in_stream(error: openai.APIError) -> AgentError:
-    """An error as the last that a stream has: of the gateway if its code is one of our reasons."""
-    if error.code and _REASON.fullmatch(error.code):
-        return _of_gateway(error.code, error, None, retryable=error.code in _RETRYABLE)
-    return broken_off()
-
-
-def _of_gateway(
-    reason: str, error: openai.APIError, retry_after_s: float | None, *, retryable: bool
-) -> AgentError:
-    body = error.body
-    text = body.get("message") if isinstance(body, Mapping) else None
-    return AgentError(
-        text if isinstance(text, str) and text else error.message,
-        reason=reason,
-        retryable=retryable or reason in _RETRYABLE,
-        retry_after_s=retry_after_s,
-    )
-
-
-def _told(reason: str, text: str, retry_after_s: float | None = None) -> AgentError:
-    return AgentError(
-        text, reason=reason, retryable=reason in _RETRYABLE, retry_after_s=retry_after_s
-    )
 
 
 def _seconds(headers: Mapping[str, str]) -> float | None:

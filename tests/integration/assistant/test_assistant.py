@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import pytest
 
-from factorychain import ImagePart, Input, PastRun, TextPart, ToolError, tool
+from factorychain import ImagePart, Input, PastRun, TextPart, ToolError, Usage, tool
 from factorychain.builtin.assistant import Assistant
 from factorychain.input import Json
 from factorychain.testing import RunResult, run_async
-from tests.vendor import Call, Fault, Turn, Vendor
+from tests.vendor import Call, Fault, Turn, Vendor, VendorUsage
 from tests.vendor.fixture import vendor
 
 __all__ = ["vendor"]
@@ -82,7 +82,8 @@ def reason(result: RunResult) -> object:
 
 
 async def test_an_answer_is_streamed_with_its_reasoning_before_it(vendor: Vendor) -> None:
-    vendor.script(Turn(text=["Hel", "lo"], reasoning=["They ", "greet"]))
+    spent = VendorUsage(12, 7, cached=3, reasoning=4)
+    vendor.script(Turn(text=["Hel", "lo"], reasoning=["They ", "greet"], usage=spent))
     result = await ask()
     assert [each.type for each in result.events] == [
         "agent_started",
@@ -93,6 +94,7 @@ async def test_an_answer_is_streamed_with_its_reasoning_before_it(vendor: Vendor
     ]
     assert (result.output, result.text) == ("Hello", "Hello")
     assert result.ending.data["message"] == result.of_type("message_delta")[0].data["message"]
+    assert result.usage == Usage(12, 7, 3, 4, 1)
     sent = vendor.requests[0]
     assert sent.messages == [
         {"role": "system", "content": "You are a clerk."},
@@ -218,7 +220,7 @@ async def test_an_answer_that_was_cut_is_kept_and_the_user_is_told(vendor: Vendo
         (Turn(text="I will tell", finish="content_filter"), "CONTENT_FILTERED"),
         (Turn(), "EMPTY_ANSWER"),
         (Turn(fault=Fault(status=401)), "MODEL_CREDENTIAL_REFUSED"),
-        (Turn(fault=Fault(status=404)), "MODEL_NOT_FOUND"),
+        (Turn(fault=Fault(status=404)), "MODEL_REQUEST_REFUSED"),
         (Turn(fault=Fault(status=429, retry_after="7")), "MODEL_RATE_LIMITED"),
         (Turn(fault=Fault(status=503)), "MODEL_UNAVAILABLE"),
         (Turn(fault=Fault(refuse=True)), "MODEL_UNAVAILABLE"),

@@ -12,7 +12,7 @@ from factorychain.builtin.assistant import Assistant, LanguageModel
 from factorychain.errors import AgentDependencyMissing
 from factorychain.testing import run
 
-MODEL = {"FACTORYCHAIN_LLM_MODEL": "gpt-test"}
+MODEL = {"FACTORYCHAIN_LLM_MODEL": "gpt-test", "OPENAI_BASE_URL": "http://127.0.0.1:1/v1"}
 
 
 def test_defaults() -> None:
@@ -50,8 +50,14 @@ def test_without_a_model_the_assistant_misses_it_and_says_which_variable_to_set(
         run(Assistant, "hi")
 
 
+def test_a_model_that_nothing_reaches_says_what_to_set() -> None:
+    with pytest.raises(AgentError, match=r"is set, but .* set FACTORYCHAIN_LLM_API_KEY"):
+        LanguageModel.from_environment({"FACTORYCHAIN_LLM_MODEL": "gpt-test"})
+
+
 def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FACTORYCHAIN_LLM_MODEL", "gpt-test")
+    for name, value in MODEL.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(AgentDependencyMissing, match=r"pip install 'factorychain\[openai\]'"):
         run(Assistant, "hi")

@@ -6,7 +6,7 @@ import pytest
 
 from factorychain import Agent, AgentError, ImagePart, RunContext, TextPart, ToolError, tool
 from factorychain.builtin.assistant.asking import ToolCall
-from factorychain.builtin.assistant.offered import Offered, shown
+from factorychain.builtin.assistant.offered import Offered, echoed, shown
 from factorychain.testing import run
 
 
@@ -87,10 +87,9 @@ def test_results_as_text_and_images() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "echoed"), [('{"a": 1}', '{"a": 1}'), ("", ""), ("[1]", "{}"), ('{"a"', "{}")]
+    ("arguments", "shown_as"), [('{"a": 1}', '{"a": 1}'), ("", ""), ("[1]", "{}"), ('{"a"', "{}")]
 )
-def test_the_model_is_reminded_of_arguments_that_are_an_object(arguments: str, echoed: str) -> None:
-    from factorychain.tools import ToolSet
-
-    offered = Offered(ToolSet(None, {}))  # type: ignore[arg-type]
-    assert offered.echoed(ToolCall("call1", "t", arguments)) == ("call1", "t", echoed)
+def test_the_model_is_reminded_of_arguments_that_are_an_object(
+    arguments: str, shown_as: str
+) -> None:
+    assert echoed(ToolCall("call1", "t", arguments)) == ("call1", "t", shown_as)
