@@ -159,6 +159,7 @@ class LiveRun:
         if ctx.expires_at_s <= self.ctx.expires_at_s or self.finished.is_set():
             return
         self.ctx = ctx
+        self._models.renew(ctx)
         if self._validity is not None:
             self._validity.reschedule(self._loop_time(ctx.expires_at_s))
         if self._link is not None:
