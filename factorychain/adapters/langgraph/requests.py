@@ -4,8 +4,10 @@
 |---|---|
 | a text | a question |
 | an object with a text under `question`, `prompt`, `message` or `description` | a question |
-| `action_requests` (LangChain's `HumanInTheLoopMiddleware`) | an approval for each |
+| `action_requests` (LangChain's `HumanInTheLoopMiddleware`) | an approval for each: yes, no, or a decision |
 | anything else | a question with the value as JSON |
+
+Invariant: an answer reaches the interrupt that it was given to, in whatever process the graph goes on.
 """
 
 from __future__ import annotations
@@ -16,20 +18,36 @@ from typing import Final, TypeAlias
 from langgraph.types import Interrupt as GraphInterrupt
 
 from factorychain._instance.values import dumps_anything
-from factorychain.context import Interrupt
 from factorychain.errors import AgentError
 from factorychain.input import Json
+from factorychain.interrupt import REQUESTS_MAX, Interrupt, Request
 
 Waiting: TypeAlias = GraphInterrupt[object]
 
 _TEXTS: Final = ("question", "prompt", "message", "description", "text")
 _ACTIONS: Final = "action_requests"
 _DECISIONS: Final = "decisions"
+_DECISION: Final[Mapping[str, Json]] = {
+    "anyOf": [
+        {"type": "boolean"},
+        {
+            "type": "object",
+            "properties": {"type": {"enum": ["approve", "edit", "reject", "respond"]}},
+            "required": ["type"],
+        },
+    ]
+}
+"""A decision about one action: yes or no, or as LangChain takes it."""
+_TOOL_MAX_CHARS: Final = 128
 
 
 def interrupt_for(waiting: Sequence[Waiting]) -> Interrupt:
-    """What ends the run, with a request for each answer that the graph needs."""
-    return Interrupt([request for each in waiting for request in _requests(each)])
+    """What ends the run, with a request for each answer that the graph needs.
+
+    Of more than a run may have, the first: the graph asks for the others again when these are there.
+    """
+    requests = [request for each in waiting for request in _requests(each)]
+    return Interrupt(requests[:REQUESTS_MAX])
 
 
 def resume_values(waiting: Sequence[Waiting], answers: Mapping[str, Json]) -> dict[str, object]:
@@ -46,27 +64,34 @@ def resume_values(waiting: Sequence[Waiting], answers: Mapping[str, Json]) -> di
     return found
 
 
-def _requests(waiting: Waiting) -> list[dict[str, object]]:
+def _requests(waiting: Waiting) -> list[Request]:
     actions = _actions(waiting.value)
-    if actions is None:
-        asked: dict[str, object] = {"kind": "question", "prompt": _prompt(waiting.value)}
-        if isinstance(waiting.response_schema, dict):
-            asked["schema"] = waiting.response_schema
-        return [{**asked, "request": waiting.id}]
+    if actions is not None:
+        return [_approval(waiting, at, each) for at, each in enumerate(actions)]
+    schema = waiting.response_schema
     return [
-        {
-            "kind": "approval",
-            "prompt": _prompt(each),
-            "tool": str(each.get("name", "")),
-            "arguments": each.get("args") or {},
-            "request": f"{waiting.id}.{at}",
-        }
-        for at, each in enumerate(actions)
+        Request(
+            prompt=_prompt(waiting.value),
+            schema=schema if isinstance(schema, dict) else None,
+            request=waiting.id,
+        )
     ]
 
 
+def _approval(waiting: Waiting, at: int, action: Mapping[str, object]) -> Request:
+    arguments = action.get("args")
+    return Request(
+        kind="approval",
+        prompt=str(action.get("description") or ""),
+        schema=_DECISION,
+        request=f"{waiting.id}.{at}",
+        tool=str(action.get("name") or "tool")[:_TOOL_MAX_CHARS],
+        arguments=dict(arguments) if isinstance(arguments, Mapping) else {},
+    )
+
+
 def _requested(waiting: Waiting, answers: Mapping[str, Json]) -> bool:
-    return any(each["request"] in answers for each in _requests(waiting))
+    return any(each.request in answers for each in _requests(waiting))
 
 
 def _answer(waiting: Waiting, answers: Mapping[str, Json]) -> object:
@@ -78,14 +103,9 @@ def _answer(waiting: Waiting, answers: Mapping[str, Json]) -> object:
 
 
 def _decision(answer: Json) -> Json:
-    """Yes or no, or a decision as LangChain takes it: `{"type": "approve" | "edit" | "reject", …}`."""
-    if isinstance(answer, dict) and "type" in answer:
+    if isinstance(answer, dict):
         return answer
-    approved = answer.get("approved") if isinstance(answer, dict) else answer
-    if approved is True:
-        return {"type": "approve"}
-    reason = answer.get("reason") if isinstance(answer, dict) else None
-    return {"type": "reject", "message": reason} if reason else {"type": "reject"}
+    return {"type": "approve" if answer is True else "reject"}
 
 
 def _actions(value: object) -> list[Mapping[str, object]] | None:
