@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from pydantic_ai.messages import ModelResponse
 
-from factorychain.usage import Usage
+from factorychain._instance.active import ActiveRun
 
 
-def count(usage: Usage, response: ModelResponse) -> None:
+def count(run: ActiveRun, response: ModelResponse) -> None:
     """Count one response."""
+    gateway, asked = run.spec.gateway_url, response.provider_url or ""
+    if gateway and asked.startswith(f"{gateway}/"):
+        return
     spent = response.usage
-    usage.add(
+    run.usage.add(
         input_tokens=spent.input_tokens,
         output_tokens=spent.output_tokens,
         cached_input_tokens=spent.cache_read_tokens,

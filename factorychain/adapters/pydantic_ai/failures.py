@@ -6,17 +6,14 @@ log. What the gateway refused was written for users. A mistake of the agent's au
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Mapping
 from typing import Final
 
 from pydantic_ai import exceptions as pydantic_errors
 
+from factorychain._instance.model_troubles import trouble_of
 from factorychain.errors import AgentError
 
-REASON_HEADER: Final = "x-factorychain-reason"
-_REASON: Final = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
 _ENDINGS: Final[tuple[tuple[type[Exception], str, str, bool], ...]] = (
     (pydantic_errors.ModelAuthenticationError, "MODEL_CREDENTIAL_REFUSED",
      "The model's provider does not accept the operator's key", False),
@@ -45,6 +42,8 @@ _ENDINGS: Final[tuple[tuple[type[Exception], str, str, bool], ...]] = (
     (pydantic_errors.RunCancelled, "AGENT_STOPPED", "The agent stopped its run", False),
 )  # fmt: skip
 """The first that fits counts."""
+REFUSED: Final = (pydantic_errors.ModelRequestRejectedError, pydantic_errors.ContentFilterError)
+"""What would be refused again if it were said again."""
 _OTHER: Final = ("MODEL_UNAVAILABLE", "The model cannot be reached now; try again later", True)
 _BROKEN: Final = ("MODEL_STREAM_BROKEN", "The model's answer broke off; try again", True)
 
@@ -57,34 +56,18 @@ def explained(error: Exception, *, answering: bool) -> AgentError:
         answering: whether it came in the middle of an answer.
     """
     sys.stderr.write(f"the agent ended: {type(error).__name__}: {error}\n")
+    refused = trouble_of(error)
+    if refused is not None:
+        return _ended(refused.reason, refused.text, refused.retryable, refused.retry_after_s)
     while isinstance(error, pydantic_errors.FallbackExceptionGroup):
         error = error.exceptions[-1]  # of the model that was tried last
     told = next((each[1:] for each in _ENDINGS if isinstance(error, each[0])), _OTHER)
-    if isinstance(error, pydantic_errors.ModelAPIError):
-        return _of_model(error, *(_BROKEN if answering else told))
-    return AgentError(told[1], reason=told[0], retryable=told[2])
+    if not isinstance(error, pydantic_errors.ModelAPIError):
+        return _ended(*told)
+    return _ended(*(_BROKEN if answering else told), error.retry_after)
 
 
-def _of_model(
-    error: pydantic_errors.ModelAPIError, reason: str, text: str, retryable: bool
+def _ended(
+    reason: str, text: str, retryable: bool, retry_after_s: float | None = None
 ) -> AgentError:
-    refused = _of_gateway(error)
-    if refused is not None:
-        return refused
-    return AgentError(text, reason=reason, retryable=retryable, retry_after_s=error.retry_after)
-
-
-def _of_gateway(error: pydantic_errors.ModelAPIError) -> AgentError | None:
-    """What the gateway says with a reason of its own, before an answer or in its middle."""
-    headers = getattr(error, "headers", None) or {}
-    reason = headers.get(REASON_HEADER, "")
-    if not _REASON.fullmatch(reason):
-        return None
-    body = error.body
-    text = body.get("message") if isinstance(body, Mapping) else None
-    return AgentError(
-        text if isinstance(text, str) and text else "The model's gateway refused the request",
-        reason=reason,
-        retryable=getattr(error, "status_code", 0) in (429, 503),
-        retry_after_s=error.retry_after,
-    )
+    return AgentError(text, reason=reason, retryable=retryable, retry_after_s=retry_after_s)

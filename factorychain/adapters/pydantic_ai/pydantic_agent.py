@@ -6,31 +6,28 @@ Invariant: the author's agent is never changed; what a run needs is given to its
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
-from pydantic_ai import UsageLimits
+from pydantic_ai import UsageLimits, capture_run_messages
 from pydantic_ai.agent import AbstractAgent
 from pydantic_ai.capabilities import AbstractCapability, ReinjectSystemPrompt
-from pydantic_ai.exceptions import AgentRunError, FallbackExceptionGroup, RunCancelled
+from pydantic_ai.exceptions import AgentRunError, FallbackExceptionGroup
 from pydantic_ai.messages import ModelMessage, repair_messages
 from pydantic_ai.run import AgentRunResult
 from pydantic_ai.tools import DeferredToolRequests, DeferredToolResults
 
 from factorychain._instance.active import current_run
 from factorychain.adapters.adapted import Adapted
-from factorychain.adapters.pydantic_ai.deferred import interrupt, results
-from factorychain.adapters.pydantic_ai.failures import explained
+from factorychain.adapters.pydantic_ai.deferred import interrupt
+from factorychain.adapters.pydantic_ai.failures import REFUSED, explained
 from factorychain.adapters.pydantic_ai.memory import Memory
 from factorychain.adapters.pydantic_ai.prompt import user_prompt
 from factorychain.adapters.pydantic_ai.shown import Shown
 from factorychain.context import RunContext
-from factorychain.errors import FactoryChainError
 from factorychain.input import Input
 
 MEMORY_BYTES: Final = 256 * 1024
-_LAST_WORDS_S: Final = 2.0
 
 
 class PydanticAgent(Adapted):
@@ -49,18 +46,20 @@ class PydanticAgent(Adapted):
         assert run is not None, "the chain calls it in its run"
         memory = Memory(ctx, run, self.remembered_bytes)
         said = await memory.recall()
-        answers = results(memory.waiting, ctx.resume)
+        answers = memory.answers()
         shown = Shown(ctx, run, {*answers.calls, *answers.approvals} if answers else ())
-        try:
-            result = await self._ask(ctx, said, given, answers, shown)
-        except asyncio.CancelledError as error:
-            await _remember(memory, error)
-            raise
-        except (AgentRunError, FallbackExceptionGroup) as error:
-            raise explained(error, answering=shown.answering) from error
+        with capture_run_messages() as heard:
+            try:
+                result = await self._ask(ctx, said, given, answers, shown)
+            except (Exception, asyncio.CancelledError) as error:
+                if not isinstance(error, REFUSED):  # else it would be refused again
+                    await memory.keep_unfinished(heard)
+                if isinstance(error, AgentRunError | FallbackExceptionGroup):
+                    raise explained(error, answering=shown.answering) from error
+                raise
         output: object = result.output
         waiting = output if isinstance(output, DeferredToolRequests) else None
-        await memory.keep(result.new_messages(), waiting)
+        await memory.keep(result.all_messages(), waiting)
         if waiting is not None:
             raise interrupt(waiting)
         return output
@@ -90,13 +89,3 @@ class PydanticAgent(Adapted):
             capabilities=capabilities,
             infer_name=False,
         )
-
-
-async def _remember(memory: Memory, cancelled: asyncio.CancelledError) -> None:
-    """Keep what was said before a cancel: what comes next may refer to it."""
-    partial = RunCancelled.from_cancellation(cancelled)
-    if partial is None:
-        return
-    with contextlib.suppress(FactoryChainError, TimeoutError):
-        async with asyncio.timeout(_LAST_WORDS_S):
-            await memory.keep(partial.new_messages())

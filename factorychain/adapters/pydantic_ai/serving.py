@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import NoneType
-from typing import Never, Unpack
+from typing import TypeVar, Unpack
 
 from pydantic_ai import UsageLimits
 from pydantic_ai.agent import AbstractAgent
@@ -12,9 +12,12 @@ from factorychain.adapters.adapted import Options, class_for
 from factorychain.adapters.pydantic_ai.pydantic_agent import MEMORY_BYTES, PydanticAgent
 from factorychain.agent import Agent
 
+Deps = TypeVar("Deps")
+Output = TypeVar("Output")
+
 
 def agent(
-    found: AbstractAgent[Never, object],
+    found: AbstractAgent[Deps, Output],
     /,
     *,
     name: str,

@@ -12,14 +12,7 @@ from collections.abc import Collection
 from pydantic_ai import RunContext as PydanticContext
 from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
 from pydantic_ai.capabilities.abstract import WrapToolExecuteHandler
-from pydantic_ai.exceptions import (
-    ApprovalRequired,
-    CallDeferred,
-    ModelRetry,
-    ToolFailed,
-    ToolFailedError,
-    ToolRetryError,
-)
+from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import (
     AgentStreamEvent,
     CustomEvent,
@@ -30,7 +23,6 @@ from pydantic_ai.messages import (
     PartEndEvent,
     PartStartEvent,
     ToolCallPart,
-    ToolReturn,
     ToolReturnPart,
 )
 from pydantic_ai.models import ModelRequestContext
@@ -39,12 +31,11 @@ from pydantic_ai.tools import ToolDefinition
 from factorychain._instance.active import ActiveRun
 from factorychain._instance.external_calls import begin_call
 from factorychain._instance.open_call import OpenCall
+from factorychain.adapters.pydantic_ai.call_texts import arguments, end_with, fail_by, plain
 from factorychain.adapters.pydantic_ai.counted import count
 from factorychain.adapters.pydantic_ai.response import ShownResponse
 from factorychain.context import RunContext
 from factorychain.errors import EventRejected, ToolError
-
-_REASONS = {"retried": "RETRY", "denied": "DENIED", "interrupted": "CANCELLED"}
 
 
 class Shown(AbstractCapability[object]):
@@ -86,7 +77,7 @@ class Shown(AbstractCapability[object]):
         response: ModelResponse,
     ) -> ModelResponse:
         await self._response.closed()
-        count(self._run.usage, response)
+        count(self._run, response)
         return response
 
     async def on_event(self, ctx: PydanticContext[object], *, event: AgentStreamEvent) -> None:
@@ -123,9 +114,9 @@ class Shown(AbstractCapability[object]):
             await shown.failed_by(error)
             raise ToolFailed(error.message) from error
         except BaseException as error:
-            await _fail(shown, error)
+            await fail_by(shown, error)
             raise
-        await shown.end(_plain(result))
+        await shown.end(plain(result))
         return result
 
     async def _begin(self, call: ToolCallPart, args: dict[str, object] | str) -> OpenCall:
@@ -140,14 +131,7 @@ class Shown(AbstractCapability[object]):
             return
         if made is None or (made.args_valid is None and part.tool_call_id not in self._answered):
             return  # passed over: the run had its output already
-        shown = await self._begin(made.part, _arguments(made.part))
-        if part.outcome == "success":
-            await shown.end(_plain(part.content))
-        else:
-            await shown.fail(
-                _REASONS.get(part.outcome, "TOOL_ERROR"),
-                part.model_response_str(wrap_if_error=False),
-            )
+        await end_with(await self._begin(made.part, arguments(made.part)), part)
 
     async def _custom(self, event: CustomEvent) -> None:
         try:
@@ -156,34 +140,8 @@ class Shown(AbstractCapability[object]):
             sys.stderr.write(f"event {event.name!r} is not shown: {error}\n")
 
 
-def _arguments(call: ToolCallPart) -> dict[str, object] | str:
-    """As the model wrote them: text, if that is no object."""
-    try:
-        return call.args_as_dict(raise_if_invalid=True)
-    except (ValueError, AssertionError):
-        return str(call.args)
-
-
 def _text_is_json(request: ModelRequestContext) -> bool:
     mode: str = request.model_request_parameters.output_mode
     if mode == "auto":
         mode = request.model.profile.get("default_structured_output_mode", "tool")
     return mode in ("native", "prompted")
-
-
-async def _fail(shown: OpenCall, error: BaseException) -> None:
-    if isinstance(error, ToolRetryError | ModelRetry):
-        await shown.fail("RETRY", str(error))
-    elif isinstance(error, ToolFailedError | ToolFailed):
-        await shown.fail("TOOL_ERROR", str(error))
-    elif isinstance(error, ApprovalRequired):
-        await shown.fail("WAITING", "The call waits for an approval")
-    elif isinstance(error, CallDeferred):
-        await shown.fail("WAITING", "The call waits for an answer")
-    else:
-        await shown.failed_by(error)
-
-
-def _plain(result: object) -> object:
-    """What a tool returned, without what is for the model or the application alone."""
-    return result.return_value if isinstance(result, ToolReturn) else result

@@ -1,0 +1,34 @@
+"""Agents of Pydantic AI as people have them: made when the module is imported, with no key anywhere."""
+
+from __future__ import annotations
+
+import os
+
+from pydantic_ai import Agent
+from pydantic_ai.tools import DeferredToolRequests, ToolDefinition
+from pydantic_ai.toolsets import ExternalToolset
+
+talker = Agent("openai:gpt-test", instructions="Be brief.")
+
+_client = ExternalToolset(
+    [ToolDefinition(name="locate", description="Where the user is.", parameters_json_schema={"type": "object"})]
+)  # fmt: skip
+shopper = Agent("openai-chat:gpt-test", output_type=[str, DeferredToolRequests], toolsets=[_client])
+
+
+@talker.tool_plain
+def look(thing: str) -> str:
+    """Look at something."""
+    return f"the {thing} is blue"
+
+
+@shopper.tool_plain(requires_approval=True)
+def buy(item: str) -> dict[str, object]:
+    """Buy something."""
+    return {"bought": item, "pid": os.getpid()}
+
+
+@shopper.tool_plain
+def price(item: str) -> dict[str, object]:
+    """What something costs."""
+    return {"price": 3, "pid": os.getpid()}
