@@ -120,7 +120,7 @@ class AskedUser:
                 await self._saying.send_question(request, event)
                 return await answer
         except TimeoutError:
-            if answer.done():  # at the same moment
+            if answer.done() and not answer.cancelled():  # it came at the same moment
                 return answer.result()
             self._close(request, EXPIRED)
             raise InputTimeout(f"Nobody answered within {limit_s:g} s") from None
