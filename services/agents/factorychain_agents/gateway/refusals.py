@@ -31,7 +31,7 @@ _TYPES: Final[Mapping[int, str]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)  # not frozen: what passes it on sets its traceback
 class Refusal(Exception):
     """A request that gets no answer of a model."""
 
