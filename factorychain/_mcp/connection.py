@@ -177,6 +177,7 @@ class Connection(OpenedSource):
             name,
             found.description or found.title or "",
             self._server.timeout_s,
+            self._server.approval,
             signature=SchemaSignature(name, found.input_schema),
         )
 
