@@ -9,6 +9,7 @@ import typer
 
 from factorychain.cli import agents, config, run, status, token, up
 from factorychain.cli.demo import command as demo
+from factorychain.cli.new import command as new
 from factorychain.cli.output import out
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,  # locals can hold tokens
 )
 for command in (
+    new.new,
     up.up,
     run.run,
     agents.agents,

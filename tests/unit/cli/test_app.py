@@ -25,6 +25,7 @@ OPTIONS = {
     "status": ("--data",),
     "config": ("--check",),
     "demo": ("--docs",),
+    "new": ("NAME", "--in"),
 }
 
 

@@ -1,0 +1,1 @@
+"""`factorychain new`: the folder of a first agent."""
