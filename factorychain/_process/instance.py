@@ -49,9 +49,11 @@ _RESERVE_BYTES: Final = 8 * 1024 * 1024
 
 
 def make_ready(place: Place) -> None:
-    """Be a process of its own: group, signals, random numbers, directory, standard descriptors."""
-    if os.getpgrp() != os.getpid():
-        os.setpgid(0, 0)
+    """Be a process of its own: session, signals, random numbers, directory, standard descriptors."""
+    # A group for signals; and where the scheduler groups by session, one run weighs as much as another
+    # one, however many threads it starts.
+    if os.getsid(0) != os.getpid():
+        os.setsid()
     forget_parent()
     os.mkdir(place.directory, 0o700)  # noqa: PTH102 - pathlib would only write to more of the shared memory
     null = os.open(os.devnull, os.O_RDWR)

@@ -63,7 +63,7 @@ def _prepare(end: socket.socket) -> Agents | None:
     agents.rest()
     prepare()
     control.send(end, agents.prepared.to_json())
-    lower_session_weight()
+    lower_session_weight(setup.nice)
     gc.disable()
     gc.collect()
     gc.freeze()

@@ -53,19 +53,18 @@ def lower_weight(nice: int) -> None:
     with contextlib.suppress(OSError):  # a /proc that cannot be written to, in some containers
         _write("/proc/self/oom_score_adj", b"1000")
     if os.getsid(0) == os.getpid():
-        lower_session_weight()
+        lower_session_weight(nice)
 
 
-def lower_session_weight() -> None:
-    """Gives the caller's session, whose leader it should be, the least weight that there is.
+def lower_session_weight(nice: int) -> None:
+    """Lowers the weight of the caller's session, whose leader it should be.
 
     Where the scheduler groups by session (`kernel.sched_autogroup_enabled`) a process's niceness
-    counts only within its session, and all runs together weigh as much as one service: with the least
-    weight they use what the services leave. The kernel lets processes without privilege do this ten
-    times a second in all, so a parent that leads the session of many runs does it once for them.
+    counts only within its session. The kernel lets processes without privilege do this ten times a
+    second in all: beyond that a session keeps its weight, which is that of one process.
     """
     with contextlib.suppress(OSError):
-        _write("/proc/self/autogroup", b"19")
+        _write("/proc/self/autogroup", str(nice).encode())
 
 
 def _write(path: str, text: bytes) -> None:

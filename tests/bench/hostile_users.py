@@ -134,6 +134,6 @@ def _sum_up(places: list[Place]) -> dict[str, int]:
 
 if __name__ == "__main__":
     os.setsid()
-    lower_session_weight()
+    lower_session_weight(_NICE)
     os.nice(_NICE)
     uvloop.run(_harm(sys.argv[1]))

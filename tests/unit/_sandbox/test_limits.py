@@ -93,7 +93,7 @@ def test_the_leader_of_a_session_lowers_the_weight_of_all_of_it() -> None:
         text=True,
         check=True,
     )
-    assert ended.stdout.strip().endswith("nice 19")
+    assert ended.stdout.strip().endswith("nice 7")
 
 
 def test_it_weighs_less_than_who_started_it(own: Cell) -> None:
