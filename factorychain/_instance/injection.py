@@ -31,6 +31,9 @@ from factorychain.errors import FactoryChainError
 
 Overrides = Mapping[type, object]
 
+NOT_CONFIGURED = "NOT_CONFIGURED"
+"""Reason of an error whose text says to the operator all that there is to say."""
+
 _NOTHING = Left()
 
 
@@ -189,7 +192,8 @@ class Injection:
         try:
             return await self._container.get(hint), ""
         except FactoryChainError as error:
-            return None, f"{named(hint)}: {error.message}"
+            what = "" if error.reason == NOT_CONFIGURED else f"{named(hint)}: "
+            return None, f"{what}{error.message}"
         except Exception as error:  # noqa: BLE001 - an author's code: its text is for the log only
             sys.stderr.write("".join(traceback.format_exception(error)))
             why = f"making it failed ({type(error).__name__}); see the log"

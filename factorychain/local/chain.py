@@ -165,6 +165,8 @@ def _common_environment(
     env = dict(given)
     env.setdefault(f"{PREFIX}MODE", "production" if external_identity_provider() else "development")
     env.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    if env.get(f"{PREFIX}LLM_MODEL"):  # who sets up a model wants to talk with it
+        env.setdefault(f"{PREFIX}DEFAULT_AGENT", "assistant")
     env |= {
         f"{PREFIX}NATS_URL": state.nats,
         f"{PREFIX}TXN_JWKS_FILE": str(data.txn_jwks_file),

@@ -39,7 +39,10 @@ class EngineSettings(
         None, description="File with the private key (Ed25519) that signs transaction tokens"
     )
     default_agent: str = Field(
-        "researcher", min_length=1, description="Agent of a start that names none"
+        "researcher",
+        min_length=1,
+        description="Agent of a start that names none; `factorychain up` makes it assistant where LLM_MODEL is"
+        " set",
     )
     user_max_runs: int = Field(2, ge=1, le=1000, description="Active runs of one user")
     user_max_queued: int = Field(16, ge=0, le=1000, description="Queued runs of one user")

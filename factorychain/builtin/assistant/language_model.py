@@ -49,17 +49,17 @@ class LanguageModel:
         """
         name = environment.get(MODEL, "")
         if not name:
-            raise AgentError(
+            raise _not_configured(
                 f"no model is configured: set {MODEL}, and what reaches it "
                 "(FACTORYCHAIN_LLM_API_KEY; docs/models.md)"
             )
         if not any(environment.get(each) for each in _REACHED_BY):
-            raise AgentError(
+            raise _not_configured(
                 f"{MODEL} is set, but nothing that reaches the model: set FACTORYCHAIN_LLM_API_KEY, or "
                 "FACTORYCHAIN_LLM_BASE_URL for a server that needs no key (docs/models.md)"
             )
         if importlib.util.find_spec("openai") is None:
-            raise AgentError("openai is not installed: pip install 'factorychain[openai]'")
+            raise _not_configured("openai is not installed: pip install 'factorychain[openai]'")
         return cls(
             name,
             _instructions(environment.get(INSTRUCTIONS_FILE, "")),
@@ -67,6 +67,10 @@ class LanguageModel:
             _count(environment, ANSWER_MAX_TOKENS, 0),
             _count(environment, STEPS_MAX, _DEFAULT_STEPS),
         )
+
+
+def _not_configured(text: str) -> AgentError:
+    return AgentError(text, reason="NOT_CONFIGURED")
 
 
 def _count(environment: Mapping[str, str], name: str, otherwise: int) -> int:
@@ -80,4 +84,5 @@ def _instructions(path: str) -> str:
     try:
         return Path(path).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise AgentError(f"{INSTRUCTIONS_FILE}: {path} cannot be read ({error})") from error
+        text = f"{INSTRUCTIONS_FILE}: {path} cannot be read ({error})"
+        raise _not_configured(text) from error

@@ -45,7 +45,7 @@ def test_without_a_model_the_assistant_misses_it_and_says_which_variable_to_set(
 ) -> None:
     monkeypatch.delenv("FACTORYCHAIN_LLM_MODEL", raising=False)
     with pytest.raises(
-        AgentDependencyMissing, match=r"LanguageModel: .*set FACTORYCHAIN_LLM_MODEL"
+        AgentDependencyMissing, match=r": no model is configured: set FACTORYCHAIN_LLM_MODEL"
     ):
         run(Assistant, "hi")
 

@@ -75,3 +75,21 @@ def test_no_agent_may_read_the_keys_of_the_chain(
     given = environments(folder)["agents"]["FACTORYCHAIN_AGENT_UNREADABLE_PATHS"]
     monkeypatch.setenv("FACTORYCHAIN_AGENT_UNREADABLE_PATHS", given)
     assert AgentsSettings().agent_unreadable_paths == ("/srv/keys", str(folder))
+
+
+@pytest.mark.parametrize(
+    ("given", "default"),
+    [
+        ({}, None),
+        ({"LLM_MODEL": "m"}, "assistant"),
+        ({"LLM_MODEL": "m", "DEFAULT_AGENT": "b"}, "b"),
+    ],
+)
+def test_who_sets_up_a_model_talks_with_the_assistant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], default: str | None
+) -> None:
+    for name in ("LLM_MODEL", "DEFAULT_AGENT"):
+        monkeypatch.delenv(f"FACTORYCHAIN_{name}", raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(f"FACTORYCHAIN_{name}", value)
+    assert environments(tmp_path)["engine"].get("FACTORYCHAIN_DEFAULT_AGENT") == default

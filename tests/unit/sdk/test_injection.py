@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -232,3 +233,25 @@ async def test_the_first_run_finds_the_code_that_makes_its_agent_compiled(
     async with injection.scope(FakeContext("ada")) as scope:
         assert isinstance(await scope.agent(Reader), Reader)
     await injection.close()
+
+
+async def test_an_agent_is_made_as_the_one_that_it_inherits_from_another_module_unless_it_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def library(ctx: RunContext) -> Library:
+        return Library(Index(1), "the base's")
+
+    def other(ctx: RunContext) -> Library:
+        return Library(Index(2), "its own")
+
+    base = module_with(library)
+    monkeypatch.setitem(sys.modules, base.__name__, base)
+    inherited = type("Inherited", (Reader,), {})
+    monkeypatch.setattr(Reader, "__module__", base.__name__)
+    for module, expected in ((None, "the base's"), (module_with(other), "its own")):
+        injection = Injection(module, [define(inherited)])
+        await injection.start()
+        async with injection.scope(FakeContext("ada")) as scope:
+            made: Any = await scope.agent(inherited)
+            assert made.library.user == expected
+        await injection.close()
