@@ -11,7 +11,7 @@ from pathlib import Path
 
 import uvloop
 
-from tests.bench import creation, floor, memory, neighbours, processes, product, rest
+from tests.bench import creation, floor, graphs, memory, neighbours, processes, product, rest
 from tests.bench.figures import Latency
 from tests.bench.report import Report
 from tests.e2e.chain import Chain, running_chain
@@ -72,6 +72,7 @@ async def bench(effort: Effort) -> None:
         await _many(report, chains, effort)
     async with _chain(PROCESSES, ("--agents", "tests.bench.hostile_agents")) as chain:
         await _neighbours(report, chain, effort)
+    await _graphs(report, effort)
     report.show()
 
 
@@ -175,6 +176,13 @@ async def _neighbours(report: Report, chain: Chain, effort: Effort) -> None:
     for agent, became in found.harm.items():
         endings = ", ".join(f"{times:,} × {what}" for what, times in became.items())
         report.add(f"runs of the hostile user: {agent}", endings)
+
+
+async def _graphs(report: Report, effort: Effort) -> None:
+    runs = max(5, 20 // effort.part)
+    report.heading(f"LangGraph, {runs} runs: events of the graph's own stream : on the socket")
+    for kind, (own, ours) in (await graphs.counted(runs)).items():
+        report.add(kind, f"{own} : {ours}", "equal")
 
 
 def _to_floor(found: Latency, base: Latency) -> str:
