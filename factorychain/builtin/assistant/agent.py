@@ -164,7 +164,7 @@ async def _final(ctx: RunContext, answer: Answer, said: str) -> str:
 
 def _cut_off() -> AgentError:
     return AgentError(
-        "The model reached its limit of length before it had an answer", reason="ANSWER_CUT_OFF"
+        "The model reached its limit of length before it had an answer", reason="ANSWER_CUT"
     )
 
 

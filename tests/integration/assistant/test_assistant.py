@@ -215,8 +215,8 @@ async def test_an_answer_that_was_cut_is_kept_and_the_user_is_told(vendor: Vendo
 @pytest.mark.parametrize(
     ("turn", "expected"),
     [
-        (Turn(finish="length"), "ANSWER_CUT_OFF"),
-        (Turn(calls=[Call("meet", '{"na')], finish="length"), "ANSWER_CUT_OFF"),
+        (Turn(finish="length"), "ANSWER_CUT"),
+        (Turn(calls=[Call("meet", '{"na')], finish="length"), "ANSWER_CUT"),
         (Turn(text="I will tell", finish="content_filter"), "CONTENT_FILTERED"),
         (Turn(), "EMPTY_ANSWER"),
         (Turn(fault=Fault(status=401)), "MODEL_CREDENTIAL_REFUSED"),
