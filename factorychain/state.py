@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import random
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Any, Final
 
 import orjson
 
@@ -27,7 +27,9 @@ class ThreadState:
     def __init__(self, run: ActiveRun) -> None:
         self._run = run
 
-    async def get(self, default: Json = None) -> Json:
+    # Any: its author alone knows the shape of what an agent keeps.
+
+    async def get(self, default: object = None) -> Any:
         """What is kept; `default` if nothing is."""
         found, _ = await self._load(default)
         return found
@@ -42,8 +44,8 @@ class ThreadState:
         await self.update(lambda _: value)
 
     async def update(
-        self, change: Callable[[Json], object | Awaitable[object]], default: Json = None
-    ) -> Json:
+        self, change: Callable[[Any], object | Awaitable[object]], default: object = None
+    ) -> Any:
         """Change what is kept, from what it is: two changes at once are both made, one after the other.
 
         Args:
@@ -73,7 +75,7 @@ class ThreadState:
             return None if encoded is None else _decoded(encoded)
         raise StateConflict(_NAME)
 
-    async def _load(self, default: Json) -> tuple[Json, int]:
+    async def _load(self, default: object) -> tuple[object, int]:
         found, revision = await self._run.host.load(_NAME)
         return (default if found is None else _decoded(found)), revision
 
