@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from factorychain.cli import agents, config, run, status, token, up
+from factorychain.cli import agents, config, respond, run, status, token, up
 from factorychain.cli.demo import command as demo
 from factorychain.cli.new import command as new
 from factorychain.cli.output import out
@@ -24,6 +24,7 @@ for command in (
     new.new,
     up.up,
     run.run,
+    respond.respond,
     agents.agents,
     status.status,
     token.token,

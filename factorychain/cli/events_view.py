@@ -32,6 +32,13 @@ def event_line(event: Event) -> Text | None:
             return _line("tool", f"{data['tool']} {short(data.get('arguments'))}", "blue")
         case "tool_completed":
             return _tool_completed(event)
+        case "input_requested":
+            return None  # asked by whoever shows the events
+        case "input_received":
+            closed = data.get("closed")
+            return _line(
+                "answer", f"none: {closed}" if closed else short(data.get("value")), "magenta"
+            )
         case "agent_completed" | "agent_failed" | "agent_cancelled":
             return _ending(event)
         case _:
@@ -59,7 +66,8 @@ def _tool_completed(event: Event) -> Text:
 def _ending(event: Event) -> Text:
     data, style = event.data, _ENDING_STYLES[event.type]
     if event.type == "agent_completed":
-        return _line("completed", f"in {data['duration_ms']} ms", style)
+        waits = "waits for answers, " if event.questions else ""
+        return _line("completed", f"{waits}in {data['duration_ms']} ms", style)
     what = event.type.removeprefix("agent_")
     return _line(what, " ".join(str(data[k]) for k in ("reason", "message") if data.get(k)), style)
 

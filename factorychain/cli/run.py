@@ -13,8 +13,9 @@ import orjson
 import typer
 
 from factorychain.cli import options
+from factorychain.cli.answering import Answering, Question
 from factorychain.cli.events_view import event_line
-from factorychain.cli.output import FAILED, err, fail
+from factorychain.cli.output import FAILED, command_line, err, fail
 from factorychain.client import Client, Event, Json, Run
 from factorychain.errors import FactoryChainError
 
@@ -36,11 +37,13 @@ def run(
     tenant: options.Tenant = "default",
     data: options.Data = options.DATA_DEFAULT,
 ) -> None:
-    """Stream one run. Exit status: 0 completed, 1 failed or cancelled, 2 refused. ^C cancels it."""
+    """Stream one run, and answer what it asks. Exit status: 0 completed, 1 failed or cancelled, 2 refused.
+    ^C cancels it.
+    """
     directory, state = options.running_chain(data)
     token = options.session_token(directory, user, tenant)
     try:
-        ending = asyncio.run(_stream(state.edge, token, text, agent, thread, as_json))
+        ending = asyncio.run(_stream(state.edge, token, user, text, agent, thread, as_json))
     except FactoryChainError as error:
         fail(f"{error.message} ({error.reason})", _hint(error))
     if ending.type != "agent_completed":
@@ -48,38 +51,77 @@ def run(
 
 
 async def _stream(
-    edge: str, token: str, text: str, agent: str | None, thread: str | None, as_json: bool
+    edge: str,
+    token: str,
+    user: str,
+    text: str,
+    agent: str | None,
+    thread: str | None,
+    as_json: bool,
 ) -> Event:
     async with Client(edge, token, give_up_after_s=_GIVE_UP_S) as client:
         started = await client.start(text, agent=agent, thread=thread)
-        async with _cancel_on_interrupt(started):
-            await (_print_json(started) if as_json else _print_for_people(started))
-        assert started.ending is not None, "the events of a run stop at its ending"
-        return started.ending
+        return await Streaming(client, user, as_json).stream(started)
 
 
-async def _print_json(run: Run) -> None:
-    async for event in run:
-        print(orjson.dumps(event.json() | {"thread": event.thread}).decode(), flush=True)
+class Streaming:
+    """Shows a run, asks what it asks, and goes on with the run that goes on for it."""
 
+    def __init__(self, client: Client, user: str, as_json: bool) -> None:
+        self._as_json = as_json
+        interactive = not as_json and sys.stdin.isatty() and sys.stderr.isatty()
+        self._answering = Answering(
+            client.respond, lambda asked: _how_to_answer(user, asked), interactive
+        )
 
-async def _print_for_people(run: Run) -> None:
-    """What the agent does goes to stderr, its answer to stdout."""
-    streamed = False
-    async for event in run:
-        if event.type == "message_delta":
-            _write(event.text)
-            streamed = True
-            continue
-        line = event_line(event)
-        if line is None:
-            continue
-        if streamed:
-            _write("\n")
-        elif event.type == "agent_completed":
-            _write(f"{_text(event.data.get('output'))}\n")
+    async def stream(self, run: Run) -> Event:
+        """Until nothing goes on; the ending."""
+        following: Run | None = run
+        while following is not None:
+            run = following
+            async with _cancel_on_interrupt(run):
+                try:
+                    await (self._print_json(run) if self._as_json else self._print_for_people(run))
+                finally:
+                    await self._answering.close()
+            following = await self._answering.pending(run)
+        assert run.ending is not None, "the events of a run stop at its ending"
+        return run.ending
+
+    def _hear(self, event: Event) -> None:
+        if event.type == "input_requested":
+            self._answering.ask(Question(event.run, event.data))
+        elif event.type == "input_received":
+            self._answering.settled(str(event.data.get("request")))
+
+    async def _print_json(self, run: Run) -> None:
+        async for event in run:
+            print(orjson.dumps(event.json() | {"thread": event.thread}).decode(), flush=True)
+            self._hear(event)
+
+    async def _print_for_people(self, run: Run) -> None:
+        """What the agent does goes to stderr, its answer to stdout."""
         streamed = False
-        err.print(line)
+        async for event in run:
+            if event.type == "message_delta":
+                _write(event.text)
+                streamed = True
+                continue
+            self._hear(event)
+            line = event_line(event)
+            if line is None:
+                continue
+            if streamed:
+                _write("\n")
+            elif event.type == "agent_completed" and not event.questions:
+                _write(f"{_text(event.data.get('output'))}\n")
+            streamed = False
+            err.print(line)
+
+
+def _how_to_answer(user: str, asked: Question) -> str:
+    value = "true" if asked.is_yes_or_no else "VALUE"
+    return f"{command_line()} respond --user {user} {asked.run} {asked.request} {value}"
 
 
 def _write(text: str) -> None:

@@ -133,14 +133,16 @@ class Client:
         await self._wire.request(
             cast("JsonObject", frame), lambda found: made.append(self._started(found))
         )
-        run = made[0]
+        return await self._followed(made[0])
+
+    async def _followed(self, run: Run) -> Run:
         if run.existing and run._was_followed:
             # The thread was delivered already, from further on than this run.
             await self._follow(run.thread)
         return run
 
     def _started(self, found: JsonObject) -> Run:
-        run = Run(self._listening, found, self.cancel)
+        run = Run(self._listening, found, self.cancel, self.respond)
         run._was_followed = self._listening.followed(run.thread)
         self._listening.add(run._listener)
         self._listening.delivers(run.thread, [run._listener], run.after)
@@ -152,11 +154,28 @@ class Client:
         found = await self._wire.request({"op": "cancel", "run": run})
         return cast("JsonObject", found.get("run", {}))
 
-    async def respond(self, run: str, request: str, value: Json) -> JsonObject:
-        """Answer what an agent has asked."""
-        return await self._wire.request(
-            {"op": "respond", "run": run, "request": request, "value": value}
-        )
+    async def respond(self, run: str, request: str, value: Json) -> Run | None:
+        """Answer what an agent has asked.
+
+        Returns:
+            The run that goes on, if the one that asked has ended with its requests and this was the last
+            answer that it waited for; its events come out of it. Else None: the run that asked goes on,
+            or waits for more answers.
+
+        Raises:
+            InvalidField: The answer does not fit; the request stays open.
+            RequestNotFound, RequestAnswered, RequestClosed, RunNotFound: Nobody waits for it.
+            UserEngineLimit, ThreadBusy, …: The next run cannot start now. The answer is kept; respond again.
+        """
+        frame: JsonObject = {"op": "respond", "run": run, "request": request, "value": value}
+        made: list[Run] = []
+
+        def replied(found: JsonObject) -> None:
+            if found.get("run") != run:
+                made.append(self._started(found))
+
+        await self._wire.request(frame, replied)
+        return await self._followed(made[0]) if made else None
 
     # --- threads -------------------------------------------------------------------------------
 

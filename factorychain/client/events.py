@@ -44,6 +44,14 @@ class Event:
         found = self.data.get("text")
         return found if isinstance(found, str) else ""
 
+    @property
+    def questions(self) -> list[JsonObject]:
+        """What the user is asked: by `input_requested`, or by an ending that waits for answers."""
+        if self.type == "input_requested":
+            return [self.data]
+        found = self.data.get("pending") if self.is_ending else None
+        return [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
     def json(self) -> JsonObject:
         """The event as the protocol has it."""
         found: JsonObject = {

@@ -55,6 +55,7 @@ class Run(Subscription):
         listening: Listening,
         found: JsonObject,
         cancel: Callable[[str], Awaitable[JsonObject]],
+        respond: Callable[[str, str, Json], Awaitable[Run | None]],
     ) -> None:
         self.id = str(found.get("run", ""))
         self.epoch = integer(found, "epoch")
@@ -68,6 +69,7 @@ class Run(Subscription):
         listener = Listener(thread, run=self.id, seq=self.after, epoch=self.epoch)
         super().__init__(listening, listener)
         self._cancel = cancel
+        self._respond = respond
 
     async def __anext__(self) -> Event:
         event = await super().__anext__()
@@ -79,6 +81,10 @@ class Run(Subscription):
     async def cancel(self) -> JsonObject:
         """Cancel it; answers its record when it has ended."""
         return await self._cancel(self.id)
+
+    async def respond(self, request: str, value: Json) -> Run | None:
+        """Answer what it asks; see `Client.respond`."""
+        return await self._respond(self.id, request, value)
 
     async def result(self) -> Json:
         """What the agent returned. Takes the events that nobody has taken yet.

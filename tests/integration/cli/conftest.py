@@ -14,7 +14,7 @@ AGENTS = '''
 import asyncio
 import sys
 
-from factorychain import Agent, AgentError, RunContext
+from factorychain import Agent, AgentError, Interrupt, Request, RunContext
 
 
 class Says(Agent):
@@ -58,6 +58,18 @@ class Waits(Agent):
         await ctx.think("waiting")
         await asyncio.sleep(600)
         return text
+
+
+class Asks(Agent):
+    """Asks while it runs, or ends with what it asks."""
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        if ctx.resume is not None:
+            return f"resumed with {ctx.resume['city']}"
+        if text == "later":
+            raise Interrupt(Request(prompt="Which city?", request="city"))
+        count = await ctx.ask("How many?", {"type": "integer"})
+        return f"{count} it is" if await ctx.approve("Really?") else "none then"
 
 
 class Clings(Agent):

@@ -39,6 +39,8 @@ class EngineClient:
 
     async def call(self, method: str, request: Message, token: str) -> Message:
         timeout_s = CANCEL_TIMEOUT_S if method == "CancelRun" else self._timeout_s
+        if method == "RespondToRun":  # which may start a run, as `start` does
+            timeout_s *= 2
         call = getattr(self._stub, method)
         try:
             found: Message = await call(request, metadata=_metadata(token), timeout=timeout_s)

@@ -17,6 +17,7 @@ from factorychain._core.ids import Principal
 from factorychain._core.metrics import record_creation
 from factorychain.errors import ErrorCode, FactoryChainError
 from factorychain_bridge.edge import answers
+from factorychain_bridge.edge.awaiting import Awaited, Starting
 from factorychain_bridge.edge.creations import Creations
 from factorychain_bridge.edge.outbox import Outbox
 from factorychain_bridge.items import CaughtUp, Events, FeedItem, Sink, StopReason, SubscribedAt
@@ -134,23 +135,6 @@ def _frame(item: FeedItem) -> bytes:
     return answers.reset(item.thread, item.epoch, item.reason)
 
 
-class Starting:
-    """A start whose reply is not out yet. Ended by `begun` or `refused`, whichever comes."""
-
-    def __init__(self, feeds: Feeds, feed: Feed, run: str) -> None:
-        self._feeds = feeds
-        self._feed = feed
-        self._run = run
-
-    def begun(self, after: int, epoch: int) -> None:
-        """The reply is out: deliver from there, unless the socket follows the thread already."""
-        self._feeds.end_start(self._feed, self._run, (after, epoch))
-
-    def refused(self) -> None:
-        """There is no such run, so nobody has to follow it."""
-        self._feeds.end_start(self._feed, self._run, None)
-
-
 class Feeds:
     """All feeds of one socket."""
 
@@ -239,15 +223,27 @@ class Feeds:
         feed.starts += 1
         self._awaited[run] += 1
         self._creations.begin(run)
-        return Starting(self, feed, run)
+        return Starting(partial(self._end_start, feed, run))
 
-    def end_start(self, feed: Feed, run: str, position: tuple[int, int] | None) -> None:
-        """Used by `Starting`."""
-        if position is None:
-            self._creations.forget(run)
+    def expect(self, run: str) -> Awaited:
+        """Hold back what this run says, which may begin before the reply to what starts it is out."""
+        self._awaited[run] += 1
+        return Awaited(partial(self._end_awaiting, run))
+
+    def _end_awaiting(self, run: str) -> None:
+        self._no_longer_awaited(run)
+        for feed in self._feeds.values():
+            feed.flush()
+
+    def _no_longer_awaited(self, run: str) -> None:
         self._awaited[run] -= 1
         if not self._awaited[run]:
             del self._awaited[run]
+
+    def _end_start(self, feed: Feed, run: str, position: tuple[int, int] | None) -> None:
+        if position is None:
+            self._creations.forget(run)
+        self._no_longer_awaited(run)
         feed.starts -= 1
         current = self._feeds.get(feed.thread)
         if current is None:

@@ -82,13 +82,21 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Respond:
+    """Answers what an agent asks, and subscribes to the thread if another run goes on."""
+
+    id: str
+    request: engine.RespondToRunRequest
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Is anybody there."""
 
     id: str
 
 
-Operation = Start | Subscribe | Unsubscribe | Call
+Operation = Start | Respond | Subscribe | Unsubscribe | Call
 
 
 class BadFrame(Exception):
@@ -187,13 +195,13 @@ def _cancel(frame: Frame, id: str) -> Call:
     return Call(id, "CancelRun", engine.CancelRunRequest(run=required(frame, "run")))
 
 
-def _respond(frame: Frame, id: str) -> Call:
+def _respond(frame: Frame, id: str) -> Respond:
     request = engine.RespondToRunRequest(
         run=required(frame, "run"),
         request=required(frame, "request"),
         value_json=dumped("value", frame.get("value")),
     )
-    return Call(id, "RespondToRun", request)
+    return Respond(id, request)
 
 
 def _agents(frame: Frame, id: str) -> Call:  # noqa: ARG001 - one signature for all

@@ -12,12 +12,19 @@ from dataclasses import dataclass
 from functools import partial
 
 from factorychain._core.event_json import message_object
-from factorychain._core.ids import Principal, new_request_id, run_id_for, thread_id_for
+from factorychain._core.ids import (
+    Principal,
+    new_request_id,
+    resumed_run_id,
+    run_id_for,
+    thread_id_for,
+)
 from factorychain._core.telemetry import SpanKind, span
 from factorychain.engine.v1 import engine_pb2 as pb
+from factorychain_bridge.edge.awaiting import Awaited, Starting
 from factorychain_bridge.edge.engine import Engine
-from factorychain_bridge.edge.feeds import Feed, Feeds, Starting
-from factorychain_bridge.edge.frames import Call, Operation, Start, Subscribe, Unsubscribe
+from factorychain_bridge.edge.feeds import Feed, Feeds
+from factorychain_bridge.edge.frames import Call, Operation, Respond, Start, Subscribe, Unsubscribe
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,9 @@ class Operations:
         if isinstance(operation, Unsubscribe):
             feeds.unsubscribe(operation.thread)
             return Answer({})
+        if isinstance(operation, Respond):
+            awaited = feeds.expect(resumed_run_id(principal, operation.request.run))
+            return partial(self._respond, operation.request, feeds, awaited, token)
         return partial(self._call, operation, token)
 
     # --- start ---------------------------------------------------------------------------------
@@ -81,6 +91,29 @@ class Operations:
             except BaseException:
                 starting.refused()
                 raise
+
+    # --- respond -------------------------------------------------------------------------------
+
+    async def _respond(
+        self, request: pb.RespondToRunRequest, feeds: Feeds, awaited: Awaited, token: str
+    ) -> Answer:
+        try:
+            response = await self._engine.call("RespondToRun", request, token)
+            assert isinstance(response, pb.RespondToRunResponse), "what that call answers"
+            result = message_object(response)
+            if response.run == request.run or feeds.following(response.thread):
+                return Answer(result, awaited.over)
+            feed = feeds.open(response.thread)
+            _, go = await feeds.locate(feed, response.after, response.epoch)
+        except BaseException:
+            awaited.over()
+            raise
+
+        def both() -> None:
+            awaited.over()
+            go()
+
+        return Answer(result, both)
 
     # --- calls ---------------------------------------------------------------------------------
 

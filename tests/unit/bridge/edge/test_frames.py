@@ -15,6 +15,7 @@ from factorychain_bridge.edge.frames import (
     BadFrame,
     Call,
     Ping,
+    Respond,
     Start,
     Subscribe,
     Unsubscribe,
@@ -87,10 +88,8 @@ def test_a_full_start() -> None:
         ({"op": "thread", "thread": "t"}, Call("1", "GetThread", pb.GetThreadRequest(thread="t"))),
         (
             {"op": "respond", "run": "r", "request": "q", "value": {"a": [None]}},
-            Call(
-                "1",
-                "RespondToRun",
-                pb.RespondToRunRequest(run="r", request="q", value_json='{"a":[null]}'),
+            Respond(
+                "1", pb.RespondToRunRequest(run="r", request="q", value_json='{"a":[null]}')
             ),
         ),
         (

@@ -87,9 +87,28 @@ export class Client {
    * @returns {Promise<{run: string, thread: string, ended: Promise<object>}>} `ended`: the ending event
    */
   async start(input, listener = {}, options = {}) {
-    const ended = deferred();
     const request = { input, request_id: newRequestId(), ...options };
-    const result = await this.request("start", request, (found) => {
+    const [onResult, ended] = this.#run(listener);
+    const result = await this.request("start", request, onResult);
+    return { ...result, ended: ended.promise };
+  }
+
+  /**
+   * Answers what an agent asks. If the run that asked has ended with its requests, and this was the last
+   * answer that it waited for, another run goes on: `listener` gets its events.
+   * @returns {Promise<{run: string, open: string[], ended?: Promise<object>}>} `run`: the one that goes on;
+   *   `open`: requests that have to be answered before it does; `ended`: of another run, its ending event
+   */
+  async respond(run, request, value, listener = {}) {
+    const [onResult, ended] = this.#run(listener);
+    const result = await this.request("respond", { run, request, value }, (found) => { if (found.run !== run) onResult(found); });
+    return result.run === run ? result : { ...result, ended: ended.promise };
+  }
+
+  /** What the reply to a start does, and when the run has ended. */
+  #run(listener) {
+    const ended = deferred();
+    return [(found) => {
       const onEvent = (event) => {
         if (event.run !== found.run) return;
         listener.onEvent?.(event);
@@ -100,8 +119,7 @@ export class Client {
       const followed = this.#threads.get(found.thread);
       if (found.existing && followed.delivered) this.#follow(found.thread).catch(() => {});
       followed.delivered = true;
-    });
-    return { ...result, ended: ended.promise };
+    }, ended];
   }
 
   /** Follows a thread from a position: onEvent, onReset, onCaughtUp. @returns {Promise<() => void>} what ends it */
