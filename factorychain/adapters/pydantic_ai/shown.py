@@ -16,6 +16,7 @@ from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import (
     AgentStreamEvent,
     CustomEvent,
+    FinalResultEvent,
     FunctionToolCallEvent,
     FunctionToolResultEvent,
     ModelResponse,
@@ -65,8 +66,8 @@ class Shown(AbstractCapability[object]):
         self, ctx: PydanticContext[object], request_context: ModelRequestContext
     ) -> ModelRequestContext:
         await self._response.closed()
-        silent = _text_is_json(request_context)
-        self._response = ShownResponse(self._ctx, self._run, silent=silent)
+        structured = request_context.model_request_parameters.output_object is not None
+        self._response = ShownResponse(self._ctx, self._run, structured=structured)
         return request_context
 
     async def after_model_request(
@@ -81,12 +82,8 @@ class Shown(AbstractCapability[object]):
         return response
 
     async def on_event(self, ctx: PydanticContext[object], *, event: AgentStreamEvent) -> None:
-        if isinstance(event, PartStartEvent):
-            await self._response.started(event)
-        elif isinstance(event, PartDeltaEvent):
-            await self._response.grew(event)
-        elif isinstance(event, PartEndEvent):
-            await self._response.ended(event)
+        if isinstance(event, PartStartEvent | PartDeltaEvent | PartEndEvent | FinalResultEvent):
+            await self._response.take(event)
         elif isinstance(event, FunctionToolCallEvent):
             self._made[event.tool_call_id] = event
         elif isinstance(event, FunctionToolResultEvent):
@@ -138,10 +135,3 @@ class Shown(AbstractCapability[object]):
             await self._ctx.emit(event.name, event.to_payload())
         except (TypeError, EventRejected) as error:  # nobody is there who could handle it
             sys.stderr.write(f"event {event.name!r} is not shown: {error}\n")
-
-
-def _text_is_json(request: ModelRequestContext) -> bool:
-    mode: str = request.model_request_parameters.output_mode
-    if mode == "auto":
-        mode = request.model.profile.get("default_structured_output_mode", "tool")
-    return mode in ("native", "prompted")

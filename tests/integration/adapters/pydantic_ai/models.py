@@ -7,6 +7,7 @@ from openai import AsyncOpenAI
 from pydantic_ai.models import Model
 from pydantic_ai.models.anthropic import AnthropicModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+from pydantic_ai.profiles import ModelProfile
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.openai import OpenAIProvider
 
@@ -21,7 +22,9 @@ class Models:
         self._vendor = vendor
         self._clients: list[AsyncOpenAI | AsyncAnthropic] = []
 
-    def __call__(self, protocol: str = "chat", max_retries: int = 2) -> Model:
+    def __call__(
+        self, protocol: str = "chat", max_retries: int = 2, profile: ModelProfile | None = None
+    ) -> Model:
         vendor = self._vendor
         if protocol == "anthropic":
             theirs = AsyncAnthropic(base_url=vendor.url, api_key=vendor.key)
@@ -34,7 +37,7 @@ class Models:
         )
         self._clients.append(client)
         kind = OpenAIChatModel if protocol == "chat" else OpenAIResponsesModel
-        return kind("gpt-test", provider=OpenAIProvider(openai_client=client))
+        return kind("gpt-test", provider=OpenAIProvider(openai_client=client), profile=profile)
 
     async def close(self) -> None:
         for each in self._clients:

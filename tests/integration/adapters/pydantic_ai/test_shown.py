@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 from pydantic import BaseModel
-from pydantic_ai import Agent, ModelRetry, NativeOutput, ToolReturn
+from pydantic_ai import Agent, ModelRetry, NativeOutput, PromptedOutput, ToolReturn
 from pydantic_ai import RunContext as Context
 from pydantic_ai.exceptions import ToolFailed
 from pydantic_ai.messages import CustomEvent
+from pydantic_ai.profiles import ModelProfile
 
 from factorychain import RunContext, ToolError
 from factorychain.adapters.pydantic_ai import agent
@@ -173,10 +174,13 @@ async def test_structured_output_is_the_output_and_no_tool(vendor: Vendor, model
     assert "message" not in result.ending.data
 
 
+@pytest.mark.parametrize("how", [NativeOutput, PromptedOutput, None])
 async def test_structured_output_that_is_text_is_not_shown_as_a_message(
-    vendor: Vendor, model: Models
+    vendor: Vendor, model: Models, how: type[NativeOutput[Trip] | PromptedOutput[Trip]] | None
 ) -> None:
-    served = Agent(model(), output_type=NativeOutput(Trip))
+    # Without a choice of the author's the kind of model decides.
+    of_its_kind: ModelProfile = {"default_structured_output_mode": "native"}
+    served = Agent(model(profile=of_its_kind), output_type=how(Trip) if how else Trip)
     vendor.script(Turn(text=['{"city": "Turin",', ' "days": 2}']))
     result = await run_async(served, "a trip")
     assert outline(result) == []
