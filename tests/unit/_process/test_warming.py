@@ -37,8 +37,11 @@ def test_the_models_of_a_streamed_answer_are_built() -> None:
         "from openai.types.chat import ChatCompletionChunk as chunk\n"
         "print(chunk.__pydantic_complete__)"
     )
-    after = "print(chunk.__pydantic_complete__, 'anyio._backends._asyncio' in sys.modules)"
-    assert _in_a_new_process(before, after).split() == ["False", "True", "True"]
+    after = (
+        "print(chunk.__pydantic_complete__, 'anyio._backends._asyncio' in sys.modules)\n"
+        "print('httpcore2' in sys.modules)"
+    )
+    assert _in_a_new_process(before, after).split() == ["False", "True", "True", "True"]
 
 
 async def test_what_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
