@@ -18,6 +18,13 @@ _ENDING_STYLES = {
 
 def event_line(event: Event) -> Text | None:
     """One line for an event; None for pieces of a text, which are printed as they come."""
+    line = _shown(event)
+    if line is not None and event.path:
+        line.append(f"  in {' › '.join(event.path)}", "dim")
+    return line
+
+
+def _shown(event: Event) -> Text | None:
     data = event.data
     match event.type:
         case "message_delta" | "thinking_delta":

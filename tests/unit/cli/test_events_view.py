@@ -46,6 +46,13 @@ def test_an_event_is_one_line(said: Event, line: str) -> None:
     assert found.plain == line
 
 
+def test_what_a_sub_agent_says_names_it() -> None:
+    said = Event("t1", 1, 1, "r1", "agent_thinking", "", {"text": "hm"}, path=("planner", "writer"))
+    found = event_line(said)
+    assert found is not None
+    assert found.plain == "  thinking  hm  in planner › writer"
+
+
 @pytest.mark.parametrize("kind", ["message_delta", "thinking_delta"])
 def test_pieces_of_a_text_are_no_lines(kind: str) -> None:
     assert event_line(event(kind, message="m", text="piece")) is None
