@@ -5,6 +5,7 @@ What is not understood of the schema is left to the server, which checks again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from jsonschema.protocols import Validator
 
 _TEXT_MAX_CHARS: Final = 500
+_NOT_UNDERSTOOD: Final = (SchemaError, Unresolvable, RecursionError, re.error)
 
 
 class SchemaSignature:
@@ -47,7 +49,7 @@ class SchemaSignature:
         """
         try:
             found = next(self._checking().iter_errors(cast("Any", arguments)), None)
-        except (SchemaError, Unresolvable, RecursionError, TypeError, ValueError):
+        except _NOT_UNDERSTOOD:
             found = None
         if found is not None:
             path = found.json_path.removeprefix("$").removeprefix(".")
@@ -68,6 +70,7 @@ class SchemaSignature:
     def _checking(self) -> Validator:
         if self._validator is None:
             kind = validator_for(self.schema)
+            kind.check_schema(self.schema)
             # An empty registry: references lead to nowhere but the schema itself.
             self._validator = cast("Any", kind)(self.schema, registry=Registry())
         assert self._validator is not None, "just made"
