@@ -78,7 +78,7 @@ class _Work:
         self._ctx = ctx
         self._run = run
         self._choices = choices
-        found = {**configurable(ctx), **choices.configurable}
+        found = {**choices.configurable, **configurable(ctx)}
         self._saver = _saver_for(graph, run, str(found["thread_id"]), choices)
         self._graph = graph.copy({"checkpointer": self._saver}) if self._saver else graph
         observer = Observer(self._count)
@@ -118,8 +118,8 @@ class _Work:
             self._config,
             context=context_for(self._graph, self._config["configurable"]),
             stream_mode=MODES,
+            output_keys=self._graph.output_channels,
             subgraphs=True,
-            version="v2",
             durability="exit" if self._saver else None,
         )
         async with aclosing(cast("AsyncGenerator[Part, None]", stream)) as parts:

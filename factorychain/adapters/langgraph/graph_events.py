@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Final, TypedDict, cast
+from typing import Final, TypeAlias, cast
 
 import orjson
 from langchain_core.messages import BaseMessage, ToolMessage
@@ -56,13 +56,9 @@ _LOOP: Final = frozenset(
 """Nodes of the usual loop of a model and its tools, which says by itself what it does."""
 
 
-class Part(TypedDict, total=False):
-    """One part of a stream (`version="v2"`)."""
-
-    type: str
-    ns: tuple[str, ...]
-    data: object
-    interrupts: Sequence[GraphInterrupt[object]]
+Part: TypeAlias = tuple[tuple[str, ...], str, object]
+"""One part of a stream: the graph's namespace, empty for the outermost; the mode; what it carries."""
+_INTERRUPT: Final = "__interrupt__"
 
 
 class GraphEvents:
@@ -83,12 +79,12 @@ class GraphEvents:
 
     async def take(self, part: Part) -> None:
         """Say what a part of the stream says."""
-        ns = part["ns"]
-        if part["type"] == "values":
-            self._keep(ns, part)
+        ns, kind, data = part
+        if kind == "values":
+            self._keep(ns, data)
             return
         with self._run.within(*(each.partition(":")[0] for each in ns)):
-            await self._say(ns, part["type"], part["data"])
+            await self._say(ns, kind, data)
 
     async def pause(self) -> None:
         """The graph waits for answers. What it asks with is said besides, where it is more than a text."""
@@ -136,8 +132,10 @@ class GraphEvents:
         words = name.replace("_", " ").replace("-", " ").strip()
         return words[:1].upper() + words[1:]
 
-    def _keep(self, ns: tuple[str, ...], part: Part) -> None:
-        waiting = part.get("interrupts") or ()
-        self.interrupts |= {each.id: each for each in waiting}
-        if not ns and not waiting:
-            self.state = part["data"]
+    def _keep(self, ns: tuple[str, ...], values: object) -> None:
+        waiting = values.get(_INTERRUPT) if isinstance(values, Mapping) else None
+        if waiting:
+            found = cast("Sequence[GraphInterrupt[object]]", waiting)
+            self.interrupts |= {each.id: each for each in found}
+        elif not ns:
+            self.state = values

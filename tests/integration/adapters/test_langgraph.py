@@ -10,6 +10,7 @@ from langchain_core.messages import AIMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.func import entrypoint
 from langgraph.graph import START, MessagesState, StateGraph
+from pydantic import BaseModel
 
 from factorychain import AgentError
 from factorychain.adapters.langgraph import agent, run_context
@@ -217,6 +218,24 @@ async def test_data_and_text_fill_the_fields_of_a_graph_without_messages() -> No
     given: dict[str, Any] = {"data": {"topic": "ants", "notes": ["given"], "more": 1}}
     again = await run_async(graph, given, conversation=conversation)
     assert again.output == {"topic": "ants", "notes": ["given", "about ants", "done"]}
+
+
+async def test_the_output_is_what_the_graph_calls_its_output() -> None:
+    class State(BaseModel):
+        topic: str
+        secret: str = "the plan"
+        answer: str = ""
+
+    class Answer(BaseModel):
+        answer: str
+
+    builder = StateGraph(State, output_schema=Answer)
+    builder.add_node("think", lambda state: {"secret": "another plan"})
+    builder.add_node("say", lambda state: {"answer": state.topic.upper()})
+    builder.add_edge(START, "think").add_edge("think", "say")
+    result = await run_async(builder.compile(), "bees")
+    assert result.output == {"answer": "BEES"}
+    assert "plan" not in str(result.events)
 
 
 async def test_an_input_that_the_graph_does_not_take_is_told() -> None:
