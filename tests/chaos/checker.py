@@ -1,0 +1,187 @@
+"""Judges a run of chaos by what agents were told is taken and by what clients saw, and by nothing else.
+
+Independent of the product: it imports none of it, and reads two kinds of files after everything is over:
+the journals of clients (`journal.py`), and the terminal of the chain, where agents print what was taken
+from them. What was broken and when only says whether an ending has a cause.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from tests.chaos.findings import LEAK, LOSS, REPEAT, RESET, Findings
+from tests.chaos.journal import entries
+from tests.chaos.story import ENDINGS, Event, Story
+
+_CANARY: Final = re.compile(r"canary-([A-Za-z0-9]+)-")
+_TAKEN: Final = re.compile(r"taken (canary-[A-Za-z0-9-]+)#(\d+)")
+_AROUND_S: Final = 2.0
+"""A run may have been accepted a little before or after its user heard of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """Something that was done to the chain."""
+
+    kind: str
+    where: str
+    began: float
+    """Unix time."""
+    ended: float
+
+    def touches(self, began: float, ended: float) -> bool:
+        """Whether it was while something lived."""
+        return self.began <= ended + _AROUND_S and self.ended >= began - _AROUND_S
+
+
+def check(journals: Iterable[Path], terminal: Path, breaks: Sequence[Break]) -> Findings:
+    """Everything."""
+    findings = Findings()
+    taken = taken_from_agents(terminal)
+    for path in journals:
+        _Client(path.stem.removeprefix("seen-"), findings).check(path, taken, breaks)
+    return findings
+
+
+def taken_from_agents(terminal: Path) -> dict[str, int]:
+    """Highest number that was taken, by canary."""
+    highest: dict[str, int] = {}
+    with terminal.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            for canary, number in _TAKEN.findall(line):
+                highest[canary] = max(highest.get(canary, -1), int(number))
+    return highest
+
+
+@dataclass(slots=True)
+class _Thread:
+    """What one reader has of one thread."""
+
+    events: dict[int, Event] = field(default_factory=dict)
+    last: int = 0
+    epoch: int = 0
+
+
+@dataclass(slots=True)
+class _Run:
+    request: str
+    thread: str
+    asked: float
+    ended: float = 0.0
+    cancelled: bool = False
+
+
+class _Client:
+    """One client's journal."""
+
+    def __init__(self, name: str, findings: Findings) -> None:
+        self._name = name
+        self._findings = findings
+        self._threads: dict[tuple[str, str], _Thread] = {}
+        """By reader and thread."""
+        self._asked: dict[str, float] = {}
+        self._runs: dict[str, _Run] = {}
+
+    def check(self, path: Path, taken: dict[str, int], breaks: Sequence[Break]) -> None:
+        for entry in entries(path):
+            self._read(entry)
+        self._compare_readers()
+        stories = self._stories()
+        for run, each in self._runs.items():
+            story = stories.pop(run, None) or Story(run)
+            story.cancelled = each.cancelled
+            story.taken = taken.get(f"canary-{self._name}-{each.request}", -1)
+            _tell_breaks(story, each, breaks)
+            story.check(self._findings)
+        for story in stories.values():  # their start was never answered, and they were seen
+            story.anything_broken = story.agents_stopped = story.agents_killed = True
+            story.check(self._findings)
+
+    def _read(self, entry: dict[str, Any]) -> None:
+        what = entry["what"]
+        if what == "asked":
+            self._asked.setdefault(entry["request"], entry["at"])
+        elif what == "admitted":
+            asked = self._asked[entry["request"]]
+            if entry["run"] not in self._runs:
+                self._findings.started += 1
+                self._runs[entry["run"]] = _Run(entry["request"], entry["thread"], asked)
+        elif what == "refused":
+            self._findings.refusals[entry["error"]["reason"]] += 1
+        elif what == "cancel":
+            self._runs[entry["run"]].cancelled = True
+        elif what == "joined":
+            self._threads.setdefault((entry["reader"], entry["thread"]), _Thread())
+        elif what == "frame":
+            self._read_frame(entry["reader"], entry["frame"])
+
+    def _read_frame(self, reader: str, frame: Event) -> None:
+        others = {each for each in _CANARY.findall(json.dumps(frame)) if each != self._name}
+        if others:
+            self._findings.breaks(LEAK, f"{self._name} saw {sorted(others)}: {frame}")
+        if frame["op"] == "reset":
+            self._findings.breaks(RESET, f"{self._name}, {reader}: {frame}")
+            self._threads[reader, frame["thread"]] = _Thread()
+        elif frame["op"] == "events":
+            thread = self._threads.get((reader, frame["thread"]))
+            if thread is None:
+                self._findings.breaks(LEAK, f"{self._name} follows no {frame['thread']}: {frame}")
+                return
+            for event in frame["events"]:
+                self._read_event(reader, frame, thread, event)
+
+    def _read_event(self, reader: str, frame: Event, thread: _Thread, event: Event) -> None:
+        live, seq = reader == "live", event["seq"]
+        if live:
+            self._findings.events += 1
+        else:
+            self._findings.read_again += 1
+        where = f"{self._name}, {reader}, {frame['thread']}"
+        if thread.epoch not in (0, frame["epoch"]):
+            self._findings.breaks(RESET, f"{where}: epoch {frame['epoch']} after {thread.epoch}")
+        thread.epoch = frame["epoch"]
+        if seq > thread.last + 1:
+            self._findings.breaks(LOSS, f"{where}: {seq} after {thread.last}: {event}")
+        elif seq <= thread.last:
+            self._findings.breaks(REPEAT, f"{where}: {seq} after {thread.last}: {event}")
+        thread.last = max(thread.last, seq)
+        thread.events.setdefault(seq, event)
+        if live and event["type"] in ENDINGS and event["run"] in self._runs:
+            self._runs[event["run"]].ended = datetime.fromisoformat(event["at"]).timestamp()
+
+    def _compare_readers(self) -> None:
+        """Who joins late sees what was seen live, all of it and nothing else."""
+        for (reader, name), late in self._threads.items():
+            if reader == "live":
+                continue
+            live = self._threads["live", name]
+            if late.last != live.last:
+                words = f"{self._name}, {reader}: ends with {late.last}, live with {live.last}"
+                self._findings.breaks(LOSS if late.last < live.last else REPEAT, words)
+            for seq, event in late.events.items():
+                if seq in live.events and live.events[seq] != event:
+                    words = f"{self._name}, {reader}: {event}, live {live.events[seq]}"
+                    self._findings.breaks(LOSS, words)
+
+    def _stories(self) -> dict[str, Story]:
+        stories: dict[str, Story] = {}
+        for (reader, _), thread in self._threads.items():
+            if reader == "live":
+                for event in thread.events.values():
+                    story = stories.setdefault(event["run"], Story(event["run"]))
+                    story.events.append(event)
+        return stories
+
+
+def _tell_breaks(story: Story, run: _Run, breaks: Sequence[Break]) -> None:
+    near = [each for each in breaks if each.touches(run.asked, run.ended or run.asked)]
+    story.anything_broken = bool(near)
+    at_agents = {each.kind for each in near if each.where == "agents"}
+    story.agents_stopped = bool(at_agents & {"kill", "restart"})
+    story.agents_killed = "kill" in at_agents

@@ -1,0 +1,146 @@
+"""Breaks a chain, one fault or two at a time, undoes it, and waits until users are served again.
+
+Invariant: a fault is counted only if runs were under way, and if it hit something: a process that was
+there, a link with a connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.chaos.chain import ChaosChain
+from tests.chaos.checker import Break
+from tests.chaos.faults import CUT, FREEZE, FULL, KILL, RESTART, SILENCE, Fault
+from tests.chaos.recovery import Recovery, RecoveryWatch
+
+RECOVERED_WITHIN_S: Final = 60.0
+_PAUSE_S: Final = (0.3, 1.5)
+_NATS_AGAIN_S: Final = 5.0
+
+
+@dataclass(slots=True)
+class Injected:
+    """A fault, and what it came to."""
+
+    fault: Fault
+    began: float
+    runs: int
+    """Under way when it began."""
+    hit: bool = True
+    ended: float = 0.0
+    paired: bool = False
+    recovery: Recovery | None = None
+
+    @property
+    def counts(self) -> bool:
+        """Whether it hit a part with runs under way."""
+        return self.hit and self.runs > 0
+
+    def as_break(self) -> Break:
+        """For the checker."""
+        return Break(self.fault.kind, self.fault.where, self.began, self.ended or time.time())
+
+
+@dataclass(slots=True)
+class Driver:
+    """What does it."""
+
+    chain: ChaosChain
+    watch: RecoveryWatch
+    in_flight: Callable[[], int]
+    tell: Callable[[str], None]
+    injected: list[Injected] = field(default_factory=list)
+    unrecovered: list[str] = field(default_factory=list)
+    """Faults after which users were not served again in time."""
+
+    async def run(self, plan: Iterator[tuple[Fault, ...]], seconds: float, seed: str) -> None:
+        """Until the time is up."""
+        chance = random.Random(f"{seed} pauses")
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            await asyncio.sleep(chance.uniform(*_PAUSE_S))
+            await self._together(next(plan))
+
+    async def _together(self, faults: tuple[Fault, ...]) -> None:
+        recovery = self.watch.watched = Recovery(time.time())
+        done = [
+            Injected(each, recovery.began, self.in_flight(), paired=len(faults) > 1)
+            for each in faults
+        ]
+        self.injected += done
+        await asyncio.gather(*(self._inject(each) for each in done))
+        recovery.undone()
+        for each in done:
+            each.recovery = recovery
+        words = " + ".join(map(str, faults))
+        try:
+            async with asyncio.timeout(RECOVERED_WITHIN_S):
+                await recovery.done.wait()
+        except TimeoutError:
+            self.unrecovered.append(words)
+            self.tell(f"{words}: NOT SERVED AGAIN in {RECOVERED_WITHIN_S:.0f} s")
+            return
+        self.tell(
+            f"{words}: {done[0].runs} runs under way, "
+            f"events again after {recovery.event_s or 0:.1f} s, starts after {recovery.start_s or 0:.1f} s"
+        )
+
+    async def _inject(self, one: Injected) -> None:
+        fault = one.fault
+        try:
+            if fault.kind in (KILL, RESTART):
+                await self._end(fault)
+            elif fault.kind == FREEZE:
+                await self._freeze(fault)
+            elif fault.kind in (CUT, SILENCE):
+                one.hit = await self._break_link(fault)
+            elif fault.kind == FULL:
+                await self._fill(fault)
+        except ProcessLookupError:
+            one.hit = False
+        one.ended = time.time()
+
+    async def _end(self, fault: Fault) -> None:
+        if fault.kind == KILL:
+            pid = self.chain.signal(fault.where, signal.SIGKILL)
+        else:
+            pid = self.chain.signal(fault.where, signal.SIGCONT)  # that it is there
+            await self.chain.order(do="restart", process=fault.where)
+        await self.chain.back(fault.where, pid)
+
+    async def _freeze(self, fault: Fault) -> None:
+        self.chain.signal(fault.where, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(fault.lasts_s)
+        finally:
+            self.chain.signal(fault.where, signal.SIGCONT)
+
+    async def _break_link(self, fault: Fault) -> bool:
+        answer = await self.chain.order(do=fault.kind, link=fault.where)
+        try:
+            await asyncio.sleep(fault.lasts_s)
+        finally:
+            await self.chain.order(do="heal", link=fault.where)
+        return answer["connections"] != 0
+
+    async def _fill(self, fault: Fault) -> None:
+        """A full disk, until there is room again; NATS needs a restart then if it has given up."""
+        assert self.chain.disk is not None
+        self.chain.disk.fill()
+        try:
+            await asyncio.sleep(fault.lasts_s)
+        finally:
+            self.chain.disk.empty()
+        assert self.watch.watched is not None
+        self.watch.watched.undone()
+        try:
+            async with asyncio.timeout(_NATS_AGAIN_S):
+                await self.watch.watched.done.wait()
+        except TimeoutError:
+            await self._end(Fault(RESTART, "nats"))

@@ -1,0 +1,65 @@
+"""What can be asked for on the command line of `python -m tests.chaos`."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.faults import KINDS
+
+_EPILOG = """\
+Exit status: 0 if nothing was lost, repeated, out of order or leaked, every admitted run had exactly one
+ending, and users were served again after every fault; 1 if not; 2 if the chain did not start.
+A seed decides the faults, their order and length, and what users do; the machine decides the rest.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """As they were given."""
+
+    seconds: float
+    users: int
+    seed: str
+    kinds: tuple[str, ...]
+    longest_s: float
+    steps: int
+    pause_ms: int
+    disk_mib: int
+    log_level: str
+    keep: Path | None
+
+
+def parse(arguments: list[str] | None = None) -> Options:
+    """Ends with a usage message if something is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.chaos",
+        description="Breaks a running chain while users talk with agents, and checks what they saw.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("--seconds", type=float, default=600, help="how long to break things (600)")
+    add("--users", type=int, default=50, help="users; every second talks in two threads (50)")
+    add("--seed", default=str(time.time_ns() % 1_000_000), help="repeats the choice of faults")
+    add("--faults", default=",".join(KINDS), help=f"kinds, comma-separated ({','.join(KINDS)})")
+    add("--longest", type=float, default=6, help="seconds that a cut or a stop lasts at most (6)")
+    add("--steps", type=int, default=10, help="steps of a run, each of four events or five (10)")
+    add("--pause-ms", type=int, default=300, help="pause between steps (300)")
+    add("--disk-mib", type=int, default=512, help="size of the disk that is filled (512)")
+    add("--log-level", default="info", help="of the services (info)")
+    add("--keep", type=Path, help="a new folder for logs and journals, which is kept")
+    given = parser.parse_args(arguments)
+    kinds = tuple(given.faults.split(","))
+    if unknown := set(kinds) - set(KINDS):
+        parser.error(f"no such faults: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
+    if given.users < 1 or given.seconds <= 0 or given.longest < 0.5:
+        parser.error("--users, --seconds and --longest must be at least 1, above 0, and 0.5")
+    if given.keep is not None and given.keep.exists():
+        parser.error(f"{given.keep} is there already")
+    return Options(
+        given.seconds, given.users, given.seed, kinds, given.longest, given.steps, given.pause_ms,
+        given.disk_mib, given.log_level, given.keep,
+    )  # fmt: skip

@@ -1,0 +1,201 @@
+"""A user who never gives up: starts run after run, cancels some, loses sockets, reads old threads again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.chaos.client import Client, Frame, Lost
+from tests.chaos.journal import Journal
+
+ENDINGS = frozenset({"agent_completed", "agent_failed", "agent_cancelled"})
+_AGAIN_S = 0.3
+_LATE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Habits:
+    """What users do, and how often."""
+
+    steps: int = 10
+    pause_ms: int = 300
+    runs_per_thread: int = 8
+    cancels: float = 0.08
+    """Of all runs."""
+    socket_s: tuple[float, float] = (3.0, 20.0)
+    """How long a socket is kept."""
+
+
+class Watcher:
+    """Is told of what users see, as it happens."""
+
+    def event(self, event: Frame) -> None:
+        """Some user saw this."""
+
+    def started(self, sent_at: float) -> None:
+        """A start that was first sent then was accepted now."""
+
+
+class User:
+    """One user with one conversation after the other."""
+
+    def __init__(
+        self,
+        edge: str,
+        token: Callable[[str], str],
+        name: str,
+        folder: Path,
+        habits: Habits,
+        seed: str,
+        watcher: Watcher,
+        *,
+        lanes: int = 1,
+    ) -> None:
+        """`lanes`: how many conversations at once."""
+        self.name = name
+        self.running: dict[str, str] = {}
+        """Thread by run, of runs that were admitted and have not ended for this user."""
+        self._edge, self._token, self._habits, self._watcher = edge, token(name), habits, watcher
+        self._lanes = lanes
+        self._chance = random.Random(f"{seed} {name}")
+        self._journal = Journal(folder / f"seen-{name}.jsonl")
+        self._client = Client(edge, self._token, self._journal, "live", self._chance)
+        self._client.on_event(self._saw)
+        self._ended: dict[str, asyncio.Event] = {}
+        self._late: list[asyncio.Task[None]] = []
+
+    @property
+    def in_flight(self) -> int:
+        """How many of the user's runs are under way."""
+        return len(self.running)
+
+    async def live(self, done: asyncio.Event) -> None:
+        """Talk until `done` and the last run has ended, and every thread was read again."""
+        connection = asyncio.create_task(self._client.connect_for_ever())
+        dropping = asyncio.create_task(self._drop_sockets())
+        lanes = [asyncio.create_task(self._lane(each, done)) for each in range(self._lanes)]
+        try:
+            await asyncio.gather(*lanes)
+            await asyncio.gather(*self._late)
+        finally:
+            tasks = [connection, dropping, *lanes, *self._late]
+            for each in tasks:
+                each.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._journal.close()
+
+    async def _lane(self, lane: int, done: asyncio.Event) -> None:
+        """One conversation after the other."""
+        for number in itertools.count():
+            if done.is_set():
+                return
+            await self._talk(f"{self.name}-{lane}-{number}", done)
+
+    async def _talk(self, thread: str, done: asyncio.Event) -> None:
+        """One thread; when it rests, somebody who joins late reads all of it."""
+        await self._client.connected()
+        await self._client.follow(thread)
+        for number in range(self._habits.runs_per_thread):
+            if done.is_set():
+                break
+            await self._one_run(thread, f"{thread}-{number}")
+        late = self._read_late(thread, self._client.last(thread))
+        self._late.append(asyncio.create_task(late))
+        await self._client.leave(thread)
+
+    async def _one_run(self, thread: str, request: str) -> None:
+        run = await self._start(thread, request)
+        if run is None:
+            await asyncio.sleep(_AGAIN_S)
+            return
+        ended = self._ended.setdefault(run, asyncio.Event())
+        if not ended.is_set():
+            self.running[run] = thread
+        if self._chance.random() < self._habits.cancels:
+            length_s = self._habits.steps * self._habits.pause_ms / 1000
+            await self._cancel(run, self._chance.uniform(0, length_s), ended)
+        await ended.wait()
+        self.running.pop(run, None)
+
+    async def _start(self, thread: str, request: str) -> str | None:
+        """The run, or None when it was refused; a start without an answer is repeated as it is."""
+        text = f"canary-{self.name}-{request}|{self._habits.steps}|{self._habits.pause_ms}"
+        first_at: float | None = None
+        while True:
+            await self._client.connected()
+            self._journal.note("asked", request=request, thread=thread)
+            first_at = first_at or time.time()
+            try:
+                reply = await self._client.call(
+                    "start",
+                    agent="scripted",
+                    thread=thread,
+                    request_id=request,
+                    input={"text": text},
+                )
+            except Lost:
+                continue
+            if "result" in reply:
+                run = str(reply["result"]["run"])
+                self._journal.note("admitted", request=request, run=run, thread=thread)
+                self._watcher.started(first_at)
+                return run
+            self._journal.note("refused", request=request, thread=thread, error=reply["error"])
+            if reply["error"]["reason"] not in ("CHAIN_DEGRADED", "OPERATIONS_LIMIT"):
+                return None
+            # Nobody may have said no: only the same request again tells whether it was admitted.
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _cancel(self, run: str, delay_s: float, ended: asyncio.Event) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(delay_s):
+                await ended.wait()
+        while not ended.is_set():
+            await self._client.connected()
+            self._journal.note("cancel", run=run)
+            with contextlib.suppress(Lost):
+                if "result" in await self._client.call("cancel", run=run):
+                    return
+            await asyncio.sleep(_AGAIN_S)
+
+    def _saw(self, thread: str, event: Frame) -> None:
+        self._watcher.event(event)
+        if event["type"] in ENDINGS:
+            self._ended.setdefault(event["run"], asyncio.Event()).set()
+
+    async def _drop_sockets(self) -> None:
+        while True:
+            await asyncio.sleep(self._chance.uniform(*self._habits.socket_s))
+            self._client.drop()
+
+    async def _read_late(self, thread: str, last: int) -> None:
+        """Read a thread at rest from its beginning, on another socket, until its end was there."""
+        reader = f"late-{thread}"
+        client = Client(self._edge, self._token, self._journal, reader, self._chance)
+        whole = asyncio.Event()
+
+        def saw(_: str, event: Frame) -> None:
+            if event["seq"] >= last:
+                whole.set()
+
+        client.on_event(saw)
+        connection = asyncio.create_task(client.connect_for_ever())
+        try:
+            await client.connected()
+            await client.follow(thread)
+            async with asyncio.timeout(_LATE_S):
+                await client.caught_up(thread)
+                if last:
+                    await whole.wait()
+            self._journal.note("caught_up", reader=reader, thread=thread)
+        except TimeoutError:
+            pass  # what it has not seen, the checker sees
+        finally:
+            connection.cancel()
+            await asyncio.gather(connection, return_exceptions=True)
