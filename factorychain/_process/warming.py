@@ -21,6 +21,11 @@ _OPENAI: Final = (
     b'"usage":{"prompt_tokens":1,"completion_tokens":1,"total_tokens":2}}\n\n'
     b"data: [DONE]\n\n"
 )
+_RESPONSE: Final = (
+    b'data: {"type":"response.created","sequence_number":0,"response":{"id":"x","object":"response",'
+    b'"created_at":1,"model":"m","output":[],"parallel_tool_calls":true,"tool_choice":"auto",'
+    b'"tools":[]}}\n\n'
+)
 
 
 async def warm_libraries() -> None:
@@ -43,14 +48,7 @@ async def _http(library: ModuleType) -> None:
 
 async def _openai(library: ModuleType) -> None:
     """A streamed completion with a tool, answered in this process."""
-    http = sys.modules.get("httpx2") or import_module("httpx")
-
-    def answer(request: Any) -> Any:
-        headers = {"content-type": "text/event-stream"}
-        return http.Response(200, headers=headers, content=_OPENAI, request=request)
-
-    own = http.AsyncClient(transport=http.MockTransport(answer))
-    async with library.AsyncOpenAI(api_key="none", base_url=_NOWHERE, http_client=own) as client:
+    async with _client(library, _OPENAI) as client:
         tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
         message = {"role": "user", "content": "a"}
         stream = await client.chat.completions.create(
@@ -60,9 +58,32 @@ async def _openai(library: ModuleType) -> None:
             pass
 
 
+async def _responses(of_pydantic_ai: ModuleType) -> None:
+    """The same in the other protocol of OpenAI's, which Pydantic AI takes where its author says none:
+    another 100 ms.
+    """
+    del of_pydantic_ai
+    async with _client(sys.modules["openai"], _RESPONSE) as client:
+        async for _ in await client.responses.create(model="m", input="a", stream=True):
+            pass
+
+
+def _client(library: ModuleType, answer: bytes) -> Any:
+    """A client that is answered in this process."""
+    http = sys.modules.get("httpx2") or import_module("httpx")
+
+    def answered(request: Any) -> Any:
+        headers = {"content-type": "text/event-stream"}
+        return http.Response(200, headers=headers, content=answer, request=request)
+
+    own = http.AsyncClient(transport=http.MockTransport(answered))
+    return library.AsyncOpenAI(api_key="none", base_url=_NOWHERE, http_client=own)
+
+
 _WARM: Final[tuple[tuple[str, Callable[[ModuleType], Awaitable[None]]], ...]] = (
     ("anyio", _anyio),
     ("httpx", _http),
     ("httpx2", _http),
     ("openai", _openai),
+    ("pydantic_ai.models.openai", _responses),
 )

@@ -44,6 +44,17 @@ def test_the_models_of_a_streamed_answer_are_built() -> None:
     assert _in_a_new_process(before, after).split() == ["False", "True", "True", "True"]
 
 
+def test_the_other_protocol_is_built_for_pydantic_ai() -> None:
+    after = (
+        "from openai import _models\n"
+        "from openai.types.responses import ResponseStreamEvent\n"
+        "built = _models.TypeAdapter.cache_info().misses\n"
+        "_models.TypeAdapter(ResponseStreamEvent.__origin__)\n"
+        "print(_models.TypeAdapter.cache_info().misses - built)"
+    )
+    assert _in_a_new_process("import pydantic_ai.models.openai", after) == "0"
+
+
 async def test_what_fails_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     class Other:
         """A library of a version that is not known."""
