@@ -173,7 +173,8 @@ def run(
     Args:
         agent: the agent's class, made from its module's `providers`; or what an adapter serves, such
             as a compiled LangGraph graph.
-        input: text, an `Input`, the JSON of one, or what the agent's own model describes.
+        input: text, an `Input`, the JSON of one, what the agent's own model describes, or any other
+            JSON, which becomes `data`.
         overrides: things to use instead of what the providers make, by type.
         history: earlier runs of the conversation.
         conversation: one that several runs are in, instead of `history`.

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from factorychain._instance.host import RunHost
 from factorychain._instance.path import TOP, EventPath
@@ -25,10 +25,6 @@ from factorychain._instance.values import clean_text, cut_text
 from factorychain._instance.waiting import Waiting
 from factorychain.errors import EventRejected, RunEnded
 from factorychain.usage import Usage
-
-if TYPE_CHECKING:
-    from factorychain._instance.open_call import OpenCall
-    from factorychain._instance.sub_agents import SubAgentRunner
 
 # What an event needs besides its text: timestamp, trace, ids, names.
 _OVERHEAD_BYTES = 1024
@@ -74,6 +70,20 @@ class AgentContext:
     """
 
 
+class Unfinished(Protocol):
+    """A call whose end has not been said."""
+
+    async def fail(self, reason: str, message: str) -> None: ...
+
+
+class SubAgentRunner(Protocol):
+    """Runs agents inside of a run (`SubAgents`)."""
+
+    async def run(
+        self, parent: ActiveRun, agent: str | type[object], given: object, name: str
+    ) -> object: ...
+
+
 @dataclass(slots=True)
 class _Faults:
     """What went wrong lately in a run, whichever agent in it hears of it."""
@@ -117,7 +127,7 @@ class ActiveRun:
         """How long it has waited for its user."""
         self.open_calls: set[str] = set()
         """Tool calls whose function has not come to its end."""
-        self.external_calls: dict[str, OpenCall] = {}
+        self.external_calls: dict[str, Unfinished] = {}
         """Open calls of tools that a framework runs itself, by id."""
         self.calls_seen: set[str] = set()
         """Ids that a framework's calls have had."""

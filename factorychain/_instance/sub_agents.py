@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 
 import orjson
 from pydantic import BaseModel
@@ -32,14 +32,6 @@ Find: TypeAlias = Callable[[str], Awaitable[Startable]]
 """An agent by its name; raises AgentNotFound, or SubAgentRefused if it cannot be run here."""
 
 
-class SubAgentRunner(Protocol):
-    """Runs agents inside of a run."""
-
-    async def run(
-        self, parent: ActiveRun, agent: str | type[Agent], given: object, name: str
-    ) -> object: ...
-
-
 class SubAgents:
     """The agents that can be run inside of the runs of one agent."""
 
@@ -49,7 +41,7 @@ class SubAgents:
         self._confined_to = confined_to
 
     async def run(
-        self, parent: ActiveRun, agent: str | type[Agent], given: object, name: str = ""
+        self, parent: ActiveRun, agent: str | type[object], given: object, name: str = ""
     ) -> object:
         """Run an agent to its end; what it returns is returned, what it raises is raised.
 
@@ -64,6 +56,7 @@ class SubAgents:
             AgentDependencyMissing: it misses something.
             SubAgentRefused: it cannot be run inside of this run; the text says why.
             InvalidField: the input is not what it takes.
+            TypeError: it is neither a name nor the class of an agent.
         """
         found = await self._startable(parent, agent)
         definition = found.definition
@@ -79,8 +72,8 @@ class SubAgents:
             await call.end(output)
         return output
 
-    async def _startable(self, parent: ActiveRun, agent: str | type[Agent]) -> Startable:
-        name = agent if isinstance(agent, str) else agent_name(agent)
+    async def _startable(self, parent: ActiveRun, agent: str | type[object]) -> Startable:
+        name = _name(agent)
         if parent.depth + 1 > DEPTH_MAX:
             raise SubAgentRefused(name, f"agents run one another more than {DEPTH_MAX} deep")
         found = await self._find(name)
@@ -93,6 +86,14 @@ class SubAgents:
             if problem:
                 raise SubAgentRefused(name, problem)
         return found
+
+
+def _name(agent: object) -> str:
+    if isinstance(agent, str):
+        return agent
+    if isinstance(agent, type) and issubclass(agent, Agent):
+        return agent_name(agent)
+    raise TypeError(f"ctx.run: {agent!r} is neither the name nor the class of an agent")
 
 
 def input_json_of(given: object) -> str:
