@@ -26,6 +26,7 @@ from factorychain._instance.open_call import print_failure
 from factorychain._instance.tool_source import OpenedSource
 from factorychain._instance.values import dumps
 from factorychain._mcp.arguments import SchemaSignature
+from factorychain._mcp.elicitation import answer
 from factorychain._mcp.results import value_of
 from factorychain._mcp.stdio import stdio_streams
 from factorychain.errors import AgentError, FactoryChainError, ToolError
@@ -119,7 +120,10 @@ class Connection(OpenedSource):
     async def _live(self) -> None:
         try:
             async with Client(
-                self._transport(), client_info=_CLIENT, logging_callback=self._logged
+                self._transport(),
+                client_info=_CLIENT,
+                logging_callback=self._logged,
+                elicitation_callback=self._asked,
             ) as client:
                 self._ready.set_result(client)
                 await self._stop.wait()
@@ -146,6 +150,12 @@ class Connection(OpenedSource):
             streamable_http_client(self._server.url, http_client=http) as streams,
         ):
             yield streams
+
+    async def _asked(
+        self, context: object, params: mcp_types.ElicitRequestParams
+    ) -> mcp_types.ElicitResult:
+        del context
+        return await answer(self._run, self._server.name, params)
 
     async def _logged(self, params: mcp_types.LoggingMessageNotificationParams) -> None:
         sys.stderr.write(f"[{self._server.name}] {params.level}: {params.data}\n")

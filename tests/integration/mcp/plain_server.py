@@ -12,63 +12,64 @@ from pathlib import Path
 from typing import Any
 
 NOTHING: dict[str, Any] = {"type": "object"}
+SIZE = {"type": "object", "properties": {"size": {"type": "integer"}}, "required": ["size"]}
 TOOLS = {
     "add": {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a", "b"]},
     "about": NOTHING,
     "remember": NOTHING,
+    "order": NOTHING,
     "hangs": NOTHING,
     "dies": NOTHING,
 }
 said: list[str] = []
+asking: list[Any] = []
+"""Ids of the calls that wait for the user's answer."""
 
 
-def call(name: str, arguments: dict[str, Any]) -> object:
-    """The result of a tool; None: there is no answer yet."""
+def send(**message: Any) -> None:
+    print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
+
+
+def result(id: Any, found: object) -> None:
+    content = [{"type": "text", "text": "as it is"}]
+    send(id=id, result={"content": content, "structuredContent": {"result": found}})
+
+
+def call(id: Any, name: str, arguments: dict[str, Any]) -> None:
     if name == "add":
-        return arguments["a"] + arguments["b"]
-    if name == "about":
-        return {"pid": os.getpid(), "env": dict(os.environ), "cwd": str(Path.cwd())}
-    if name == "remember":
+        result(id, arguments["a"] + arguments["b"])
+    elif name == "about":
+        result(id, {"pid": os.getpid(), "env": dict(os.environ), "cwd": str(Path.cwd())})
+    elif name == "remember":
         said.append(arguments["word"])
-        return said
-    if name == "dies":
+        result(id, said)
+    elif name == "order":
+        asking.append(id)
+        params = {"message": "Which size?", "requestedSchema": SIZE}
+        send(id="asked", method="elicitation/create", params=params)
+    elif name == "dies":
         os._exit(1)
-    sys.stderr.write("hanging\n")
-    return None
+    else:
+        sys.stderr.write("hanging\n")
 
 
-def answer(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
+def take(message: dict[str, Any]) -> None:
+    id, method, params = message.get("id"), message.get("method"), message.get("params") or {}
     if method == "initialize":
         told = {"name": "plain", "version": "1"}
-        version = params["protocolVersion"]
-        return {"protocolVersion": version, "capabilities": {"tools": {}}, "serverInfo": told}
-    if method == "tools/list":
-        return {"tools": [{"name": n, "inputSchema": each} for n, each in TOOLS.items()]}
-    found = call(params["name"], params.get("arguments") or {})
-    if found is None:
-        return None
-    return {
-        "content": [{"type": "text", "text": "as it is"}],
-        "structuredContent": {"result": found},
-    }
+        can = {"protocolVersion": params["protocolVersion"], "capabilities": {"tools": {}}}
+        send(id=id, result={**can, "serverInfo": told})
+    elif method == "tools/list":
+        send(id=id, result={"tools": [{"name": n, "inputSchema": s} for n, s in TOOLS.items()]})
+    elif method == "tools/call":
+        call(id, params["name"], params.get("arguments") or {})
+    elif method == "notifications/cancelled":
+        sys.stderr.write("cancelled\n")
+    elif method is None:
+        result(asking.pop(), message["result"])
+    elif id is not None:
+        send(id=id, error={"code": -32601, "message": "Method not found"})
 
 
-def main() -> None:
-    for line in sys.stdin:
-        request = json.loads(line)
-        if request["method"] == "notifications/cancelled":
-            sys.stderr.write("cancelled\n")
-        if "id" not in request:
-            continue
-        reply: dict[str, Any] = {"jsonrpc": "2.0", "id": request["id"]}
-        if request["method"] in ("initialize", "tools/list", "tools/call"):
-            result = answer(request["method"], request.get("params") or {})
-            if result is None:
-                continue
-            reply["result"] = result
-        else:
-            reply["error"] = {"code": -32601, "message": "Method not found"}
-        print(json.dumps(reply), flush=True)
-
-
-main()
+for line in sys.stdin:
+    take(json.loads(line))

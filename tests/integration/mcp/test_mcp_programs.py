@@ -13,6 +13,7 @@ from factorychain import Agent, RunContext, tool
 from factorychain._instance.definition import BadAgent, define
 from factorychain._instance.spec import OutcomeKind
 from factorychain._mcp import stdio
+from factorychain.errors import InputTimeout
 from factorychain.mcp import MCPServer
 from factorychain.testing import run_async
 from tests.integration.mcp.running import calls, is_running, outputs, started, with_servers
@@ -144,6 +145,27 @@ async def test_a_server_that_does_not_start_ends_the_run_with_its_name(
     assert result.ending.data["reason"] == "TOOL_SERVER_UNAVAILABLE"
     assert made.name in str(result.ending.data["message"])
     assert logged in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("answers", "heard"),
+    [
+        ([{"size": 42}], {"action": "accept", "content": {"size": 42}}),
+        ([InputTimeout()], {"action": "cancel"}),
+    ],
+)
+async def test_a_server_that_asks_something_asks_the_run_s_user(
+    answers: list[Any], heard: dict[str, Any]
+) -> None:
+    result = await run_async(Caller, calls(("order", {})), answers=answers)
+    assert result.output == [heard]
+    asked = result.of_type("input_requested")[0].data
+    assert asked["prompt"] == "tools asks: Which size?"
+    assert asked["schema"] == {
+        "type": "object",
+        "properties": {"size": {"type": "integer"}},
+        "required": ["size"],
+    }
 
 
 async def test_a_time_limit_ends_a_call_and_the_server_hears_of_it(
