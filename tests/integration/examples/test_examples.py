@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from factorychain.testing import Conversation, RunResult, run, run_async
+from tests.integration.adapters.pydantic_ai.models import Models
 from tests.integration.examples.modules import EXAMPLES, example
 from tests.vendor import Call, Turn, Vendor
 from tests.vendor.fixture import vendor
@@ -81,15 +82,25 @@ async def test_a_graph_looks_trains_up_and_books_what_is_confirmed(
     assert vendor.requests[-1].tool_results[-1] == f"booked: {train}"
 
 
-def test_a_trip_is_planned() -> None:
-    from pydantic_ai.models.test import TestModel
-
-    planner = example("pydantic_ai", "trips").planner
-    with planner.override(model=TestModel(call_tools=[], custom_output_args=TRIP)):
-        assert completed(run(planner, "From Turin to Zurich")).output == TRIP
-
-
-TRIP = {"stops": ["Turin", "Milan", "Zurich"], "minutes": 259, "advice": "Sit on the left."}
+async def test_a_trip_is_planned_with_the_lines_that_there_are(vendor: Vendor) -> None:
+    models, planner = Models(vendor), example("pydantic_ai", "trips").planner
+    trip = {"stops": ["Turin", "Milan", "Zurich"], "minutes": 259, "advice": "Sit on the left."}
+    vendor.script(
+        Turn(calls=[Call("minutes", {"start": "Turin", "end": "Zurich"})]),
+        Turn(
+            calls=[
+                Call("minutes", {"start": "Turin", "end": "Milan"}),
+                Call("minutes", {"start": "Milan", "end": "Zurich"}),
+            ]
+        ),
+        Turn(calls=[Call("final_result", trip)]),
+    )
+    with planner.override(model=models("responses")):
+        result = completed(await run_async(planner, "To Zurich"))
+    await models.close()
+    assert result.output == trip
+    ends = [(each.data["ok"], each.data["result"]) for each in result.of_type("tool_completed")]
+    assert ends == [(False, None), (True, 62), (True, 197)]
 
 
 def test_lengths_are_converted_by_a_server_of_tools() -> None:

@@ -105,16 +105,20 @@ def test_an_agent_s_class_keeps_its_place() -> None:
     assert not issubclass(Own, Adapted)
 
 
-def test_what_to_install_for_a_missing_library(tmp_path: Path) -> None:
-    assert install_hint("langgraph") == "pip install 'factorychain[langgraph]'"
+@pytest.mark.parametrize(
+    ("library", "extra"), [("langgraph", "langgraph"), ("pydantic_ai", "pydantic-ai")]
+)
+def test_what_to_install_for_a_missing_library(library: str, extra: str) -> None:
+    hint = f"pip install 'factorychain[{extra}]'"
+    assert install_hint(library) == hint
     assert install_hint("json") == ""
-    without = "import sys; sys.modules['langgraph'] = None\n"
-    asks = "import factorychain.adapters.langgraph"
+    without = f"import sys; sys.modules['{library}'] = None\n"
+    asks = f"import factorychain.adapters.{library}"
     done = subprocess.run(
         [sys.executable, "-c", without + asks], check=False, capture_output=True, text=True
     )
     assert "MissingLibrary" in done.stderr
-    assert "pip install 'factorychain[langgraph]'" in done.stderr
+    assert hint in done.stderr
 
 
 def test_a_module_whose_library_is_missing_says_what_to_install(
