@@ -111,6 +111,10 @@ chaos: $(STAMP) ## Kill, cut and stall parts of a running chain (in a later vers
 	@$(call present,tests/chaos,chaos)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
+.PHONY: faults
+faults: $(STAMP) ## Kill one process after the other of a replicated chain (2 minutes)
+	$(BIN)/python -m pytest tests/faults -q $(ARGS)
+
 .PHONY: containers
 containers: $(STAMP) ## Run the tests that need a Docker engine (in a later version)
 	@$(call present,tests/containers,containers)

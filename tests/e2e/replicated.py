@@ -1,0 +1,188 @@
+"""The chain as it is scaled out: two replicas of every layer over a cluster of three NATS servers.
+
+Each service alone, as an operator starts it, configured by its variables; nothing of `factorychain up`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+
+from deploy import credentials
+from factorychain._core.nats_permissions import bridge_user, engine_user, render_server_config
+from factorychain._core.nats_server import server_binary
+from factorychain.local.ports import free_ports
+from tests.e2e.chain import AGENTS, ROOT
+
+LAYERS = ("engine", "agents", "emitter", "bridge")
+REPLICAS = 2
+NODES = 3
+_HOST = "127.0.0.1"
+_HEALTHCHECK = ROOT / "deploy" / "healthcheck.py"
+_START_S = 60.0
+
+
+class Replicated:
+    """Where everything is, and the processes by name: `nats-0`, `engine-1`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.secrets = folder / "secrets"
+        self.processes: dict[str, asyncio.subprocess.Process] = {}
+        ports = iter(free_ports(3 * NODES + (len(LAYERS) + 1) * REPLICAS))
+        self._nats = list(itertools.islice(ports, NODES))
+        self._routes = list(itertools.islice(ports, NODES))
+        self._monitors = list(itertools.islice(ports, NODES))
+        self._ports = {layer: list(itertools.islice(ports, REPLICAS)) for layer in LAYERS}
+        self._edges = list(ports)
+
+    @property
+    def edges(self) -> Sequence[str]:
+        return [f"http://{_HOST}:{port}" for port in self._edges]
+
+    def names(self, layer: str) -> list[str]:
+        count = NODES if layer == "nats" else REPLICAS
+        return [f"{layer}-{index}" for index in range(count)]
+
+    def token(self, user: str) -> str:
+        return credentials.token(
+            self.secrets, user=user, tenant="acme", audience=credentials.AUDIENCE, ttl_s=600
+        )
+
+    async def start_all(self) -> None:
+        """Returns when every replica takes new work."""
+        credentials.make(self.secrets)
+        names = [name for layer in ("nats", *LAYERS) for name in self.names(layer)]
+        for name in names:
+            await self.start(name)
+        async with asyncio.timeout(_START_S):
+            for name in names[NODES:] + names[:NODES]:
+                await self.serving(name)
+
+    async def start(self, name: str) -> None:
+        """Starts what is not there, in its folder, which is kept over its lives."""
+        layer, index = name.split("-")
+        command = self._nats_command(int(index)) if layer == "nats" else self._command(layer)
+        env = {} if layer == "nats" else self._environment(layer, int(index))
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.processes[name] = await asyncio.create_subprocess_exec(
+                *command, env=env | {"PATH": os.environ["PATH"]}, cwd=ROOT, stdout=log, stderr=log
+            )
+
+    async def kill(self, name: str) -> None:
+        process = self.processes[name]
+        process.kill()
+        await process.wait()
+
+    async def serving(self, name: str) -> None:
+        """Returns when the replica takes new work; a NATS server also when it has what it missed."""
+        layer, index = name.split("-")
+        if layer == "nats":
+            kind, target = "http", f"http://{_HOST}:{self._monitors[int(index)]}/healthz"
+        else:
+            kind, target = "grpc", f"{_HOST}:{self._ports[layer][int(index)]}"
+        while True:
+            check = await asyncio.create_subprocess_exec(
+                sys.executable, "-P", str(_HEALTHCHECK), kind, target,
+                stderr=asyncio.subprocess.DEVNULL,
+            )  # fmt: skip
+            if await check.wait() == 0:
+                return
+            assert self.processes[name].returncode is None, f"{name} has ended"
+
+    async def stop(self) -> None:
+        for process in reversed(self.processes.values()):
+            if process.returncode is None:
+                process.terminate()
+        for process in self.processes.values():
+            try:
+                await asyncio.wait_for(process.wait(), 20)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+    def logs(self) -> str:
+        return "\n".join(
+            f"--- {each.name}\n{each.read_text(errors='replace')[-2000:]}"
+            for each in sorted(self.folder.glob("*.log"))
+        )
+
+    # --- what is started --------------------------------------------------------------------
+
+    def _command(self, layer: str) -> list[str]:
+        return [sys.executable, "-P", "-m", f"factorychain_{layer}"]
+
+    def _environment(self, layer: str, index: int) -> dict[str, str]:
+        own = {
+            "LISTEN": f"{_HOST}:{self._ports[layer][index]}",
+            "ADVERTISE_ADDRESS": f"{_HOST}:{self._ports[layer][index]}",
+            "TXN_KEY_FILE": self._secret("txn-key.pem"),
+            "TXN_JWKS_FILE": self._secret("txn-jwks.json"),
+            "USER_JWKS_FILE": self._secret("user-jwks.json"),
+            "NATS_URL": ",".join(f"nats://{_HOST}:{port}" for port in self._nats),
+            "NATS_REPLICAS": str(NODES),
+            "NATS_USER": layer,
+            "NATS_PASSWORD_FILE": self._secret(f"nats-{layer}-password"),
+            "EDGE_LISTEN": f"{_HOST}:{self._edges[index]}",
+            "AGENT_MODULES": AGENTS,
+            "ISOLATION": "task",
+            "HEARTBEAT_TTL_S": "3",
+            "CLEANUP_INTERVAL_S": "1",
+            "FRAMES_PER_S": "1000",
+            "FRAMES_BURST": "1000",
+        }
+        of_others = {
+            f"{other.upper()}_ADDRESS": "ipv4:"
+            + ",".join(f"{_HOST}:{port}" for port in self._ports[other])
+            for other in LAYERS
+        }
+        named = {f"FACTORYCHAIN_{name}": value for name, value in (own | of_others).items()}
+        return named | {"PYTHONPATH": str(ROOT), "GRPC_ENABLE_FORK_SUPPORT": "0"}
+
+    def _secret(self, name: str) -> str:
+        return str(self.secrets / name)
+
+    def _nats_command(self, index: int) -> list[str]:
+        users = [
+            make((self.secrets / f"nats-{layer}-password").read_text().strip(), 1)
+            for layer, make in (("engine", engine_user), ("bridge", bridge_user))
+        ]
+        config: dict[str, object] = json.loads(
+            render_server_config(
+                port=self._nats[index],
+                store_dir=self.folder / f"nats-{index}",
+                users=users,
+                server_name=f"node-{index}",
+            )
+        )
+        others: Mapping[str, object] = {
+            "name": "factorychain",
+            "listen": f"{_HOST}:{self._routes[index]}",
+            "routes": [f"nats://{_HOST}:{port}" for port in self._routes],
+        }
+        path = self.folder / f"nats-{index}.conf"
+        monitor = f"{_HOST}:{self._monitors[index]}"
+        path.write_text(json.dumps(config | {"cluster": others, "http": monitor}))
+        path.chmod(0o600)
+        return [str(server_binary()), "--config", str(path)]
+
+
+@contextlib.asynccontextmanager
+async def replicated(folder: Path) -> AsyncIterator[Replicated]:
+    """All of it, ready; it has ended when the block is left."""
+    folder.mkdir(parents=True, exist_ok=True)
+    chain = Replicated(folder)
+    try:
+        await chain.start_all()
+        yield chain
+    except BaseException as error:
+        error.add_note(chain.logs())
+        raise
+    finally:
+        await chain.stop()
