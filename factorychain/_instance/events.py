@@ -144,11 +144,12 @@ def input_requested(trace: str, asked: InputRequest) -> bytes:
     return event.SerializeToString()
 
 
-def input_received(trace: str, request: str, value_json: str, closed: str = "") -> bytes:
-    """`input_received`; `closed` says why there is no answer, if there is none."""
-    event = new_event(trace)
+def input_received(asked: Event, value_json: str, closed: str = "") -> bytes:
+    """`input_received`, of whoever asked; `closed` says why there is no answer, if there is none."""
+    event = new_event(asked.trace)
+    event.path.extend(asked.path)
     data = event.input_received
-    data.request = request
+    data.request = asked.input_requested.request
     data.value_json = value_json
     if closed:
         data.closed = closed

@@ -47,13 +47,13 @@ class ScriptedUser:
         self._say(asked.SerializeToString())
         answer = self._answer(orjson.loads(orjson.dumps(message_object(data))))
         if isinstance(answer, Exception):
-            self._say(input_received(asked.trace, data.request, "null", "EXPIRED"))
+            self._say(input_received(asked, "null", "EXPIRED"))
             raise answer
         value_json = dumps(answer)
         problem = problem_of(data.schema_json, value_json)
         if problem:
             raise ValueError(f"the answer to {data.prompt!r} does not fit its schema: {problem}")
-        self._say(input_received(asked.trace, data.request, value_json))
+        self._say(input_received(asked, value_json))
         return value_json.encode()
 
     def _answer(self, asked: dict[str, Json]) -> Answer:

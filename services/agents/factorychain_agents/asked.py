@@ -141,8 +141,7 @@ class AskedUser:
 
     def _settle(self, request: str, value_json: str, closed: str = "") -> None:
         asked = self._paths.pop(request)
-        said = input_received(asked.trace, request, value_json, closed)
-        self._saying.settle_question(request, said + Event(path=asked.path).SerializeToString())
+        self._saying.settle_question(request, input_received(asked, value_json, closed))
 
     def _begin(self) -> None:
         waited = self._waiting.now

@@ -30,7 +30,7 @@ from factorychain.agents.v1 import agents_pb2 as pb
 from factorychain.agents.v1.agents_pb2_grpc import AgentsServiceStub
 from factorychain.emitter.v1 import emitter_pb2, emitter_pb2_grpc
 from factorychain.engine.v1 import engine_pb2
-from factorychain.errors import FactoryChainError
+from factorychain.errors import ChainDegraded, FactoryChainError
 from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.run_pb2 import Run, RunState
 from factorychain_agents.server import AgentsServer
@@ -68,6 +68,9 @@ class FakeEngine:
     history: dict[str, list[str]] = field(default_factory=dict)
     tokens: list[UserExecutionContext] = field(default_factory=list)
     values: dict[tuple[Principal, str], MemoryValues] = field(default_factory=dict)
+    stored: dict[str, int] = field(default_factory=dict)
+    """By request id, the revision."""
+    lost_answers: int = 0
 
     async def get_history(self, request: Any, context: object) -> engine_pb2.GetHistoryResponse:
         ctx = current_run()
@@ -84,8 +87,13 @@ class FakeEngine:
 
     async def store_value(self, request: Any, context: object) -> engine_pb2.StoreValueResponse:
         value = request.value if request.HasField("value") else None
-        revision = self.kept().store(request.name, value, request.revision)
-        return engine_pb2.StoreValueResponse(revision=revision)
+        if request.request_id not in self.stored:
+            revision = self.kept().store(request.name, value, request.revision)
+            self.stored[request.request_id] = revision
+        if self.lost_answers:
+            self.lost_answers -= 1
+            raise ChainDegraded("engine")
+        return engine_pb2.StoreValueResponse(revision=self.stored[request.request_id])
 
     def kept(self) -> MemoryValues:
         """Of the calling run's thread."""

@@ -28,6 +28,15 @@ class Worker(Agent):
         return [os.getpid(), ctx.run_id]
 
 
+class Asker(Agent):
+    """Asks the user."""
+
+    name = "asker"
+
+    async def run(self, ctx: RunContext, text: str) -> object:
+        return await ctx.ask("How many?", {"type": "integer"})
+
+
 class Lead(Agent):
     """Runs workers."""
 
@@ -37,6 +46,8 @@ class Lead(Agent):
     async def run(self, ctx: RunContext, text: str) -> object:
         if text == "hang":
             return await ctx.run("worker", "hang")
+        if text == "ask":
+            return await ctx.run("asker")
         if text == "refused":
             return [await self._refusal(ctx, each) for each in REFUSED]
         both = await asyncio.gather(

@@ -40,3 +40,11 @@ async def test_changes_at_once_conflicts_and_sizes_are_as_the_engine_says(chain:
     assert reason == "STATE_CONFLICT"
     assert "blob was changed" in message
     assert output_of(await chain.run(chain.token("keeps"), "large")) == [True, "STATE_LIMIT"]
+
+
+async def test_a_store_whose_answer_is_lost_is_repeated_and_finds_itself(chain: Chain) -> None:
+    chain.engine.lost_answers = 1
+    _, _, counted = output_of(await chain.run(chain.token("keeps"), "count"))
+    assert counted == 1
+    assert chain.engine.lost_answers == 0
+    assert len(chain.engine.stored) == 1

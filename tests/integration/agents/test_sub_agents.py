@@ -75,6 +75,19 @@ async def test_a_cancel_reaches_a_sub_agent(chain: Chain) -> None:
     assert events[-2].tool_completed.error.reason == "CANCELLED"
 
 
+async def test_what_a_sub_agent_asks_and_the_answer_have_its_path(chain: Chain) -> None:
+    ctx = chain.token("lead")
+    call = chain.execute(ctx, "ask")
+    await until_true(lambda: len(chain.log.events(ctx.run)) == 3)
+    request = chain.log.events(ctx.run)[-1].input_requested.request
+    answer = pb.RespondRequest(request=request, value_json="3")
+    await chain.stub.Respond(answer, metadata=metadata(ctx))
+    _ = [each async for each in call]
+    events = chain.log.events(ctx.run)
+    assert output_of(events) == 3
+    assert said(events)["asker",] == ["input_requested", "input_received"]
+
+
 async def test_what_may_do_more_is_refused_with_the_attribute(chain: Chain) -> None:
     isolation = chain.agents.settings.isolation
     refusals = output_of(await chain.run(chain.token("lead"), "refused"))

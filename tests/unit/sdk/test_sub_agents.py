@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from pydantic import BaseModel
 
-from factorychain import Agent, AgentError, Input, RunContext, tool
+from factorychain import Agent, AgentError, Input, Interrupt, Request, RunContext, tool
 from factorychain._instance.sub_agents import DEPTH_MAX
 from factorychain.errors import (
     AgentDependencyMissing,
@@ -152,6 +152,19 @@ class Counts(Agent):
         return await ctx.state.update(lambda count: int(str(count)) + 1, default=0)
 
 
+class Asks(Agent):
+    """Asks the user, in the middle and at the end."""
+
+    name = "asks"
+
+    async def run(self, ctx: RunContext, text: str) -> object:
+        if text == "interrupt" and ctx.resume is None:
+            raise Interrupt(Request(prompt="Which city?", request="city"))
+        if ctx.resume is not None:
+            return ctx.resume["city"]
+        return await ctx.ask("How many?", {"type": "integer"})
+
+
 class Outer(Agent):
     """Runs others."""
 
@@ -246,6 +259,15 @@ class Outer(Agent):
         except RunEnded:
             return "it has ended"
         return "it goes on"
+
+    async def case_asks(self, ctx: RunContext) -> object:
+        return await ctx.run("asks", "ask")
+
+    async def case_interrupt(self, ctx: RunContext) -> object:
+        return [await ctx.run("asks", "interrupt")]
+
+    async def case_no_agent(self, ctx: RunContext) -> None:
+        await ctx.run(Resource, "x")  # type: ignore[arg-type]
 
     async def case_state(self, ctx: RunContext) -> object:
         await ctx.state.set(5)
@@ -399,6 +421,24 @@ def test_agents_run_one_another_only_so_deep() -> None:
 
 def test_nothing_is_said_in_its_name_after_its_end() -> None:
     assert ran("late").output == "it has ended"
+
+
+def test_what_it_asks_is_the_runs_question_with_its_path() -> None:
+    result = run(Outer, "asks", answers=[3])
+    assert result.output == 3
+    for kind in ("input_requested", "input_received"):
+        assert [each.path for each in result.of_type(kind)] == [("asks",)], kind
+
+
+def test_its_interrupt_is_the_runs_and_so_are_the_answers() -> None:
+    result = run(Outer, "interrupt")
+    assert [each["prompt"] for each in result.pending if isinstance(each, dict)] == ["Which city?"]
+    assert run(Outer, "interrupt", resume={"city": "Turin"}).output == ["Turin"]
+
+
+def test_what_is_no_agent_is_refused_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(Outer, "no_agent").ending.type == "agent_failed"
+    assert "is neither the name nor the class of an agent" in capsys.readouterr().err
 
 
 def test_the_conversations_state_is_one() -> None:
