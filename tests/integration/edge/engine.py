@@ -37,6 +37,10 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
         self.existing = False
         self.after = 0
         self.cancelled: list[str] = []
+        self.answers: list[tuple[str, str, str]] = []
+        self.on_answer: Callable[[Principal, pb.RespondToRunRequest], pb.RespondToRunResponse] = (
+            lambda user, request: pb.RespondToRunResponse(run=request.run, thread="t1")
+        )
 
     async def _user(self, context: Any) -> Principal:
         metadata = dict(context.invocation_metadata())
@@ -97,7 +101,16 @@ class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
         await self._user(context)
         await abort(context, NotImplementedYet("this"))
 
-    RespondToRun = UpdateThread = DeleteThread = RecordFeedback = _later
+    async def RespondToRun(  # noqa: N802
+        self, request: pb.RespondToRunRequest, context: Any
+    ) -> pb.RespondToRunResponse:
+        user = await self._user(context)
+        if self.failure is not None:
+            await abort(context, self.failure)
+        self.answers.append((request.run, request.request, request.value_json))
+        return self.on_answer(user, request)
+
+    UpdateThread = DeleteThread = RecordFeedback = _later
     GetRun = ListRuns = GetHistory = LoadValue = StoreValue = _later
 
     def WatchRun(self, request: Any, context: Any) -> Any:  # noqa: N802

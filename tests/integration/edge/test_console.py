@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-from factorychain._core.ids import Principal
+from factorychain._core.ids import Principal, resumed_run_id
 from factorychain.bridge.v1.log_pb2 import LogBatch
-from factorychain.errors import UserEngineLimit
-from factorychain.types.v1.event_pb2 import Event
+from factorychain.engine.v1 import engine_pb2 as pb
+from factorychain.errors import InvalidField, UserEngineLimit
+from factorychain.types.v1.event_pb2 import Event, InputKind, InputRequested
 from factorychain_bridge.items import Events
 from tests.integration.edge.chain import Chain
 from tests.integration.edge.people import EPOCH, A
@@ -31,6 +34,10 @@ pytestmark = [
     # Playwright's transport is closed by its own garbage collection on some versions.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
+
+
+FORM = """{"type":"object","required":["name","hours"],"properties":{
+    "name":{"type":"string","title":"Name"},"hours":{"type":"integer","title":"Hours from now"}}}"""
 
 
 class Script:
@@ -222,3 +229,99 @@ async def test_cancel_reaches_the_engine_and_what_agents_say_is_never_markup(
     await expect(page.locator(".badge")).to_have_text("cancelled")
     assert await page.locator("#runs img, #runs script").count() == 0
     await picture(page, "cancelled")
+
+
+async def test_what_an_agent_asks_is_answered_on_the_page(chain: Chain, browser: Browser) -> None:
+    page = await sign_in(browser, chain, "ana")
+    scripts = runs_of(chain)
+    await page.fill("#text", "Write to everybody about the release")
+    await page.press("#text", "Enter")
+    await expect(page.locator(".question")).to_be_visible()
+    run = scripts["ana"]
+    run.begin("Write to everybody about the release")
+    run.emit(
+        input_requested={
+            "request": "q1",
+            "kind": InputKind.INPUT_KIND_APPROVAL,
+            "prompt": "Send this to 412 people?",
+            "schema_json": '{"type":"boolean"}',
+            "tool": "send_mail",
+            "arguments_json": '{"to":"everybody@acme.example","subject":"Version 2 is out"}',
+            "call": "c2",
+            "expires_at": Timestamp(seconds=int(time.time()) + 299),
+        }
+    )
+    await expect(page.locator(".ask-call .name")).to_have_text("send_mail")
+    await expect(page.locator(".ask-head .took")).to_contain_text("left")
+    await picture(page, "approval")
+    await page.click(".ask-form .primary")
+    await until_true(lambda: chain.engine.answers == [(run.run, "q1", "true")])
+    run.emit(input_received={"request": "q1", "value_json": "true"})
+    await expect(page.locator(".ask-answer")).to_have_text("Approved")
+
+    run.emit(
+        input_requested={
+            "request": "q2",
+            "kind": InputKind.INPUT_KIND_QUESTION,
+            "prompt": "Who signs it, and when may it go out?",
+            "schema_json": FORM,
+        }
+    )
+    form = page.locator('[data-request="q2"]')
+    await form.locator("input").first.fill("Ana")
+    chain.engine.failure = InvalidField("value", "hours: 300 is greater than the maximum of 48")
+    await form.locator("input[type=number]").fill("300")
+    await form.locator("button").click()
+    await expect(form.locator(".error")).to_contain_text("the maximum of 48")
+    await picture(page, "question")
+    chain.engine.failure = None
+    await form.locator("input[type=number]").fill("3")
+    await form.locator("button").click()
+    await until_true(lambda: len(chain.engine.answers) == 2)
+    assert orjson.loads(chain.engine.answers[1][2]) == {"name": "Ana", "hours": 3}
+    run.emit(input_received={"request": "q2", "value_json": chain.engine.answers[1][2]})
+    await expect(form.locator(".ask-answer")).to_contain_text("Ana")
+    assert page.problems == []  # type: ignore[attr-defined]
+
+
+async def test_what_a_run_ended_with_is_answered_and_the_next_run_appears(
+    chain: Chain, browser: Browser
+) -> None:
+    page = await sign_in(browser, chain, "ana", "dark")
+    scripts = runs_of(chain)
+    await page.fill("#text", "Book a table")
+    await page.press("#text", "Enter")
+    await expect(page.locator(".question")).to_be_visible()
+    run = scripts["ana"]
+    run.begin("Book a table")
+    choice = InputRequested(
+        request="city",
+        kind=InputKind.INPUT_KIND_QUESTION,
+        prompt="In which city?",
+        schema_json='{"enum":["Turin","Oslo","Lisbon"]}',
+    )
+    run.emit(agent_completed={"output_json": '"I need to know one thing."', "pending": [choice]})
+    await expect(page.locator(".badge")).to_have_text("waits for you")
+    await picture(page, "pending-dark")
+    following = Script(chain, run.owner, run.thread, resumed_run_id(run.owner, run.run))
+
+    def goes_on(user: Principal, request: pb.RespondToRunRequest) -> pb.RespondToRunResponse:
+        following.emit(
+            agent_started={
+                "agent": "researcher",
+                "input_json": '{"text":"Book a table"}',
+                "attempt": 1,
+                "resumes": run.run,
+            }
+        )
+        return pb.RespondToRunResponse(run=following.run, thread=run.thread, epoch=EPOCH, after=5)
+
+    chain.engine.on_answer = goes_on
+    await page.locator(".pending button", has_text="Oslo").click()
+    await expect(page.locator(".card")).to_have_count(2)
+    await expect(page.locator(".ask-answer")).to_have_text("Oslo")
+    following.finish("A table for two in Oslo.")
+    await expect(page.locator(".answer").last).to_have_text("A table for two in Oslo.")
+    await expect(page.locator(".question:visible")).to_have_count(1)
+    await picture(page, "resumed-dark")
+    assert page.problems == []  # type: ignore[attr-defined]

@@ -244,7 +244,6 @@ async def test_agents_threads_and_usage_are_the_callers(chain: Chain) -> None:
 @pytest.mark.parametrize(
     "frame",
     [
-        {"op": "respond", "run": "r", "request": "q", "value": {"a": None}},
         {"op": "thread_update", "thread": "t", "title": "T", "metadata": {}},
         {"op": "thread_delete", "thread": "t"},
         {"op": "feedback", "run": "r", "score": 1, "comment": "good"},

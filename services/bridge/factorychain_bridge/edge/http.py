@@ -25,6 +25,8 @@ CONSOLE_FILES: Mapping[str, tuple[str, str]] = {
     "/": ("index.html", "text/html"),
     "/console.css": ("console.css", "text/css"),
     "/console.js": ("console.js", "text/javascript"),
+    "/elements.js": ("elements.js", "text/javascript"),
+    "/questions.js": ("questions.js", "text/javascript"),
     "/timeline.js": ("timeline.js", "text/javascript"),
     "/factorychain.js": ("factorychain.js", "text/javascript"),
 }

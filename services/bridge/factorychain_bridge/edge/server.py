@@ -144,6 +144,11 @@ class EdgeServer:
             raise ChainDegraded("bridge", message="this replica is stopping; connect again")
         transport = Transport(self._limits)
         await transport.prepare(request)
+        await self.serve(transport)
+        return transport
+
+    async def serve(self, transport: Transport) -> None:
+        """One socket, from the end of its handshake to its own end."""
         socket = EdgeSocket(
             transport, Session(self._limits, time.time, time.monotonic), self._shared
         )
@@ -157,7 +162,6 @@ class EdgeServer:
             if not self._open:
                 self._all_closed.set()
             _sockets.add(-1)
-        return transport
 
 
 def limits_of(settings: BridgeSettings) -> SessionLimits:

@@ -1,7 +1,8 @@
 // The page: one user, their conversations, and everything that happens in the one that is open.
 
 import { ChainError, Client } from "/factorychain.js";
-import { RunCard, duration, make, textOf } from "/timeline.js";
+import { make } from "/elements.js";
+import { RunCard, duration, textOf } from "/timeline.js";
 
 const LOG_MAX = 500;
 const ENDINGS = new Set(["agent_completed", "agent_failed", "agent_cancelled"]);
@@ -167,7 +168,7 @@ function nameThread(thread, text) {
 function card(run) {
   let found = page.cards.get(run);
   if (!found) {
-    found = new RunCard(run, (id) => page.client.cancel(id).then(refresh, showError));
+    found = new RunCard(run, (id) => page.client.cancel(id).then(refresh, showError), respond);
     page.cards.set(run, found);
     $("runs").querySelector(".empty")?.remove();
     $("runs").append(found.element);
@@ -175,7 +176,14 @@ function card(run) {
   return found;
 }
 
+/** The page follows the open conversation already, and so the run that goes on in it. */
+async function respond(run, request, value) {
+  await page.client.respond(run, request, value);
+  refresh();
+}
+
 function onEvent(event) {
+  if (event.type === "agent_started" && event.data.resumes) page.cards.get(event.data.resumes)?.resumed();
   const atBottom = isAtBottom();
   card(event.run).event(event);
   const atMs = Date.parse(event.at);

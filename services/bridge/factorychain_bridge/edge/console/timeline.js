@@ -3,22 +3,19 @@
 // Invariant: what is shown is a function of the events and of the run's record, so that a replay from any
 // position shows the same; text from users, agents and tools only ever becomes text, never markup.
 
-const STATES = { agent_completed: "completed", agent_failed: "failed", agent_cancelled: "cancelled" };
+import { make } from "/elements.js";
+import { Question } from "/questions.js";
 
-/** An element with a class and children (strings become text). */
-export function make(tag, className, ...children) {
-  const found = document.createElement(tag);
-  if (className) found.className = className;
-  found.append(...children.filter((each) => each !== null && each !== undefined));
-  return found;
-}
+const STATES = { agent_completed: "completed", agent_failed: "failed", agent_cancelled: "cancelled" };
 
 export class RunCard {
   #attempt = 0; #messages = new Map(); #calls = new Map(); #steps; #answer; #badge; #foot; #stop; #clock; #question; #agent;
+  #questions = new Map(); #answers = new Map(); #waitsFor = new Set(); #pending; #onRespond;
   #startedMs = 0; #endedMs = 0; #drawn = false; #timer = null; #trace = "";
 
-  constructor(run, onCancel) {
+  constructor(run, onCancel, onRespond) {
     this.run = run;
+    this.#onRespond = onRespond;
     this.state = "running";
     this.#question = make("div", "question");
     this.#question.hidden = true;
@@ -29,9 +26,10 @@ export class RunCard {
     this.#stop.addEventListener("click", () => { this.#stop.disabled = true; onCancel(run); });
     this.#steps = make("ol", "steps");
     this.#answer = make("div", "answer live");
+    this.#pending = make("div", "pending");
     this.#foot = make("div", "foot");
     const top = make("div", "card-top", this.#agent, this.#badge, this.#clock, make("span", "grow"), this.#stop);
-    this.element = make("article", "run", this.#question, make("div", "card", top, this.#steps, this.#answer, this.#foot));
+    this.element = make("article", "run", this.#question, make("div", "card", top, this.#steps, this.#answer, this.#pending, this.#foot));
     this.#timer = setInterval(() => this.#tick(), 200);
   }
 
@@ -44,13 +42,26 @@ export class RunCard {
 
   /** The run as it is recorded: for what the log does not hold any more. */
   record(record) {
-    this.ask(textOf(record.input));
+    if (!record.resumes) this.ask(textOf(record.input));
     this.#agent.textContent = record.agent;
     this.#startedMs ||= Date.parse(record.created_at);
     if (!record.ended_at || this.ended) return;
     this.#endedMs = Date.parse(record.ended_at);
-    if (record.state === "completed") this.#finish("completed", record.output, record.usage);
+    if (record.state === "completed") this.#finish("completed", record.output, record.usage, record.pending);
     else this.#fail(record.state, record.error ?? {}, record.usage);
+    for (const each of record.answers ?? []) this.answered(each);
+  }
+
+  /** A question of the run has an answer. */
+  answered(answer) {
+    this.#answers.set(answer.request, answer);
+    this.#questions.get(answer.request)?.settle(answer);
+  }
+
+  /** All of the run's questions have been answered: the run that goes on for it has begun. */
+  resumed() {
+    this.#show("completed", "answered");
+    for (const each of this.#questions.values()) each.settle({ value: "answered" });
   }
 
   event(event) {
@@ -62,7 +73,9 @@ export class RunCard {
     else if (type === "tool_executing") this.#call(data);
     else if (type === "tool_completed") this.#called(data);
     else if (type === "message_delta") this.#delta(data);
-    else if (type === "agent_completed") { this.#endedMs = Date.parse(event.at); this.#finish("completed", data.output, data.usage); }
+    else if (type === "input_requested") this.#steps.append(make("li", "step asking", this.#asked(data)));
+    else if (type === "input_received") this.answered(data);
+    else if (type === "agent_completed") { this.#endedMs = Date.parse(event.at); this.#finish("completed", data.output, data.usage, data.pending); }
     else if (type in STATES) { this.#endedMs = Date.parse(event.at); this.#fail(STATES[type], data, data.usage); }
   }
 
@@ -72,11 +85,22 @@ export class RunCard {
     this.#attempt = data.attempt;
     this.#messages.clear();
     this.#calls.clear();
+    this.#questions.clear();
     this.#steps.replaceChildren();
     this.#agent.textContent = data.agent;
     this.#startedMs = Date.parse(event.at);
-    this.ask(textOf(data.input));
+    if (!data.resumes) this.ask(textOf(data.input));
     this.#show("running", data.attempt > 1 ? `running, attempt ${data.attempt}` : "running");
+  }
+
+  #asked(data) {
+    const known = this.#questions.get(data.request);
+    if (known) return known.element;
+    const question = new Question(this.run, data, this.#onRespond);
+    this.#questions.set(data.request, question);
+    const answer = this.#waitsFor.has(data.request) ? this.#answers.get(data.request) : null;
+    if (answer) question.settle(answer);
+    return question.element;
   }
 
   #call(data) {
@@ -108,11 +132,13 @@ export class RunCard {
     });
   }
 
-  #finish(state, output, usage) {
-    this.#show(state, state);
+  #finish(state, output, usage, pending = []) {
+    this.#waitsFor = new Set(pending.map((each) => each.request));
+    this.#show(pending.length ? "waiting" : state, pending.length ? "waits for you" : state);
     const text = typeof output === "string" ? output : output === null || output === undefined ? "" : "```\n" + pretty(output) + "\n```";
     this.#answer.replaceChildren(...markdown(text));
     this.#settle(usage);
+    this.#pending.replaceChildren(...pending.map((each) => this.#asked(each)));
   }
 
   #fail(state, { reason, message, retry_after_s: retry }, usage) {
@@ -130,6 +156,7 @@ export class RunCard {
     this.#answer.classList.remove("live");
     this.#stop.remove();
     for (const { step } of this.#calls.values()) step.classList.remove("open");
+    for (const [request, each] of this.#questions) if (!this.#waitsFor.has(request)) each.settle({ closed: "CANCELLED" });
     const tokens = usage.requests ? [`${usage.input_tokens + usage.output_tokens} tokens in ${usage.requests} requests`] : [];
     this.#foot.replaceChildren(...[...tokens, this.run, ...(this.#trace ? [`trace ${this.#trace}`] : [])].map((each) => make("span", "", each)));
   }
