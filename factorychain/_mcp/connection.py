@@ -10,10 +10,11 @@ import asyncio
 import contextvars
 import sys
 import traceback
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+import anyio
 import httpx2
 import mcp_types
 from mcp.client.client import Client
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 _PAGES_MAX: Final = 100
 _CLOSING_S: Final = 3.0
 _CONNECTING_S: Final = 30.0
+_BROKEN: Final = (OSError, httpx2.HTTPError, anyio.ClosedResourceError, anyio.BrokenResourceError)
 _CLIENT: Final = mcp_types.Implementation(name="factorychain", version="1")
 
 
@@ -60,7 +62,7 @@ class Connection(OpenedSource):
                 return await self._tools(await asyncio.shield(self._ready))
         except TimeoutError as error:
             raise self._unavailable(error) from error
-        except (MCPError, OSError, ValueError, RuntimeError, httpx2.HTTPError) as error:
+        except (MCPError, ValueError, RuntimeError, *_BROKEN) as error:
             raise self._unavailable(error) from error
 
     async def close(self) -> None:
@@ -81,34 +83,40 @@ class Connection(OpenedSource):
         Raises:
             ToolError: it failed, or the server is gone.
         """
-        assert self._life is not None, "it is open"
-        client = self._ready.result()
         context = contextvars.copy_context()  # notifications come in the connection's own
 
         async def progressed(progress: float, total: float | None, message: str | None) -> None:
             told = {"progress": progress, "total": total, "message": message}
             await asyncio.create_task(self._progress(told), context=context)
 
-        calling = asyncio.ensure_future(
-            client.call_tool(tool, arguments, progress_callback=progressed)
-        )
+        calling = self._ready.result().call_tool(tool, arguments, progress_callback=progressed)
         try:
-            await asyncio.wait({calling, self._life}, return_when=asyncio.FIRST_COMPLETED)
-            if not calling.done():
-                raise self._lost()
-            return value_of(calling.result())
+            return value_of(await self._while_alive(calling))
         except MCPError as error:
             if error.code == mcp_types.CONNECTION_CLOSED:
                 raise self._lost() from error
             raise ToolError(error.message) from error
+        except _BROKEN as error:
+            raise self._lost() from error
         except (RuntimeError, ValueError) as error:  # it answers what it says that it does not
             print_failure(self._run, error)
             text = f"{self._server.name} gave an answer that does not fit its own description"
             raise ToolError(text, "TOOL_RESULT_INVALID") from error
+
+    async def _while_alive(
+        self, calling: Coroutine[None, None, mcp_types.CallToolResult]
+    ) -> mcp_types.CallToolResult:
+        assert self._life is not None, "it is open"
+        task = asyncio.create_task(calling)
+        try:
+            await asyncio.wait({task, self._life}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise self._lost()
+            return task.result()
         finally:
-            if not calling.done():
-                calling.cancel()
-                await asyncio.wait({calling})
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task})
 
     async def _progress(self, told: Mapping[str, object]) -> None:
         run, call = self._run, self._run.call

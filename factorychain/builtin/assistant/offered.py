@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from factorychain import Interrupt
 from factorychain._instance.values import dumps_anything
 from factorychain.errors import FactoryChainError, ToolError
 from factorychain.input import ImagePart, Json, TextPart
+from factorychain.interrupt import Interrupt
 from factorychain.tools import ToolSet
 
 if TYPE_CHECKING:
