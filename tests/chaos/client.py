@@ -84,8 +84,7 @@ class Client:
 
     async def connect_for_ever(self) -> None:
         """Keep a socket open."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_READY_S)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+        async with aiohttp.ClientSession() as session:
             while True:
                 with contextlib.suppress(aiohttp.ClientError, OSError, Lost, TimeoutError):
                     await self._one_socket(session)
@@ -115,9 +114,11 @@ class Client:
             self._replies.pop(frame_id, None)
 
     async def _one_socket(self, session: aiohttp.ClientSession) -> None:
-        async with session.ws_connect(
-            self._url, protocols=["factorychain.v1.json"], max_msg_size=0, heartbeat=20
-        ) as ws:
+        async with asyncio.timeout(_READY_S):
+            ws = await session.ws_connect(
+                self._url, protocols=["factorychain.v1.json"], max_msg_size=0, heartbeat=20
+            )
+        async with ws:
             await ws.send_json({"op": "auth", "token": self._token})
             first = await ws.receive(timeout=_READY_S)
             if first.type is not aiohttp.WSMsgType.TEXT or first.json()["op"] != "ready":

@@ -92,7 +92,6 @@ class Relay:
         await self._whole.wait()
         loop = asyncio.get_running_loop()
         far = _End(self, near=False)
-        near.other, far.other = far, near
         try:
             if self._target.startswith("unix:"):
                 await loop.create_unix_connection(lambda: far, self._target.removeprefix("unix:"))
@@ -102,9 +101,7 @@ class Relay:
         except OSError:
             near.transport.abort()
             return
-        if near.gone:
-            far.transport.abort()
-        near.let_go()
+        near.join(far)
 
 
 class _End(asyncio.Protocol):
@@ -116,16 +113,28 @@ class _End(asyncio.Protocol):
         self.gone = False
         self._relay = relay
         self._full = False  # the other side takes no more for now
+        self._early = bytearray()  # came before there was another side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        if self.near or not self._relay.passes:
-            self.hold()
+        self.hold()  # until there are two
         self._relay.joined(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.other is not None and not self.other.gone:
+        if self.other is None:
+            self._early += data
+        elif not self.other.gone:
             self.other.transport.write(data)
+
+    def join(self, other: _End) -> None:
+        """From now on what comes here leaves there."""
+        self.other, other.other = other, self
+        if self.gone or other.gone:
+            (other if self.gone else self).transport.abort()
+            return
+        other.transport.write(self._early)
+        self.let_go()
+        other.let_go()
 
     def pause_writing(self) -> None:
         if self.other is not None:
@@ -140,9 +149,12 @@ class _End(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.gone = True
         self._relay.left(self)
-        if self.other is not None and not self.other.gone and hasattr(self.other, "transport"):
-            # An end that was reset is passed on as one; what was said before a goodbye still leaves.
-            self.other.transport.abort() if exc is not None else self.other.transport.close()
+        if self.other is None or self.other.gone:
+            return
+        if exc is not None:
+            self.other.transport.abort()
+        else:  # what was said before a goodbye still leaves
+            self.other.transport.close()
 
     def hold(self) -> None:
         """Read nothing more."""
