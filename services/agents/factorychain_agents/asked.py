@@ -52,7 +52,7 @@ class AskedUser:
         self._event_max_bytes = event_max_bytes
         self._questions = Questions()
         self._answers: dict[str, asyncio.Future[bytes]] = {}
-        self._paths: dict[str, Event] = {}
+        self._asked: dict[str, Event] = {}
         self.ending = False
         """Whether the run is being ended: what is closed now is closed for that."""
 
@@ -65,7 +65,7 @@ class AskedUser:
         if limit_s <= 0:
             raise InputTimeout("The run has waited for its user for as long as a run may")
         self._questions.ask(data.request, data.schema_json)
-        self._paths[data.request] = Event(trace=asked.trace, path=asked.path)
+        self._asked[data.request] = _small(asked)
         data.expires_at.FromNanoseconds(time.time_ns() + int(limit_s * 1e9))
         self._begin()
         try:
@@ -140,7 +140,7 @@ class AskedUser:
             self._settle(request, "null", why)
 
     def _settle(self, request: str, value_json: str, closed: str = "") -> None:
-        asked = self._paths.pop(request)
+        asked = self._asked.pop(request)
         self._saying.settle_question(request, input_received(asked, value_json, closed))
 
     def _begin(self) -> None:
@@ -153,6 +153,13 @@ class AskedUser:
         self._waiting.end(time.monotonic())
         if not self._waiting.now:
             self._changed()
+
+
+def _small(asked: Event) -> Event:
+    """What the end of a question needs of it."""
+    kept = Event(trace=asked.trace, path=asked.path)
+    kept.input_requested.request = asked.input_requested.request
+    return kept
 
 
 async def _check_schema(schema_json: str) -> None:
