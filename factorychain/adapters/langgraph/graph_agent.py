@@ -33,11 +33,12 @@ from factorychain.adapters.langgraph.inputs import (
 )
 from factorychain.adapters.langgraph.observing import Consumed, Observer
 from factorychain.adapters.langgraph.outputs import output_of
-from factorychain.adapters.langgraph.requests import interrupt_for, resume_values
+from factorychain.adapters.langgraph.requests import breakpoint_for, interrupt_for, resume_values
 from factorychain.adapters.langgraph.shape import MESSAGES, Graph, Shape
 from factorychain.context import RunContext
 from factorychain.errors import AgentError, FactoryChainError
 from factorychain.input import Input, Json
+from factorychain.interrupt import Interrupt
 
 log = logging.getLogger(__name__)
 
@@ -103,11 +104,11 @@ class _Work:
         except BaseException:
             await self._keep_whatever_comes()
             raise
-        await self._keep()
-        waiting = self._events.interrupts
-        if waiting:
+        interrupt = await self._interrupt()
+        await self._keep(waits=interrupt is not None)
+        if interrupt is not None:
             await self._events.pause()
-            raise interrupt_for(list(waiting.values()))
+            raise interrupt
         make = self._choices.output
         state = self._events.state
         return make(state) if make else output_of(state, self._run.spec.run)
@@ -131,7 +132,8 @@ class _Work:
     async def _begin(self, given: Input) -> object:
         if self._ctx.resume is not None:
             snapshot = await self._graph.aget_state(self._config)
-            return Command(resume=resume_values(snapshot.interrupts, self._ctx.resume))
+            values = resume_values(snapshot, self._ctx.resume)
+            return Command(resume=values) if values else None
         if self._saver is not None and not self._choices.remembers:
             self._saver.forget()
         make = self._choices.input
@@ -156,9 +158,18 @@ class _Work:
 
     # --- its end ---
 
-    async def _keep(self) -> None:
+    async def _interrupt(self) -> Interrupt | None:
+        """What the graph waits for."""
+        waiting = list(self._events.interrupts.values())
+        if waiting:
+            return interrupt_for(waiting)
+        if not (self._graph.interrupt_before_nodes or self._graph.interrupt_after_nodes):
+            return None
+        return breakpoint_for(await self._graph.aget_state(self._config))
+
+    async def _keep(self, *, waits: bool = False) -> None:
         """Store what the next run goes on from: always for an answer, else if it is to be remembered."""
-        if self._saver is not None and (self._choices.remembers or self._events.interrupts):
+        if self._saver is not None and (self._choices.remembers or waits):
             await self._saver.keep()
 
     async def _keep_whatever_comes(self) -> None:

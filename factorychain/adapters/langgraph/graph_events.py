@@ -133,9 +133,11 @@ class GraphEvents:
         return words[:1].upper() + words[1:]
 
     def _keep(self, ns: tuple[str, ...], values: object) -> None:
+        if ns:  # what a subgraph waits for is the graph's own question only if it reaches the graph
+            return
         waiting = values.get(_INTERRUPT) if isinstance(values, Mapping) else None
         if waiting:
             found = cast("Sequence[GraphInterrupt[object]]", waiting)
             self.interrupts |= {each.id: each for each in found}
-        elif not ns:
+        else:
             self.state = values

@@ -6,6 +6,7 @@
 | an object with a text under `question`, `prompt`, `message` or `description` | a question |
 | `action_requests` (LangChain's `HumanInTheLoopMiddleware`) | an approval for each: yes, no, or a decision |
 | anything else | a question with the value as JSON |
+| none: the graph stops before or after a node that it was compiled to stop at | an approval to go on |
 
 Invariant: an answer reaches the interrupt that it was given to, in whatever process the graph goes on.
 """
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 from langgraph.types import Interrupt as GraphInterrupt
+from langgraph.types import StateSnapshot
 
 from factorychain._instance.values import dumps_anything
 from factorychain.errors import AgentError
@@ -39,6 +41,7 @@ _DECISION: Final[Mapping[str, Json]] = {
 }
 """A decision about one action: yes or no, or as LangChain takes it."""
 _TOOL_MAX_CHARS: Final = 128
+_GO_ON: Final = "go-on"
 
 
 def interrupt_for(waiting: Sequence[Waiting]) -> Interrupt:
@@ -50,12 +53,25 @@ def interrupt_for(waiting: Sequence[Waiting]) -> Interrupt:
     return Interrupt(requests[:REQUESTS_MAX])
 
 
-def resume_values(waiting: Sequence[Waiting], answers: Mapping[str, Json]) -> dict[str, object]:
-    """What the graph goes on with, by the interrupt's id.
+def breakpoint_for(snapshot: StateSnapshot) -> Interrupt | None:
+    """What ends the run of a graph that stops at a breakpoint."""
+    if not snapshot.next:
+        return None
+    prompt = f"Go on with {', '.join(snapshot.next)}?"
+    return Interrupt(Request(kind="approval", prompt=prompt, request=_GO_ON))
+
+
+def resume_values(snapshot: StateSnapshot, answers: Mapping[str, Json]) -> dict[str, object]:
+    """What the graph goes on with, by the interrupt's id; nothing for one that is let go on.
 
     Raises:
-        AgentError: NOTHING_TO_RESUME, the graph does not wait for these answers any more.
+        AgentError: NOTHING_TO_RESUME, the graph does not wait for these answers any more; NOT_APPROVED.
     """
+    if _GO_ON in answers and snapshot.next:
+        if answers[_GO_ON] is not True:
+            raise AgentError("It was not approved", reason="NOT_APPROVED")
+        return {}
+    waiting = snapshot.interrupts
     found = {each.id: _answer(each, answers) for each in waiting if _requested(each, answers)}
     if not found:
         raise AgentError(

@@ -120,6 +120,24 @@ async def test_actions_that_a_human_decides_on() -> None:
         assert f"'type': '{decision}'" in str(last.output)
 
 
+async def test_a_breakpoint_is_an_approval_to_go_on() -> None:
+    builder = StateGraph(Form)
+    builder.add_node("draft", lambda state: {"answers": ["drafted"]})
+    builder.add_node("send", lambda state: {"answers": ["sent"]})
+    builder.add_edge(START, "draft").add_edge("draft", "send")
+    graph = builder.compile(interrupt_before=["send"])
+    for approved in (True, False):
+        conversation = Conversation()
+        asked = pending(await run_async(graph, "mail", conversation=conversation))
+        assert list(asked) == ["Go on with send?"]
+        resume: dict[str, Any] = {asked["Go on with send?"]: approved}
+        last = await run_async(graph, "mail", conversation=conversation, resume=resume)
+        if approved:
+            assert last.output == {"topic": "mail", "answers": ["drafted", "sent"]}
+        else:
+            assert last.ending.data["reason"] == "NOT_APPROVED"
+
+
 async def test_an_in_memory_checkpointer_is_replaced_and_the_log_says_so(
     vendor: Vendor, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from langgraph.types import Interrupt as GraphInterrupt
+from langgraph.types import StateSnapshot
 
 from factorychain.adapters.langgraph.requests import interrupt_for, resume_values
 from factorychain.errors import AgentError
@@ -18,6 +19,10 @@ ACTIONS = {
     ],
     "review_configs": [],
 }
+
+
+def snapshot(*waiting: GraphInterrupt[Any]) -> StateSnapshot:
+    return StateSnapshot({}, ("n",), {}, None, None, None, (), tuple(waiting))
 
 
 def waiting(value: object, id: str = "i1", **more: Any) -> GraphInterrupt[Any]:
@@ -59,11 +64,11 @@ def test_each_action_is_an_approval_and_the_decisions_keep_their_order() -> None
     assert requests[0].arguments == {"to": "Ada"}
     edit = {"type": "edit", "edited_action": {"name": "drop", "args": {}}}
     answers: dict[str, Any] = {"i1.1": edit, "i1.0": True, "i2": "Turin"}
-    assert resume_values(asked, answers) == {
+    assert resume_values(snapshot(*asked), answers) == {
         "i1": {"decisions": [{"type": "approve"}, edit]},
         "i2": "Turin",
     }
-    assert resume_values(asked, {"i1.0": False, "i1.1": None}) == {
+    assert resume_values(snapshot(*asked), {"i1.0": False, "i1.1": None}) == {
         "i1": {"decisions": [{"type": "reject"}, {"type": "reject"}]}
     }
 
@@ -73,10 +78,10 @@ def test_more_questions_than_a_run_may_ask_are_asked_in_turns() -> None:
     requests = interrupt_for(asked).requests
     assert len(requests) == REQUESTS_MAX
     answers: dict[str, Any] = {each.request: 1 for each in requests}
-    assert len(resume_values(asked, answers)) == REQUESTS_MAX
+    assert len(resume_values(snapshot(*asked), answers)) == REQUESTS_MAX
 
 
 def test_answers_that_nobody_waits_for_any_more_are_an_ending() -> None:
     with pytest.raises(AgentError, match="is over") as raised:
-        resume_values([waiting("?", id="other")], {"i1": "yes"})
+        resume_values(snapshot(waiting("?", id="other")), {"i1": "yes"})
     assert raised.value.reason == "NOTHING_TO_RESUME"
