@@ -11,6 +11,8 @@ replica, that one is the leader, and a direct get, which costs a third less, is 
 
 from __future__ import annotations
 
+import asyncio
+import time
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -30,6 +32,9 @@ from factorychain._core.stream_config import StreamConfig, check_metadata, diffe
 
 EXPECTED_LAST = "Nats-Expected-Last-Subject-Sequence"
 BATCH_MAX_BYTES = 1024 * 1024
+
+_READY_WITHIN_S = 30.0
+_READY_LOOK_S = 0.25
 
 _NO_MESSAGE = 10037
 _STREAM_NOT_FOUND = 10059
@@ -65,16 +70,28 @@ class JetStream:
     async def ensure_stream(self, config: StreamConfig) -> Stream:
         """Create the stream, or bring an existing one to `config`.
 
+        A cluster that has just lost a server chooses a leader for some seconds, in which nobody answers.
+
         Raises:
             StorageRefused: the server refused, or the existing stream has other `metadata`.
-            NatsUnavailable: no answer.
+            NatsUnavailable: no answer within a start's patience.
         """
+        until_s = time.monotonic() + _READY_WITHIN_S
+        while True:
+            try:
+                return await self._ensured(config)
+            except NatsUnavailable:
+                if time.monotonic() >= until_s:
+                    raise
+                await asyncio.sleep(_READY_LOOK_S)
+
+    async def _ensured(self, config: StreamConfig) -> Stream:
         body = config.to_json()
         answer = await _api(self._connection, f"STREAM.INFO.{config.name}", {})
         if _error_code(answer) == _STREAM_NOT_FOUND:
             answer = await _api(self._connection, f"STREAM.CREATE.{config.name}", body)
             if _error_code(answer) == _STREAM_EXISTS:  # another replica was faster
-                return await self.ensure_stream(config)
+                return await self._ensured(config)
             _raise_error(config.name, answer)
             return self.stream(config.name)
         _raise_error(config.name, answer)
