@@ -24,6 +24,7 @@ TEXTS: Final[Mapping[str, str]] = {
     "MODEL_REQUEST_INVALID": "The agent's request to the model is not one",
     "BUDGET_EXHAUSTED": "The budget for models is used up",
     "GATEWAY_KEY_INVALID": "The agent's request to the model did not carry its run's key",
+    "CREDENTIAL_NOT_FOUND": "The agent asked for a service that the operator has not mapped for its user",
     "SERVICE_UNAVAILABLE": "A service that the agent uses cannot be reached right now; try again later",
 }
 _DEPTH_MAX: Final = 16

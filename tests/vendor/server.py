@@ -58,6 +58,12 @@ class Vendor:
         """What it says next: turns, or what makes one of a request."""
         self._script.extend(turns)
 
+    def reset(self) -> None:
+        """As it was: nothing scripted, nothing received."""
+        self._script.clear()
+        self.requests.clear()
+        self.always = echo
+
     async def until(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
         """Wait for something that a request changes: its arrival, its end, a disconnect."""
         async with asyncio.timeout(timeout_s):
@@ -123,7 +129,9 @@ class Vendor:
     async def _anything(self, request: web.Request) -> web.StreamResponse:
         """Another service than a model's, for credentials: says what it was asked."""
         got = await self._receive(request)
-        return web.json_response({"method": got.method, "path": got.path, "body": got.body})
+        told = {"method": got.method, "path": got.path, "body": got.body}
+        # Careless services do so.
+        return web.json_response(told | {"secret": got.headers.get("authorization", "")})
 
     # --- answering ---
 

@@ -61,8 +61,13 @@ class AgentsServer:
         # Before modules are imported, which may make clients of models.
         self.gateway = gateway_of(settings)
         self.output = OutputCapture(as_json=not _for_people(settings))
-        self.registry = AgentRegistry(load(settings.agent_modules), settings.isolation)
-        check_required(settings, self.registry, probe())
+        try:
+            self.registry = AgentRegistry(load(settings.agent_modules), settings.isolation)
+            check_required(settings, self.registry, probe())
+        except BaseException:
+            if self.gateway is not None:
+                self.gateway.release()
+            raise
         self.tasks = TaskExecutor(self.registry)
         self.processes = self._processes()
         self.executor = Executors(self.registry, self.processes, self.tasks)

@@ -10,12 +10,18 @@ from typing import Any
 import anthropic
 import httpx2
 import openai
+from langchain_openai import ChatOpenAI
+from pydantic_ai import Agent as PydanticAgent
 
-from factorychain import Agent, RunContext
+from factorychain import Agent, RunContext, tool
+from factorychain.errors import CredentialNotFound
 
 # As many agents do: made with the module, before any run is there.
 EARLY = openai.AsyncOpenAI()
 EARLY_ANTHROPIC = anthropic.AsyncAnthropic()
+CHAIN = ChatOpenAI(model="m")
+# Not by names of the module, where they would be served as agents themselves.
+PYDANTIC = {"responses": PydanticAgent("openai:m"), "chat": PydanticAgent("openai-chat:m")}
 
 
 def _said(text: str) -> list[Any]:
@@ -33,6 +39,22 @@ async def _stream(client: openai.AsyncOpenAI, ctx: RunContext, text: str, model:
                 await ctx.say(piece)
             said += piece
     return said
+
+
+async def _respond(client: openai.AsyncOpenAI, ctx: RunContext, text: str) -> str:
+    async with client.responses.stream(model="m", input=text) as stream:
+        async for event in stream:
+            if event.type == "response.output_text.delta":
+                await ctx.say(event.delta)
+        return (await stream.get_final_response()).output_text
+
+
+async def _message(client: anthropic.AsyncAnthropic, ctx: RunContext, text: str) -> str:
+    asked = client.messages.stream(model="m", max_tokens=100, messages=_said(text))
+    async with asked as stream:
+        async for piece in stream.text_stream:
+            await ctx.say(piece)
+        return await stream.get_final_text()
 
 
 class Talker(Agent):
@@ -71,11 +93,7 @@ class Responder(Agent):
     name = "responder"
 
     async def run(self, ctx: RunContext, text: str) -> str:
-        async with EARLY.responses.stream(model="m", input=text) as stream:
-            async for event in stream:
-                if event.type == "response.output_text.delta":
-                    await ctx.say(event.delta)
-            return (await stream.get_final_response()).output_text
+        return await _respond(EARLY, ctx, text)
 
 
 class Claude(Agent):
@@ -84,12 +102,7 @@ class Claude(Agent):
     name = "claude"
 
     async def run(self, ctx: RunContext, text: str) -> str:
-        async with EARLY_ANTHROPIC.messages.stream(
-            model="m", max_tokens=100, messages=_said(text)
-        ) as stream:
-            async for piece in stream.text_stream:
-                await ctx.say(piece)
-            return await stream.get_final_text()
+        return await _message(EARLY_ANTHROPIC, ctx, text)
 
 
 class Chooser(Agent):
@@ -131,7 +144,10 @@ class Caller(Agent):
 
     async def run(self, ctx: RunContext, text: str) -> Any:
         name, _, path = text.partition(" ")
-        found = ctx.credential(name)
+        try:
+            found = ctx.credential(name)
+        except CredentialNotFound as error:
+            return str(error)
         async with httpx2.AsyncClient(base_url=found.base_url, headers=found.headers) as client:
             response = await client.post(path, json={"a": 1}, headers={"Cookie": "a=b"})
         return {"status": response.status_code, "body": response.text}
@@ -197,3 +213,115 @@ class Urllib(Agent):
         url = f"{os.environ['OPENAI_BASE_URL']}/models"
         with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:
             return str(answer.read().decode())
+
+
+class Wanderer(Agent):
+    """Asks for what runs may not have."""
+
+    name = "wanderer"
+
+    async def run(self, ctx: RunContext, text: str) -> int:
+        method, _, path = text.partition(" ")
+        headers = {"Authorization": f"Bearer {os.environ['OPENAI_API_KEY']}"}
+        async with httpx2.AsyncClient() as client:
+            url = os.environ["OPENAI_BASE_URL"] + path
+            response = await client.request(method, url, headers=headers)
+        response.raise_for_status()
+        return int(response.status_code)
+
+
+class Chained(Agent):
+    """LangChain's model, made with the module."""
+
+    name = "chain"
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        said = ""
+        async for chunk in CHAIN.astream(text):
+            said += str(chunk.content)
+        return said
+
+
+class Pydantic(Agent):
+    """Pydantic AI on OpenAI's responses, made with the module."""
+
+    name = "pydantic"
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        async with PYDANTIC["responses"].run_stream(text) as result:
+            return await result.get_output()
+
+
+class Typed(Agent):
+    """Pydantic AI on chat completions."""
+
+    name = "typed"
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        async with PYDANTIC["chat"].run_stream(text) as result:
+            return await result.get_output()
+
+
+class Tooled(Agent):
+    """Asks in a tool."""
+
+    name = "tooled"
+
+    @tool
+    async def ask(self, text: str) -> str:
+        done = await EARLY.chat.completions.create(model="m", messages=_said(text))
+        return done.choices[0].message.content or ""
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        return await self.ask(text=text)
+
+
+class ResponderHere(Agent):
+    """OpenAI's responses, from a client that was made in the run."""
+
+    name = "responder_here"
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        async with openai.AsyncOpenAI() as client:
+            return await _respond(client, ctx, text)
+
+
+class ClaudeHere(Agent):
+    """Anthropic's messages, from a client that was made in the run."""
+
+    name = "claude_here"
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        async with anthropic.AsyncAnthropic() as client:
+            return await _message(client, ctx, text)
+
+
+class Crowd(Agent):
+    """So many requests at once."""
+
+    name = "crowd"
+
+    async def run(self, ctx: RunContext, text: str) -> int:
+        async with openai.AsyncOpenAI() as client:
+            asked = (
+                client.chat.completions.create(model="m", messages=_said("hi"))
+                for _ in range(int(text))
+            )
+            return len(await asyncio.gather(*asked))
+
+
+class Leaver(Agent):
+    """Hangs up in the middle of each answer, and asks again."""
+
+    name = "leaver"
+
+    async def run(self, ctx: RunContext, text: str) -> int:
+        async with openai.AsyncOpenAI() as client:
+            for _ in range(20):
+                stream = await client.chat.completions.create(
+                    model="m", messages=_said(text), stream=True
+                )
+                async with stream:
+                    for _ in range(8):
+                        await anext(aiter(stream))
+        return 20

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import MutableMapping
 from typing import Final
 
 import aiohttp
@@ -26,7 +25,7 @@ from factorychain_agents.gateway.endpoints import form_of
 from factorychain_agents.gateway.forwarding import Forwarder
 from factorychain_agents.gateway.incoming import key_of
 from factorychain_agents.gateway.models import Models
-from factorychain_agents.gateway.refusals import Form, Refusal
+from factorychain_agents.gateway.refusals import Form, Refusal, unavailable
 from factorychain_agents.gateway.services import MappedServices, services_of
 from factorychain_agents.gateway.upstreams import Protocol, Upstream, Upstreams, upstreams_of
 
@@ -81,11 +80,11 @@ class Gateway:
     def healthy(self) -> bool:
         return True
 
-    def lead(self, environment: MutableMapping[str, str] = os.environ) -> None:
+    def lead(self) -> None:
         """Let clients that are made in this process, outside of any run, be made for the gateway."""
         for name, value in model_access.environment(self.url).items():
-            self._before[name] = environment.get(name)
-            environment[name] = value
+            self._before[name] = os.environ.get(name)
+            os.environ[name] = value
         model_access.lead_clients()
 
     async def start(self) -> None:
@@ -104,16 +103,20 @@ class Gateway:
         await web.SockSite(self._runner, self._socket, backlog=_BACKLOG).start()
         log.info("the model gateway serves", upstreams=[each.name for each in self.upstreams])
 
-    async def stop(self) -> None:
+    def release(self) -> None:
+        """Undo what was done when it was made."""
         for name, value in self._before.items():
             if value is None:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
         self._before.clear()
+        self._socket.close()
+
+    async def stop(self) -> None:
         if self._runner is not None:
             await self._runner.cleanup()
-        self._socket.close()
+        self.release()
         if self._session is not None:
             await self._session.close()
 
@@ -146,6 +149,10 @@ class Gateway:
             if request.transport is not None:
                 request.transport.abort()
             return web.Response()
+        except Exception:
+            log.exception("a request through the gateway failed")
+            fault = unavailable()
+            return web.Response(status=500, body=fault.body(form), headers=fault.headers())
 
     def _account(self, request: web.BaseRequest) -> Account:
         key = key_of(request)
