@@ -132,9 +132,9 @@ class _End(asyncio.Protocol):
         if self.gone or other.gone:
             (other if self.gone else self).transport.abort()
             return
-        other.transport.write(self._early)
-        self.let_go()
-        other.let_go()
+        for one, far in ((self, other), (other, self)):
+            far.transport.write(one._early)
+            one.let_go()
 
     def pause_writing(self) -> None:
         if self.other is not None:

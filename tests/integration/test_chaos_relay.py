@@ -15,11 +15,15 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 MUCH = b"m" * 4_000_000
 
 
+GREETING = b"welcome"
+
+
 class Echo(asyncio.Protocol):
-    """Sends back what it is sent."""
+    """Speaks first, then sends back what it is sent."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
+        self.transport.write(GREETING)
 
     def data_received(self, data: bytes) -> None:
         self.transport.write(data)
@@ -42,8 +46,14 @@ async def connect(relay: Relay) -> Streams:
     return await asyncio.open_connection(host, int(port))
 
 
-async def test_everything_comes_out_in_order_however_much_it_is(relay: Relay) -> None:
+async def connect_and_hear(relay: Relay) -> Streams:
     reader, writer = await connect(relay)
+    assert await reader.readexactly(len(GREETING)) == GREETING
+    return reader, writer
+
+
+async def test_everything_comes_out_in_order_however_much_it_is(relay: Relay) -> None:
+    reader, writer = await connect_and_hear(relay)
     writer.write(MUCH)
     assert await reader.readexactly(len(MUCH)) == MUCH
     writer.close()
@@ -52,7 +62,7 @@ async def test_everything_comes_out_in_order_however_much_it_is(relay: Relay) ->
 async def test_a_cut_breaks_what_is_open_and_lets_nothing_in_until_it_is_healed(
     relay: Relay,
 ) -> None:
-    reader, writer = await connect(relay)
+    reader, writer = await connect_and_hear(relay)
     writer.write(b"here")
     assert await reader.readexactly(4) == b"here"
     assert relay.cut() == 1
@@ -64,14 +74,14 @@ async def test_a_cut_breaks_what_is_open_and_lets_nothing_in_until_it_is_healed(
         await reader.readexactly(1)
     writer.close()
     relay.heal()
-    reader, writer = await connect(relay)
+    reader, writer = await connect_and_hear(relay)
     writer.write(b"again")
     assert await reader.readexactly(5) == b"again"
     writer.close()
 
 
 async def test_in_silence_nothing_passes_and_nothing_is_lost(relay: Relay) -> None:
-    reader, writer = await connect(relay)
+    reader, writer = await connect_and_hear(relay)
     writer.write(b"here")
     assert await reader.readexactly(4) == b"here"
     assert relay.silence() == 1
@@ -82,8 +92,9 @@ async def test_in_silence_nothing_passes_and_nothing_is_lost(relay: Relay) -> No
     done, _ = await asyncio.wait(heard, timeout=0.1)
     assert not done
     relay.heal()
-    assert [await each for each in heard] == [b"l", b"l"]
+    assert [await each for each in heard] == [b"l", GREETING[:1]]
     assert await reader.readexactly(4) == b"ater"
-    assert await late_reader.readexactly(9) == b"ater, too"
+    rest = GREETING[1:] + b"later, too"
+    assert await late_reader.readexactly(len(rest)) == rest
     writer.close()
     late_writer.close()
