@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +25,7 @@ from tests.waiting import until_true
 class Served:
     """The server, a process."""
 
-    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
-        self.process = process
+    def __init__(self, port: int) -> None:
         self.port = port
         self.url = f"http://127.0.0.1:{port}/mcp"
 
@@ -33,20 +35,33 @@ class Served:
         return made
 
 
-@pytest.fixture
-async def served(tmp_path: Path) -> AsyncIterator[Served]:
-    port_file = tmp_path / "port"
-    process = await asyncio.create_subprocess_exec(sys.executable, OFFICIAL, "http", str(port_file))
-    try:
-        await until_true(lambda: port_file.exists() and port_file.read_text())
-        yield Served(process, int(port_file.read_text()))
-    finally:
-        if process.returncode is None:
+@contextmanager
+def serving(folder: Path) -> Iterator[Served]:
+    port_file = folder / "port"
+    with subprocess.Popen([sys.executable, OFFICIAL, "http", str(port_file)]) as process:
+        try:
+            while not port_file.exists() or not port_file.read_text():
+                assert process.poll() is None
+                time.sleep(0.02)
+            yield Served(int(port_file.read_text()))
+        finally:
             process.kill()
-        await process.wait()
 
 
-async def test_results_progress_and_errors_and_a_death_in_the_middle(served: Served) -> None:
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tmp_path_factory.mktemp("served")) as found:
+        yield found
+
+
+@pytest.fixture
+def mortal(tmp_path: Path) -> Iterator[Served]:
+    """One that may be killed."""
+    with serving(tmp_path) as found:
+        yield found
+
+
+async def test_results_progress_and_errors_and_a_death_in_the_middle(mortal: Served) -> None:
     made = calls(
         ("add", {"a": 1, "b": 2}),
         ("words", {"count": 2}),
@@ -54,7 +69,7 @@ async def test_results_progress_and_errors_and_a_death_in_the_middle(served: Ser
         ("dies", {}),
         ("add", {"a": 1, "b": 2}),
     )
-    result = await run_async(served.agent(headers={"x-team": "a"}), made)
+    result = await run_async(mortal.agent(headers={"x-team": "a"}), made)
     output: Any = result.output
     assert output[:3] == [3, "done", "TOOL_ERROR: Error executing tool fails: it is late"]
     assert [each.data["data"] for each in result.of_type("tool_progress")] == [
