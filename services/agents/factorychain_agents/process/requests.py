@@ -25,6 +25,8 @@ from factorychain_agents.process.pace import Pace
 
 _BYTES_PER_S: Final = 4 * 1024 * 1024
 _BURST_BYTES: Final = 16 * 1024 * 1024
+_LEAST_BYTES: Final = 32 * 1024
+"""What a request counts for whatever it weighs: each costs the engine reads, which others wait for."""
 # Timers are no finer than a millisecond: what is due is paid in larger pieces.
 _WORTH_WAITING_S: Final = 0.02
 
@@ -88,7 +90,7 @@ class Requests:
     async def _answer(self, request: int, body_bytes: int, answer: Answer) -> None:
         problem = b""
         try:
-            await self._pay(body_bytes)
+            await self._pay(max(body_bytes, _LEAST_BYTES))
             for part in await answer():
                 await self._pay(len(part))
                 self._process.send(ToInstance.ANSWER_PART, number(request) + part)

@@ -169,6 +169,17 @@ async def test_what_is_large_keeps_to_a_pace(world: World, monkeypatch: pytest.M
     assert sum(each for each in waits.waited_s if each > 0.1) > 0.5
 
 
+async def test_many_small_ones_keep_to_a_pace_as_well(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asyncio, "sleep", waits := Waits())
+    world.host.gate.set()
+    for request in range(600):
+        world.asks(request)
+        await until_true(lambda count=request + 1: len(world.ended) == count)  # type: ignore[misc]
+    assert sum(each for each in waits.waited_s if each > 0.02) > 0.5
+
+
 class Waits:
     """`asyncio.sleep` that notes how long it would have been."""
 
