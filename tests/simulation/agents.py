@@ -1,0 +1,42 @@
+"""The agents of a simulation. What they do is in their input, so that a seed decides it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from factorychain import Agent, AgentError, RunContext
+from tests.simulation import observing
+
+
+class Walker(Agent):
+    """Says so many steps, slowly, then ends as it was asked to."""
+
+    name = "walker"
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        return await _walk(ctx, text)
+
+
+class Safe(Agent):
+    """The same, and may be started again after its replica was lost."""
+
+    name = "safe"
+    repeat_safe = True
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        return await _walk(ctx, text)
+
+
+async def _walk(ctx: RunContext, text: str) -> str:
+    order = json.loads(text)
+    with observing.current().body(ctx):
+        for number in range(order["steps"]):
+            await ctx.emit("step", {"n": number, "canary": order["canary"]})
+            await asyncio.sleep(order["pause_s"])
+        await ctx.think(order["canary"])
+    if order["end"] == "fail":
+        raise AgentError(f"as asked, {order['canary']}")
+    if order["end"] == "hang":
+        await asyncio.sleep(3600)
+    return str(order["canary"])

@@ -1,0 +1,192 @@
+"""Users in front of a chain: they start runs, cancel some, lose their sockets and resume.
+
+Invariant: a client repeats a start whose outcome it does not know with the same request id, and asks
+for every thread's events from the last that it has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from random import Random
+
+from factorychain._core.ids import Principal
+from tests.simulation import services
+from tests.simulation.loop import Process
+from tests.simulation.network import End, Network
+from tests.simulation.observing import Observer, Seen
+
+_REPLY_WITHIN_S = 8.0
+_ENDED_WITHIN_S = 90.0
+# Reasons after which the same start may succeed later.
+_LATER = ("CHAIN_DEGRADED", "USER_ENGINE_LIMIT", "THREAD_BUSY", "CAPACITY", "UNAVAILABLE")
+
+
+class Lost(Exception):
+    """The socket is gone, or an answer did not come."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """One run that a user wants."""
+
+    thread: str
+    agent: str
+    input: str
+    cancel_after_s: float | None
+
+
+@dataclass
+class Client:
+    """One device of one user."""
+
+    network: Network
+    observer: Observer
+    principal: Principal
+    bridges: Sequence[str]
+    threads: Sequence[str]
+    random: Random
+    seen: dict[str, Seen] = field(default_factory=dict)
+    idle: bool = True
+
+    def __post_init__(self) -> None:
+        self.process = Process(f"client-{self.principal.user}")
+        self.seen = {each: Seen() for each in self.threads}
+        self._token = services.user_token(self.principal)
+        self._numbers = count(1)
+        self._replies: dict[str, asyncio.Future[dict[str, object]]] = {}
+        self._end: End | None = None
+        self._ready = asyncio.Event()
+        self._busy = 0
+
+    # --- what the user does -----------------------------------------------------------------
+
+    def begin(self, lanes: Sequence[Sequence[Order]]) -> None:
+        """Stays connected, and works off each lane beside the others."""
+        loop = self.network.loop
+        loop.spawn(self.process, self._stay_connected(), "connection")
+        self._busy = len(lanes)
+        self.idle = not lanes
+        for lane in lanes:
+            loop.spawn(self.process, self._work_off(lane), "lane")
+
+    def drop(self) -> None:
+        """The user walks into a tunnel."""
+        if self._end is not None:
+            self._end.close()
+            self._lost()
+
+    async def _work_off(self, lane: Sequence[Order]) -> None:
+        for number, order in enumerate(lane):
+            await asyncio.sleep(self.random.uniform(0, 1.5))
+            await self._run(order, f"{order.thread}-{order.agent}-{id(lane) and number}-{next(self._numbers)}")
+        self._busy -= 1
+        self.idle = not self._busy
+
+    async def _run(self, order: Order, request_id: str) -> None:
+        fields = {"agent": order.agent, "thread": order.thread, "request_id": request_id}
+        fields["input"] = {"text": order.input}  # type: ignore[assignment]
+        run = await self._start(fields)
+        if run is None:
+            return
+        self.observer.admitted[run] = self.principal, order.thread
+        if order.cancel_after_s is not None:
+            await asyncio.sleep(order.cancel_after_s)
+            try:
+                await self._ask("cancel", run=run)
+            except Lost:
+                pass
+        await self._until_ended(order.thread, run)
+
+    async def _start(self, fields: dict[str, str]) -> str | None:
+        for _ in range(40):
+            try:
+                reply = await self._ask("start", **fields)
+            except Lost:
+                continue
+            error = reply.get("error")
+            if error is None:
+                return str(reply["result"]["run"])  # type: ignore[index]
+            if error["reason"] not in _LATER:  # type: ignore[index]
+                self.observer.violated(f"{self.principal.user} was answered {error}")
+                return None
+            await asyncio.sleep(self.random.uniform(0.2, 1.0))
+        return None
+
+    async def _until_ended(self, thread: str, run: str) -> None:
+        # How it ended is read from the log at the end; here it only matters that this user saw it.
+        try:
+            async with asyncio.timeout(_ENDED_WITHIN_S):
+                while not self.observer.has_ended(self.principal, thread, run):
+                    await asyncio.sleep(0.5)
+        except TimeoutError:
+            self.observer.violated(f"{run} of {self.principal.user} has no ending")
+
+    # --- the socket -------------------------------------------------------------------------
+
+    async def _stay_connected(self) -> None:
+        while True:
+            end = self.network.connect(f"{self.random.choice(self.bridges)}:{services.EDGE_PORT}")
+            if end is not None:
+                await self._serve(end)
+            await asyncio.sleep(self.random.uniform(0.05, 0.5))
+
+    async def _serve(self, end: End) -> None:
+        self._end, self._gone = end, asyncio.Event()
+        end.on_message, end.on_lost = self._take, self._lost
+        self._following: set[str] = set()
+        try:
+            await self._ask_now("auth", token=self._token)
+            for thread, seen in self.seen.items():
+                self._following.add(thread)
+                await self._ask_now("subscribe", thread=thread, after=seen.last, epoch=seen.epoch)
+            self._ready.set()
+            await self._gone.wait()
+        except Lost:
+            end.close()
+        self._lost()
+
+    async def _ask(self, op: str, **fields: object) -> dict[str, object]:
+        await self._ready.wait()
+        return await self._ask_now(op, **fields)
+
+    async def _ask_now(self, op: str, **fields: object) -> dict[str, object]:
+        number, end = str(next(self._numbers)), self._end
+        if end is None:
+            raise Lost
+        reply = self._replies[number] = asyncio.get_running_loop().create_future()
+        end.send(json.dumps({"op": op, "id": number, **fields}))
+        try:
+            async with asyncio.timeout(_REPLY_WITHIN_S):
+                answer = await reply
+        except TimeoutError:
+            raise Lost from None
+        finally:
+            self._replies.pop(number, None)
+        if op in ("auth", "subscribe") and "error" in answer:
+            raise Lost
+        return answer
+
+    def _take(self, data: bytes) -> None:
+        text = data.decode()
+        self.observer.frame(self.principal, text)
+        frame = json.loads(text)
+        if frame["op"] in ("reply", "ready", "error"):
+            waiting = self._replies.get(frame.get("id", ""))
+            if waiting is not None and not waiting.done():
+                waiting.set_result(frame)
+        elif frame["op"] == "events":
+            self.observer.events(self.seen[frame["thread"]], frame["thread"], frame)
+        elif frame["op"] == "reset" and self.seen[frame["thread"]].events:
+            self.observer.violated(f"{frame['thread']} was reset: {frame['reason']}")
+
+    def _lost(self) -> None:
+        self._end = None
+        self._ready.clear()
+        self._gone.set()
+        for waiting in self._replies.values():
+            if not waiting.done():
+                waiting.set_exception(Lost())

@@ -1,0 +1,162 @@
+"""What a seed decides beforehand: replicas, users, what they want, and what goes wrong when."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+from tests.simulation.client import Order
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+LAYERS = ("engine", "agents", "emitter", "bridge")
+_PAIRS = (
+    ("engine", "agents"), ("engine", "emitter"), ("agents", "emitter"), ("emitter", "bridge"),
+    ("bridge", "engine"), ("agents", "engine"), ("engine", "nats"), ("bridge", "nats"),
+)  # fmt: skip
+TROUBLE_S = 15.0
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that goes wrong."""
+
+    at_s: float
+    kind: str
+    where: str
+    happen: Callable[[World], object]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.where}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A seed's decisions."""
+
+    replicas: dict[str, int]
+    users: dict[str, list[list[Order]]]
+    faults: list[Fault]
+    ends_at_s: float
+
+    @classmethod
+    def of(cls, random: Random) -> Plan:
+        replicas = {layer: random.choice((1, 1, 2)) for layer in LAYERS}
+        users = {name: _lanes(random, name) for name in ("ada", "bob")[: random.choice((1, 2, 2))]}
+        made = sorted((_fault(random, replicas, list(users)) for _ in range(_how_many(random))), key=lambda f: f.at_s)
+        return cls(replicas, users, made, TROUBLE_S)
+
+
+def _how_many(random: Random) -> int:
+    return random.choice((0, 1, 1, 2, 3, 4, 6, 10))
+
+
+def _lanes(random: Random, user: str) -> list[list[Order]]:
+    """Up to three runs at once, where two are allowed, in up to three threads."""
+    return [
+        [_order(random, user) for _ in range(random.randint(1, 2))]
+        for _ in range(random.choice((1, 2, 3)))
+    ]
+
+
+def _order(random: Random, user: str) -> Order:
+    wanted = {
+        "steps": random.randint(0, 6),
+        "pause_s": random.choice((0.0, 0.01, 0.3, 1.5)),
+        "end": random.choice(("complete", "complete", "complete", "fail", "hang")),
+        "canary": f"canary-{user}",
+    }
+    cancel_after_s = random.choice((None, None, 0.05, 1.0))
+    if wanted["end"] == "hang" and cancel_after_s is None:
+        cancel_after_s = 3.0
+    agent = random.choice(("walker", "safe"))
+    return Order(f"t{random.randint(1, 3)}", agent, json.dumps(wanted), cancel_after_s)
+
+
+def _fault(random: Random, replicas: dict[str, int], users: list[str]) -> Fault:
+    at_s = random.uniform(0.4, TROUBLE_S)
+    kind = random.choice(_KINDS)
+    where, happen = kind(random, replicas, users)
+    return Fault(at_s, kind.__name__.strip("_"), where, happen)
+
+
+Made = tuple[str, Callable[["World"], object]]
+
+
+def _one(random: Random, replicas: dict[str, int], layer: str | None = None) -> str:
+    layer = layer or random.choice(LAYERS)
+    return "nats" if layer == "nats" else f"{layer}-{random.randint(1, replicas[layer])}"
+
+
+def _pair(random: Random, replicas: dict[str, int]) -> tuple[str, str]:
+    one, other = random.choice(_PAIRS)
+    return _one(random, replicas, one), _one(random, replicas, other)
+
+
+def _kill(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
+    name, back_s = _one(random, replicas), random.choice((0.05, 0.5, 3.0, 9.0))
+    return f"{name}, back after {back_s} s", lambda world: world.kill(name, back_s)
+
+
+def _pause(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
+    name, for_s = _one(random, replicas), random.choice((0.3, 2.0, 8.0, 14.0))
+
+    def happen(world: World) -> None:
+        process = world.replicas[name].process
+        process.paused = True
+        world.loop.call_later(for_s, world.loop.resume, process)
+
+    return f"{name} for {for_s} s", happen
+
+
+def _reset(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
+    one, other = _pair(random, replicas)
+    return f"{one} and {other}", lambda world: world.network.reset(one, other)
+
+
+def _hold(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
+    one, other = _pair(random, replicas)
+    for_s = random.choice((0.1, 1.0, 4.0, 12.0))
+    return f"{one} and {other} for {for_s} s", lambda world: world.network.hold(one, other, for_s)
+
+
+def _nats_outage(random: Random, _: dict[str, int], __: list[str]) -> Made:
+    for_s = random.choice((0.05, 1.0, 5.0))
+    return f"for {for_s} s", lambda world: world.restart_nats(for_s)
+
+
+def _lost_answers(random: Random, _: dict[str, int], __: list[str]) -> Made:
+    for_s, part = random.choice((0.5, 3.0)), random.choice((0.1, 0.5))
+
+    def happen(world: World) -> None:
+        world.nats_server.lose_replies = part
+        world.loop.call_later(for_s, setattr, world.nats_server, "lose_replies", 0.0)
+
+    return f"of NATS, {part:.0%} for {for_s} s", happen
+
+
+def _lost_live(random: Random, _: dict[str, int], __: list[str]) -> Made:
+    for_s = random.choice((1.0, 5.0))
+
+    def happen(world: World) -> None:
+        world.nats_server.lose_live = 0.4
+        world.loop.call_later(for_s, setattr, world.nats_server, "lose_live", 0.0)
+
+    return f"for {for_s} s", happen
+
+
+def _socket(random: Random, _: dict[str, int], users: list[str]) -> Made:
+    user = random.choice(users)
+
+    def happen(world: World) -> None:
+        with world.loop.within(world.clients[user].process):
+            world.clients[user].drop()
+
+    return f"of {user}", happen
+
+
+_KINDS = (_kill, _kill, _kill, _pause, _pause, _reset, _hold, _nats_outage, _lost_answers, _lost_live, _socket, _socket)  # fmt: skip

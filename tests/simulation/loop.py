@@ -1,0 +1,221 @@
+"""An event loop of our own: virtual time, processes instead of one queue, and a seed that schedules.
+
+Invariants: nothing waits for real time; within one process callbacks keep asyncio's order, between
+processes the seed decides; what a killed process had queued or would have been woken for never runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import contextmanager
+from contextvars import Context
+from itertools import count
+from random import Random
+from typing import Any, NoReturn, TypeVar
+from zlib import crc32
+
+T = TypeVar("T")
+
+_TURN_S = 2e-6
+"""What one turn of a process takes: without it, whoever polls with `sleep(0)` would stop time."""
+
+
+class Process:
+    """One life of a program: its callbacks, and its tasks, which vanish with it."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.alive = True
+        self.paused = False
+        self.ready: deque[asyncio.Handle] = deque()
+        self.tasks: list[asyncio.Task[Any]] = []
+
+
+class OrderedTask(asyncio.Task[Any]):
+    """A task that hashes by its number, so that sets of tasks have an order that is repeated."""
+
+    number = 0
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+class SimulatedLoop(asyncio.AbstractEventLoop):
+    """The loop. Time moves to the next timer when no process has anything to do."""
+
+    def __init__(self, random: Random) -> None:
+        self.now_s = 0.0
+        self.current = Process("driver")
+        self.failures: list[str] = []
+        self._random = random
+        self._numbers = count(1)
+        self._timers: list[tuple[float, int, asyncio.TimerHandle, Process]] = []
+        self._active: list[Process] = []
+        self._closed = False
+        self.processes: dict[Process, None] = {}
+        self.digest = 0
+
+    # --- what asyncio asks ------------------------------------------------------------------
+
+    def time(self) -> float:
+        return self.now_s
+
+    def call_soon(
+        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle = asyncio.Handle(callback, args, self, context)
+        if not self._closed:
+            self._queue(self.current, handle)
+        return handle
+
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        return self.call_at(self.now_s + delay, callback, *args, context=context)
+
+    def call_at(
+        self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        if not self._closed:
+            heapq.heappush(self._timers, (when, next(self._numbers), handle, self.current))
+        return handle
+
+    def create_future(self) -> asyncio.Future[Any]:
+        return asyncio.Future(loop=self)
+
+    def create_task(
+        self,
+        coro: Coroutine[Any, Any, T] | Generator[Any, None, T],
+        *,
+        name: str | None = None,
+        context: Context | None = None,
+    ) -> asyncio.Task[T]:
+        if self._closed:
+            coro.close()
+        task = OrderedTask(coro, loop=self, name=name, context=context)
+        task.number = next(self._numbers)
+        self.current.tasks.append(task)
+        self.processes[self.current] = None
+        return task
+
+    def get_debug(self) -> bool:
+        return False
+
+    def is_running(self) -> bool:
+        return not self._closed
+
+    def is_closed(self) -> bool:
+        return self._closed
+
+    def call_exception_handler(self, context: dict[str, Any]) -> None:
+        self.failures.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        """It stays in the heap until its time."""
+
+    def call_soon_threadsafe(self, *_: object, **__: object) -> NoReturn:
+        raise RuntimeError("a simulation has no threads")
+
+    def run_in_executor(self, *_: object, **__: object) -> NoReturn:
+        raise RuntimeError("a simulation has no threads; `asyncio.to_thread` is run inline")
+
+    # --- processes --------------------------------------------------------------------------
+
+    @contextmanager
+    def within(self, process: Process) -> Generator[None, None, None]:
+        """What is scheduled inside belongs to `process`."""
+        before, self.current = self.current, process
+        try:
+            yield
+        finally:
+            self.current = before
+
+    def call_in(
+        self, process: Process, when_s: float, callback: Callable[..., object], *args: Any
+    ) -> None:
+        """Calls in another process, in an empty context."""
+        handle = asyncio.TimerHandle(when_s, callback, args, self, Context())
+        heapq.heappush(self._timers, (when_s, next(self._numbers), handle, process))
+
+    def spawn(self, process: Process, coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        with self.within(process):
+            return self.create_task(coro, name=name, context=Context())
+
+    def kill(self, process: Process) -> None:
+        process.alive = False
+        process.ready.clear()
+
+    def resume(self, process: Process) -> None:
+        process.paused = False
+        if process.ready and process not in self._active:
+            self._active.append(process)
+
+    # --- running ----------------------------------------------------------------------------
+
+    def run_until(self, done: Callable[[], bool], limit_s: float) -> bool:
+        """Runs until `done` or until the virtual time `limit_s`; whether it was done."""
+        asyncio._set_running_loop(self)
+        try:
+            while not done():
+                if not self._active and not self._jump(limit_s):
+                    return False
+                self._turn()
+            return True
+        finally:
+            asyncio._set_running_loop(None)
+
+    def close(self) -> None:
+        """The end of this world: what is left is destroyed, and whatever it schedules is ignored."""
+        self._closed = True
+        self._timers.clear()
+        self._active.clear()
+
+    def _queue(self, process: Process, handle: asyncio.Handle) -> None:
+        if not process.alive:
+            return
+        if not process.ready and not process.paused:
+            self._active.append(process)
+        process.ready.append(handle)
+
+    def _turn(self) -> None:
+        if not self._active:
+            return
+        process = self._active.pop(self._random.randrange(len(self._active)))
+        if process.paused or not process.alive:
+            return
+        self.current = process
+        self.digest = crc32(f"{process.name} {self.now_s:.6f}".encode(), self.digest)
+        for _ in range(len(process.ready)):
+            if process.ready:
+                handle = process.ready.popleft()
+                if not handle.cancelled():
+                    handle._run()
+        if process.ready and process not in self._active:
+            self._active.append(process)
+        self.now_s += _TURN_S
+        self._due()
+
+    def _jump(self, limit_s: float) -> bool:
+        """Moves time to the next timer; False if there is none before the limit."""
+        while self._timers:
+            when_s, _, handle, process = self._timers[0]
+            if handle.cancelled() or not process.alive:
+                heapq.heappop(self._timers)
+                continue
+            if when_s > limit_s:
+                break
+            self.now_s = max(self.now_s, when_s)
+            self._due()
+            return True
+        self.now_s = max(self.now_s, limit_s)
+        return False
+
+    def _due(self) -> None:
+        while self._timers and self._timers[0][0] <= self.now_s:
+            _, _, handle, process = heapq.heappop(self._timers)
+            if not handle.cancelled():
+                self._queue(process, handle)

@@ -1,0 +1,257 @@
+"""What the services use of a NATS server with JetStream, without I/O: requests in, replies out.
+
+It passes the contract tests that the real server passes (tests/integration/nats_contract).
+
+Invariants: a message is stored at most once and only if the expected last sequence of its subject
+holds; sequences of a stream are dense; what is stored is republished once, with its sequence and
+that of the message before it on its subject.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+
+Headers = Mapping[str, str]
+
+_NO_STREAM: Final = {"error": {"code": 404, "err_code": 10059, "description": "stream not found"}}
+_NO_MESSAGE: Final = {"error": {"code": 404, "err_code": 10037, "description": "no message found"}}
+_MOST_SUBJECTS: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A message that the server sends: a reply, or one that it republishes."""
+
+    data: bytes
+    headers: Headers | None = None
+    subject: str = ""
+
+
+@dataclass(slots=True)
+class Stored:
+    """A message of a stream."""
+
+    seq: int
+    subject: str
+    data: bytes
+    headers: dict[str, str]
+    gone_at_s: float
+
+
+@dataclass(slots=True)
+class FakeStream:
+    """One stream; a bucket is one, too."""
+
+    config: dict[str, Any]
+    last_seq: int = 0
+    messages: dict[int, Stored] = field(default_factory=dict)
+    by_subject: dict[str, list[int]] = field(default_factory=dict)
+
+    def last_of(self, subject: str) -> int:
+        seqs = self.by_subject.get(subject)
+        return seqs[-1] if seqs else 0
+
+    def matching(self, pattern: str, from_seq: int = 1) -> Iterator[Stored]:
+        if "*" not in pattern and not pattern.endswith(">"):
+            found = [each for each in self.by_subject.get(pattern, ()) if each >= from_seq]
+        else:
+            subjects = [each for each in self.by_subject if matches(pattern, each)]
+            found = sorted(
+                seq for each in subjects for seq in self.by_subject[each] if seq >= from_seq
+            )
+        return (self.messages[seq] for seq in found)
+
+    def add(self, subject: str, data: bytes, headers: dict[str, str], gone_at_s: float) -> Stored:
+        self.last_seq += 1
+        stored = Stored(self.last_seq, subject, data, headers, gone_at_s)
+        self.messages[stored.seq] = stored
+        seqs = self.by_subject.setdefault(subject, [])
+        seqs.append(stored.seq)
+        if self.config["max_msgs_per_subject"] == 1 or headers.get("Nats-Rollup") == "sub":
+            for seq in seqs[:-1]:
+                del self.messages[seq]
+            del seqs[:-1]
+        return stored
+
+    def expire(self, now_s: float) -> None:
+        for stored in [each for each in self.messages.values() if each.gone_at_s <= now_s]:
+            del self.messages[stored.seq]
+            self.by_subject[stored.subject].remove(stored.seq)
+            if not self.by_subject[stored.subject]:
+                del self.by_subject[stored.subject]
+
+
+class FakeNats:
+    """The server's memory, which a restart keeps, as JetStream's files do."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.streams: dict[str, FakeStream] = {}
+        self._clock = clock
+        self._expires: set[str] = set()
+
+    def handle(self, subject: str, data: bytes, headers: Headers) -> tuple[list[Answer], Answer | None]:
+        """The replies to a request, and what it makes the server republish."""
+        for name in self._expires:
+            self.streams[name].expire(self._clock())
+        if subject.startswith("$JS.API."):
+            call = subject.removeprefix("$JS.API.")
+            return self._api(call, orjson.loads(data) if data else {}), None
+        return self._publish(subject, data, headers)
+
+    # --- writing ----------------------------------------------------------------------------
+
+    def _publish(
+        self, subject: str, data: bytes, headers: Headers
+    ) -> tuple[list[Answer], Answer | None]:
+        found = self._stream_of(subject)
+        if found is None:
+            return [Answer(b"", {"Status": "503"})], None
+        name, stream = found
+        expected = headers.get("Nats-Expected-Last-Subject-Sequence")
+        last = stream.last_of(subject)
+        if expected is not None and int(expected) != last:
+            text = f"wrong last sequence: {last}"
+            return [_json({"error": {"code": 400, "err_code": 10071, "description": text}})], None
+        ttl = headers.get("Nats-TTL")
+        gone_at_s = self._clock() + float(ttl) if ttl else float("inf")
+        if ttl:
+            self._expires.add(name)
+        kept = {name: value for name, value in headers.items() if not name.startswith("Nats-Exp")}
+        stored = stream.add(subject, data, kept, gone_at_s)
+        return [_json({"stream": name, "seq": stored.seq})], _republished(stream, name, stored, last)
+
+    def _stream_of(self, subject: str) -> tuple[str, FakeStream] | None:
+        for name, stream in self.streams.items():
+            if any(matches(pattern, subject) for pattern in stream.config["subjects"]):
+                return name, stream
+        return None
+
+    # --- the API ----------------------------------------------------------------------------
+
+    def _api(self, call: str, body: dict[str, Any]) -> list[Answer]:
+        verb, _, name = call.rpartition(".")
+        stream = self.streams.get(name)
+        if verb == "STREAM.CREATE":
+            if stream is not None:
+                exists = {"code": 400, "err_code": 10058, "description": "stream name in use"}
+                return [_json({"error": exists})]
+            self.streams[name] = FakeStream(body)
+            return [_json({"config": body})]
+        if stream is None:
+            direct = verb == "DIRECT.GET"
+            return [Answer(b"", {"Status": "503"}) if direct else _json(_NO_STREAM)]
+        if verb == "STREAM.UPDATE":
+            stream.config = body
+            return [_json({"config": body})]
+        if verb == "STREAM.INFO":
+            return [_json(_info(stream, body))]
+        if verb == "STREAM.MSG.GET":
+            return [_json(_leader_get(stream, body))]
+        assert verb == "DIRECT.GET", f"the services use {call}, which this server does not know"
+        return _direct_get(stream, name, body)
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Whether a subject is one of a pattern with `*` for a token and `>` for the rest."""
+    if pattern == subject:
+        return True
+    parts, tokens = pattern.split("."), subject.split(".")
+    for number, part in enumerate(parts):
+        if part == ">":
+            return len(tokens) > number
+        if number >= len(tokens) or part not in ("*", tokens[number]):
+            return False
+    return len(parts) == len(tokens)
+
+
+def _json(body: object) -> Answer:
+    return Answer(orjson.dumps(body))
+
+
+def _republished(stream: FakeStream, name: str, stored: Stored, previous: int) -> Answer | None:
+    route = stream.config.get("republish")
+    if not route:
+        return None
+    prefix, onto = route["src"].removesuffix(">"), route["dest"].removesuffix(">")
+    headers = {**_as_sent(name, stored), "Nats-Last-Sequence": str(previous)}
+    return Answer(stored.data, headers, onto + stored.subject.removeprefix(prefix))
+
+
+def _as_sent(name: str, stored: Stored) -> dict[str, str]:
+    return {
+        **stored.headers,
+        "Nats-Stream": name,
+        "Nats-Subject": stored.subject,
+        "Nats-Sequence": str(stored.seq),
+    }
+
+
+def _info(stream: FakeStream, body: dict[str, Any]) -> dict[str, Any]:
+    pattern = body.get("subjects_filter")
+    found = [] if pattern is None else [s for s in stream.by_subject if matches(pattern, s)]
+    page = found[body.get("offset", 0) :]
+    subjects = {each: len(stream.by_subject[each]) for each in page}
+    state = {"last_seq": stream.last_seq, "subjects": subjects}
+    return {"config": stream.config, "state": state, "total": len(found)}
+
+
+def _one(stream: FakeStream, body: dict[str, Any]) -> Stored | None:
+    if "last_by_subj" in body:
+        return max(stream.matching(body["last_by_subj"]), key=lambda each: each.seq, default=None)
+    return next(stream.matching(body["next_by_subj"], body["seq"]), None)
+
+
+def _leader_get(stream: FakeStream, body: dict[str, Any]) -> dict[str, Any]:
+    stored = _one(stream, body)
+    if stored is None:
+        return _NO_MESSAGE
+    message: dict[str, Any] = {"subject": stored.subject, "seq": stored.seq}
+    message["data"] = b64encode(stored.data).decode()
+    if stored.headers:
+        lines = "".join(f"{name}: {value}\r\n" for name, value in stored.headers.items())
+        message["hdrs"] = b64encode(f"NATS/1.0\r\n{lines}\r\n".encode()).decode()
+    return {"message": message}
+
+
+def _direct_get(stream: FakeStream, name: str, body: dict[str, Any]) -> list[Answer]:
+    if "batch" not in body:
+        stored = _one(stream, body)
+        return [_NOT_FOUND if stored is None else Answer(stored.data, _as_sent(name, stored))]
+    if "multi_last" in body:
+        found = _last_of_each(stream, body["multi_last"], body["seq"])
+        if found is None:
+            return [Answer(b"", {"Status": "413", "Description": "Too Many Results"})]
+    else:
+        found = list(stream.matching(body["next_by_subj"], body["seq"]))
+    return _batch(found, name, body) if found else [_NOT_FOUND]
+
+
+_NOT_FOUND: Final = Answer(b"", {"Status": "404", "Description": "Message Not Found"})
+
+
+def _last_of_each(stream: FakeStream, patterns: list[str], from_seq: int) -> list[Stored] | None:
+    subjects = [s for s in stream.by_subject if any(matches(each, s) for each in patterns)]
+    if len(subjects) > _MOST_SUBJECTS:
+        return None
+    seqs = sorted(stream.by_subject[each][-1] for each in subjects)
+    return [stream.messages[seq] for seq in seqs if seq >= from_seq]
+
+
+def _batch(found: list[Stored], name: str, body: dict[str, Any]) -> list[Answer]:
+    answers: list[Answer] = []
+    room, previous = body.get("max_bytes", 1 << 30), 0
+    for stored in found[: body["batch"]]:
+        if room < len(stored.data) and answers:
+            break
+        room -= len(stored.data)
+        headers = {**_as_sent(name, stored), "Nats-Last-Sequence": str(previous)}
+        answers.append(Answer(stored.data, headers))
+        previous = stored.seq
+    left = str(len(found) - len(answers))
+    status = {"Status": "204", "Description": "EOB", "Nats-Num-Pending": left}
+    return [*answers, Answer(b"", status)]

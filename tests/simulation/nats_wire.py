@@ -1,0 +1,252 @@
+"""The fake server on a connection, and the client that `NatsConnection` has in place of nats-py's.
+
+Invariant: a connection keeps order in both directions; when it breaks, requests under way stay
+unanswered though they may have been carried out, and the client comes back by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import count
+from random import Random
+from typing import Any, Protocol
+
+from nats.errors import OutboundBufferLimitError
+
+from factorychain._core.nats_client import Reply
+from tests.simulation.nats_server import Answer, FakeNats, Headers, matches
+
+
+_inboxes = count(1)
+
+
+class Wire(Protocol):
+    """One end of a connection (`network.End`)."""
+
+    on_message: Callable[[Any], None]
+    on_lost: Callable[[], None]
+
+    def send(self, message: object) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Sub:
+    """Interest in a pattern."""
+
+    number: int
+    pattern: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unsub:
+    """No more interest."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pub:
+    """A request."""
+
+    subject: str
+    data: bytes
+    reply: str
+    headers: Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Answered by the same."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """A message for a subscription."""
+
+    number: int
+    reply: Reply
+
+
+class Server:
+    """Serves connections: what is lost on the way is decided by chance, as `lose_*` say."""
+
+    def __init__(self, nats: FakeNats, random: Random) -> None:
+        self.nats = nats
+        self.lose_replies = 0.0
+        self.lose_live = 0.0
+        self._random = random
+        self._sessions: dict[Wire, dict[int, str]] = {}
+
+    def accept(self, wire: Wire) -> None:
+        interests: dict[int, str] = {}
+        self._sessions[wire] = interests
+        wire.on_message = lambda message: self._take(wire, interests, message)
+        wire.on_lost = lambda: self._forget(wire)
+
+    def _forget(self, wire: Wire) -> None:
+        self._sessions.pop(wire, None)
+
+    def _take(self, wire: Wire, interests: dict[int, str], message: object) -> None:
+        if isinstance(message, Sub):
+            interests[message.number] = message.pattern
+        elif isinstance(message, Unsub):
+            interests.pop(message.number, None)
+        elif isinstance(message, Ping):
+            wire.send(message)
+        elif isinstance(message, Pub):
+            self._serve(wire, interests, message)
+
+    def _serve(self, wire: Wire, interests: dict[int, str], pub: Pub) -> None:
+        replies, live = self.nats.handle(pub.subject, pub.data, pub.headers)
+        if not self._happens(self.lose_replies):
+            for reply in replies:
+                _deliver(wire, interests, pub.reply, reply)
+        if live is not None:
+            for each, theirs in list(self._sessions.items()):
+                if not self._happens(self.lose_live):
+                    _deliver(each, theirs, live.subject, live)
+
+    def _happens(self, probability: float) -> bool:
+        return probability > 0 and self._random.random() < probability
+
+
+def _deliver(wire: Wire, interests: dict[int, str], subject: str, answer: Answer) -> None:
+    for number, pattern in interests.items():
+        if matches(pattern, subject):
+            wire.send(Delivered(number, Reply(subject, answer.data, answer.headers)))
+
+
+class FakeClient:
+    """What `NatsConnection` and `Requests` use of `QuickClient`."""
+
+    def __init__(self, dial: Callable[[], Wire | None]) -> None:
+        self._dial = dial
+        self._wire: Wire | None = None
+        self._numbers = count(1)
+        self._interests: dict[int, tuple[str, Callable[[Reply], None]]] = {}
+        self._pings: dict[int, asyncio.Future[None]] = {}
+        self._options: dict[str, Any] = {}
+        self._inbox = ""
+        self._closed = False
+        # The real one's, which `NatsConnection` empties when the connection is lost.
+        self._pending: list[bytes] = []
+        self._pending_data_size = 0
+
+    @property
+    def is_connected(self) -> bool:
+        return self._wire is not None
+
+    async def connect(self, **options: Any) -> None:
+        self._options = options
+        self._inbox = options["inbox_prefix"]
+        await self._dial_until_it_works()
+
+    def new_inbox(self) -> str:
+        return f"{self._inbox}.{next(_inboxes)}"
+
+    async def flush(self) -> None:
+        number = next(self._numbers)
+        self._pings[number] = asyncio.get_running_loop().create_future()
+        self._send(Ping(number))
+        await self._pings[number]
+
+    async def close(self) -> None:
+        self._closed = True
+        wire, self._wire = self._wire, None
+        if wire is not None:
+            wire.close()
+
+    async def take(self, subject: str, taker: Callable[[Reply], None]) -> None:
+        self._listen(subject, taker)
+
+    async def subscribe(
+        self, subject: str, cb: Callable[[Reply], Awaitable[None]], **_: object
+    ) -> FakeSubscription:
+        return FakeSubscription(self, self._listen(subject, lambda reply: _finish(cb(reply))))
+
+    def send_now(self, subject: str, payload: bytes, reply: str, headers: Headers | None) -> None:
+        if self._wire is None:
+            raise OutboundBufferLimitError
+        self._send(Pub(subject, payload, reply, dict(headers or {})))
+
+    def forget(self, number: int) -> None:
+        self._interests.pop(number, None)
+        self._send(Unsub(number))
+
+    def _listen(self, subject: str, taker: Callable[[Reply], None]) -> int:
+        number = next(self._numbers)
+        self._interests[number] = (subject, taker)
+        self._send(Sub(number, subject))
+        return number
+
+    def _send(self, message: object) -> None:
+        if self._wire is not None:
+            self._wire.send(message)
+
+    async def _dial_until_it_works(self) -> None:
+        while (wire := self._dial()) is None:
+            await asyncio.sleep(self._options["reconnect_time_wait"])
+        if self._closed:
+            wire.close()
+            return
+        self._wire = wire
+        wire.on_message, wire.on_lost = self._on_message, self._on_lost
+        for number, (subject, _) in self._interests.items():
+            self._send(Sub(number, subject))
+        await self.flush()
+
+    def _on_message(self, message: object) -> None:
+        if isinstance(message, Delivered):
+            interest = self._interests.get(message.number)
+            if interest is not None:
+                interest[1](message.reply)
+        elif isinstance(message, Ping):
+            waiting = self._pings.pop(message.number, None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
+
+    def _on_lost(self) -> None:
+        self._wire = None
+        for waiting in self._pings.values():
+            if not waiting.done():
+                waiting.set_exception(OutboundBufferLimitError())
+        self._pings.clear()
+        if not self._closed:
+            self._returning = asyncio.get_running_loop().create_task(self._come_back())
+
+    async def _come_back(self) -> None:
+        await self._options["disconnected_cb"]()
+        while not self._closed:
+            try:
+                await self._dial_until_it_works()
+            except OutboundBufferLimitError:  # lost again meanwhile, which began this anew
+                return
+            if self._wire is not None:
+                await self._options["reconnected_cb"]()
+            return
+
+
+@dataclass(frozen=True, slots=True)
+class FakeSubscription:
+    """What `subscribe` returns."""
+
+    client: FakeClient
+    number: int
+
+    async def unsubscribe(self) -> None:
+        self.client.forget(self.number)
+
+
+def _finish(coro: Awaitable[None]) -> None:
+    """`Subscription.deliver` waits for nothing."""
+    try:
+        coro.__await__().__next__()
+    except StopIteration:
+        return
+    raise AssertionError("a callback of a subscription waited for something")

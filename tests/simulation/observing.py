@@ -1,0 +1,221 @@
+"""What must hold, checked while a simulation runs and when it has come to rest.
+
+It reads three things only: what agents' code did and was acknowledged, what stands in the log, and
+what clients were sent. The invariants:
+
+- what a layer acknowledges to agents stands in the log at that moment;
+- a client that resumes gets every event of its threads in dense order, once, and what the log has;
+- the events of an agent's code stand in the log in its order, without a hole, and those of an
+  attempt never after a later attempt's;
+- an admitted run has exactly one ending, and nothing after it, and a thread one run at a time;
+- a user's runs whose code was started and which have no ending in the log are never more than the
+  limit (code of an attempt that was superseded speaks for the same run, and counts once);
+- nothing of another user reaches a client.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from factorychain import RunContext
+from factorychain._core.event_kinds import ENDINGS
+from factorychain._core.execution_context import UserExecutionContext
+from factorychain._core.ids import Principal, log_subject, thread_key
+from factorychain._core.link import RunObserver
+from factorychain.bridge.v1.log_pb2 import LogBatch
+from factorychain.types.v1.event_pb2 import Event
+from tests.simulation.nats_server import FakeNats
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """One event in the log."""
+
+    seq: int
+    run: str
+    attempt: int
+    kind: str
+    event: Event
+
+    @property
+    def ends(self) -> bool:
+        return self.kind in ENDINGS
+
+
+@dataclass
+class Seen:
+    """What one client got of one thread."""
+
+    epoch: int = 0
+    events: list[tuple[int, str, str]] = field(default_factory=list)
+
+    @property
+    def last(self) -> int:
+        return self.events[-1][0] if self.events else 0
+
+
+class Observer:
+    """Hears of everything, and keeps what does not hold in `violations`."""
+
+    def __init__(self, nats: FakeNats, limit: int, note: Callable[[str], None]) -> None:
+        self.violations: list[str] = []
+        self.admitted: dict[str, tuple[Principal, str]] = {}
+        self.bodies = 0
+        self.acknowledged = 0
+        self.read = 0
+        self._nats = nats
+        self._limit = limit
+        self._note = note
+        self._begun: dict[Principal, dict[str, str]] = {}
+
+    # --- the log ----------------------------------------------------------------------------
+
+    def log_of(self, principal: Principal, thread: str) -> list[Logged]:
+        stream = self._nats.streams.get("EVENTS-0")
+        subject = log_subject(1, principal.ukey, thread_key(thread))
+        return [] if stream is None else list(_events(stream.matching(subject)))
+
+    def has_ended(self, principal: Principal, thread: str, run: str) -> bool:
+        return any(each.run == run and each.ends for each in self.log_of(principal, thread))
+
+    # --- agents -----------------------------------------------------------------------------
+
+    @contextmanager
+    def body(self, ctx: RunContext) -> Generator[None, None, None]:
+        """An agent's code runs."""
+        principal = Principal(ctx.tenant, ctx.user)
+        self.bodies += 1
+        self._note(f"agent {ctx.user} {ctx.run_id[:8]} attempt {ctx.attempt}")
+        begun = self._begun.setdefault(principal, {})
+        for run, thread in list(begun.items()):
+            if self.has_ended(principal, thread, run):
+                del begun[run]
+        if not self.has_ended(principal, ctx.thread, ctx.run_id):
+            begun[ctx.run_id] = ctx.thread
+        if len(begun) > self._limit:
+            self.violated(f"{len(begun)} runs of {ctx.user} at once: {[*begun]}")
+        yield
+
+    def acknowledging(self, ctx: UserExecutionContext, inner: RunObserver | None) -> RunObserver:
+        """Around what hears the acknowledgements of a run on the agents' link."""
+        return _Acknowledged(self, ctx, inner)
+
+    def is_acknowledged(self, ctx: UserExecutionContext, run_seq: int) -> None:
+        """Agents were told that everything up to `run_seq` is durable."""
+        self.acknowledged += 1
+        stream = self._nats.streams["EVENTS-0"]
+        subject = log_subject(1, ctx.principal.ukey, thread_key(ctx.thread))
+        batches = [LogBatch.FromString(each.data) for each in stream.matching(subject)]
+        mine = [each for each in batches if each.run == ctx.run]
+        if any(each.ends for each in mine) or run_seq == 0:
+            return
+        durable = max((each.last_run_seq for each in mine if each.attempt == ctx.attempt), default=0)
+        if durable < run_seq:
+            self.violated(f"{ctx.run} acknowledged {run_seq}, the log has {durable}")
+
+    # --- clients ----------------------------------------------------------------------------
+
+    def frame(self, principal: Principal, text: str) -> None:
+        """A client was sent this."""
+        for part in text.split("canary-")[1:]:
+            if not part.startswith(principal.user):
+                self.violated(f"{principal.user} was sent canary-{part[:8]}")
+
+    def events(self, seen: Seen, thread: str, frame: dict[str, object]) -> None:
+        """A client got events of a thread."""
+        events = frame["events"]
+        assert isinstance(events, list), "a list of events"
+        if frame["epoch"] != seen.epoch and seen.events:
+            self.violated(f"{thread}: epoch {seen.epoch} became {frame['epoch']}")
+        seen.epoch = int(str(frame["epoch"]))
+        for event in events:
+            self.read += 1
+            if event["seq"] != seen.last + 1:
+                self.violated(f"{thread}: event {event['seq']} after {seen.last}")
+            seen.events.append((event["seq"], event["run"], event["type"]))
+
+    # --- at the end -------------------------------------------------------------------------
+
+    def check_admitted(self) -> None:
+        """Every run that was admitted has one ending."""
+        for run, (principal, thread) in self.admitted.items():
+            endings = [e.kind for e in self.log_of(principal, thread) if e.run == run and e.ends]
+            if len(endings) != 1:
+                self.violated(f"{run} of {principal.user} in {thread} has endings {endings}")
+
+    def check_thread(self, principal: Principal, thread: str, seen: Seen) -> None:
+        """The thread's log by itself, and against what a client has."""
+        logged = self.log_of(principal, thread)
+        if [each.seq for each in logged] != list(range(1, len(logged) + 1)):
+            self.violated(f"{thread}: seqs {[each.seq for each in logged]}")
+        self._check_runs(thread, logged)
+        own = [(each.seq, each.run, each.kind) for each in logged]
+        if seen.events != own:
+            self.violated(f"{thread}: a client has {len(seen.events)} of {len(own)} events")
+
+    def _check_runs(self, thread: str, logged: list[Logged]) -> None:
+        attempts: Counter[str] = Counter()
+        steps: dict[tuple[str, int], int] = {}
+        ended: list[str] = []
+        for each in logged:
+            if each.run in ended:
+                self.violated(f"{thread}: {each.kind} of {each.run} after its ending")
+            if each.attempt < attempts[each.run]:
+                self.violated(f"{thread}: attempt {each.attempt} of {each.run} after a later one")
+            attempts[each.run] = each.attempt
+            if each.kind == "custom":
+                number = json.loads(each.event.custom.data_json)["n"]
+                expected = steps.get((each.run, each.attempt), 0)
+                if number != expected:
+                    self.violated(f"{thread}: step {number} of {each.run}, not {expected}")
+                steps[each.run, each.attempt] = number + 1
+            if each.ends:
+                ended.append(each.run)
+
+    def violated(self, what: str) -> None:
+        """Kept instead of raised: it may be found inside a service, which would handle it."""
+        self._note(f"VIOLATED {what}")
+        self.violations.append(what)
+
+
+class _Acknowledged:
+    """A `RunObserver` that lets the observer hear, too."""
+
+    def __init__(
+        self, observer: Observer, ctx: UserExecutionContext, inner: RunObserver | None
+    ) -> None:
+        self._observer = observer
+        self._ctx = ctx
+        self._inner = inner
+
+    def acknowledged(self, durable_run_seq: int, ended: bool) -> None:
+        self._observer.is_acknowledged(self._ctx, durable_run_seq)
+        if self._inner is not None:
+            self._inner.acknowledged(durable_run_seq, ended)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._inner, name)
+
+
+def _events(messages: Iterator[object]) -> Iterator[Logged]:
+    for message in messages:
+        batch = LogBatch.FromString(message.data)  # type: ignore[attr-defined]
+        for number, event in enumerate(batch.events):
+            kind = str(event.WhichOneof("event"))
+            yield Logged(batch.first_seq + number, batch.run, batch.attempt, kind, event)
+
+
+_current: list[Observer] = []
+
+
+def current() -> Observer:
+    """That of the simulation that runs; agents' code has no other way to it."""
+    return _current[-1]
+
+
+def begin(observer: Observer) -> None:
+    _current[:] = [observer]

@@ -1,0 +1,62 @@
+"""Takes the real world away from this Python process: time, chance, threads and sockets.
+
+Invariant: after `take_over` whatever asks for the time gets the simulation's, whatever asks for
+chance gets the seed's, and whatever would leave the process raises. To be called before anything of
+the services is imported, since defaults such as `clock=time.time` are bound then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+EPOCH_S = 1_800_000_000.0
+"""The Unix time at which every simulation begins."""
+
+_now_s: Callable[[], float] = lambda: 0.0  # noqa: E731 - replaced by `follow`
+_chance = random.Random(0)
+
+
+class Real(RuntimeError):
+    """Something reached for what a simulation does not have."""
+
+
+def take_over() -> None:
+    """Replaces time, chance, threads and sockets for good: only in a process of its own."""
+    if "factorychain._core" in sys.modules:
+        raise RuntimeError("the services are imported already, with the real clock in their defaults")
+    time.time = lambda: EPOCH_S + _now_s()
+    time.monotonic = time.perf_counter = lambda: 1000.0 + _now_s()
+    time.time_ns = lambda: int((EPOCH_S + _now_s()) * 1e9)
+    time.sleep = _barred("time.sleep")
+    secrets.token_hex = lambda n=16: f"{_chance.getrandbits(8 * (n or 16)):0{2 * (n or 16)}x}"
+    asyncio.to_thread = _inline
+    socket.socket.connect = _barred("socket.connect")  # type: ignore[method-assign]
+    socket.socket.bind = _barred("socket.bind")  # type: ignore[method-assign]
+    threading.Thread.start = _barred("Thread.start")  # type: ignore[method-assign]
+
+
+def follow(now_s: Callable[[], float], seed: int) -> None:
+    """From now on time is `now_s`, and chance follows from the seed."""
+    global _now_s  # noqa: PLW0603 - there is one time
+    _now_s = now_s
+    _chance.seed(seed)
+    random.seed(seed)
+
+
+def _barred(what: str) -> Callable[..., NoReturn]:
+    def refuse(*_: object, **__: object) -> NoReturn:
+        raise Real(f"{what} in a simulation")
+
+    return refuse
+
+
+async def _inline(work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    return work(*args, **kwargs)

@@ -1,0 +1,191 @@
+"""The four services as processes of a simulation: built by their own composition roots.
+
+Invariant: nothing of a service is replaced but what leaves its process: the NATS client, gRPC's
+channel and server, and the WebSocket below the edge. That, and nothing else, is patched here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import deque
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+import grpc
+import structlog
+from aiohttp import WSMsgType
+
+from factorychain._core import nats_connection
+from factorychain._core.component import ComponentGroup
+from factorychain._core.ids import Principal
+from factorychain._core.keys import TxnKey, jwks_document, new_secret, read_secret
+from factorychain._core.settings import (
+    AgentsSettings,
+    BridgeSettings,
+    EmitterSettings,
+    EngineSettings,
+)
+from factorychain._core.user_tokens import mint_user_token
+from factorychain._sandbox import probe
+from factorychain_agents.server import AgentsServer
+from factorychain_bridge.server import BridgeServer
+from factorychain_emitter.server import EmitterServer
+from factorychain_engine.server import EngineServer
+from tests.simulation import grpc_wire
+from tests.simulation.nats_wire import FakeClient
+from tests.simulation.network import End, Network
+
+if TYPE_CHECKING:
+    from factorychain_bridge.edge.transport import Transport
+
+LAYERS = {"engine": 7101, "agents": 7102, "emitter": 7103, "bridge": 7104}
+EDGE_PORT = 8080
+NATS = "nats:4222"
+USER_LIMIT = 2
+
+Server = EngineServer | AgentsServer | EmitterServer | BridgeServer
+
+
+class Warned(NamedTuple):
+    """A line that a service logged, warning or worse."""
+
+    level: str
+    event: str
+    line: dict[str, Any]
+
+
+def install(network: Network, warned: Callable[[Warned], None]) -> None:
+    """Whatever services open from now on, they open in this network."""
+    grpc.aio.insecure_channel = lambda target, *_: grpc_wire.Channel(network, target)
+    grpc.aio.server = lambda handlers, **_: grpc_wire.Server(network, handlers)
+    nats_connection.QuickClient = lambda: FakeClient(lambda: network.connect(NATS))  # type: ignore[assignment, misc]
+
+    def keep(_logger: object, level: str, line: Any) -> Any:
+        warned(Warned(level, str(line.get("event")), dict(line)))
+        raise structlog.DropEvent
+
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, keep],
+        wrapper_class=structlog.make_filtering_bound_logger(30),
+    )
+
+
+@cache
+def keys() -> Path:
+    """Keys for all simulations of this process: making them takes longer than a run."""
+    directory = Path(tempfile.mkdtemp(prefix="simulation-"))
+    key = TxnKey.generate()
+    (directory / "key.pem").write_bytes(key.to_pem())
+    (directory / "jwks.json").write_text(jwks_document([key]))
+    (directory / "secret").write_text(new_secret())
+    probe()
+    return directory
+
+
+def user_token(principal: Principal) -> str:
+    secret = read_secret(keys() / "secret")
+    return mint_user_token(secret, principal, ttl_s=7200, audience="factorychain-api")
+
+
+@cache
+def settings(layer: str, name: str) -> Any:
+    """Intervals short against a simulation, long against its latencies."""
+    common: dict[str, Any] = {"listen": f"{name}:{LAYERS[layer]}", "rpc_timeout_s": 3.0}
+    common["txn_jwks_file"] = keys() / "jwks.json"
+    shared = {"nats_timeout_s": 2.0, "user_secret_file": keys() / "secret", "nats_replicas": 1}
+    engine, agents, emitter, bridge = (f"{each}:{port}" for each, port in LAYERS.items())
+    if layer == "engine":
+        return EngineSettings(
+            **common, **shared, agents_address=agents, emitter_address=emitter,
+            txn_key_file=keys() / "key.pem", default_agent="walker", user_max_runs=USER_LIMIT,
+            run_lifetime_s=40, run_idle_s=12, cleanup_interval_s=1.5, heartbeat_ttl_s=4,
+            agents_lost_after_s=6,
+        )  # fmt: skip
+    if layer == "agents":
+        return AgentsSettings(
+            **common, engine_address=engine, emitter_address=emitter, isolation="task",
+            agent_modules=("tests.simulation.agents",), cancel_grace_s=2.0,
+        )  # fmt: skip
+    if layer == "emitter":
+        return EmitterSettings(**common, bridge_address=bridge)
+    return BridgeSettings(**common, **shared, engine_address=engine, frames_per_s=1000)
+
+
+def build(layer: str, name: str, network: Network) -> tuple[Server, ComponentGroup]:
+    """A service, and what of it starts."""
+    own = settings(layer, name)
+    if layer == "engine":
+        engine = EngineServer(own)
+        return engine, engine.group()
+    if layer == "emitter":
+        emitter = EmitterServer(own)
+        return emitter, emitter.group()
+    if layer == "agents":
+        agents = AgentsServer(own)
+        return agents, _without(agents.group(), agents.output, agents.executor)
+    bridge = BridgeServer(own)
+    network.listen(f"{name}:{EDGE_PORT}", lambda end: _serve_socket(bridge, end))
+    return bridge, _without(bridge.group(), bridge.edge)
+
+
+def _without(group: ComponentGroup, *left_out: object) -> ComponentGroup:
+    """Those parts that would open files of the terminal, or ports."""
+    kept = [each for each in group.components if each not in left_out]
+    return ComponentGroup(kept, name=group.name, drain_timeout_s=group._drain_timeout_s)
+
+
+def _serve_socket(bridge: BridgeServer, end: End) -> None:
+    serving = bridge.edge.serve(cast("Transport", _Transport(end)))
+    asyncio.get_running_loop().create_task(serving, name="socket")
+
+
+class _Frame(NamedTuple):
+    """What aiohttp hands over."""
+
+    type: WSMsgType
+    data: str = ""
+
+
+class _Transport:
+    """What `EdgeSocket` uses of aiohttp's WebSocket."""
+
+    on_too_big: Callable[[], None]
+
+    def __init__(self, end: End) -> None:
+        self._end = end
+        self._frames: deque[_Frame] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        end.on_message = lambda text: self._put(_Frame(WSMsgType.TEXT, text))
+        end.on_lost = lambda: self._put(_Frame(WSMsgType.CLOSED))
+
+    def _put(self, frame: _Frame) -> None:
+        self._frames.append(frame)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def receive(self) -> _Frame:
+        while not self._frames:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._frames.popleft()
+
+    async def send_frame(self, data: bytes, kind: WSMsgType) -> None:
+        if not self._end.open:
+            raise ConnectionError("the socket is gone")
+        if kind is WSMsgType.TEXT:
+            self._end.send(data)
+
+    async def say_close(self, code: int, reason: str) -> None:
+        self.abort()
+
+    async def close(self, *, drain: bool = True) -> bool:
+        self.abort()
+        return True
+
+    def abort(self) -> None:
+        if self._end.open:
+            self._end.close()
+            self._put(_Frame(WSMsgType.CLOSED))

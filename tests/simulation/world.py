@@ -1,0 +1,266 @@
+"""One simulation: a chain, its users and what goes wrong, all from one number.
+
+Invariant: everything follows from the seed. Two simulations of a seed take the same turns, which
+`Result.digest` sums up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from zlib import crc32
+
+from factorychain._core.component import ComponentGroup
+from factorychain._core.execution_context import UserExecutionContext
+from factorychain._core.ids import Principal
+from factorychain._core.link import LinkRun
+from factorychain_agents.server import AgentsServer
+from factorychain_bridge.server import BridgeServer
+from factorychain_emitter.server import EmitterServer
+from factorychain_engine.server import EngineServer
+from tests.simulation import observing, reality, services
+from tests.simulation.client import Client
+from tests.simulation.faults import Fault, Plan
+from tests.simulation.loop import Process, SimulatedLoop
+from tests.simulation.nats_server import FakeNats
+from tests.simulation.nats_wire import Server as NatsServer
+from tests.simulation.network import Network
+from tests.simulation.services import Server, Warned
+
+REST_S = 150.0
+"""How long the chain may take to come to rest once nothing goes wrong any more."""
+_TRACE_LINES = 40
+# What must not be logged whatever goes wrong around a service: these say that it is at fault itself.
+_BUGS = (
+    "a background task failed", "the link failed", "a failure nobody handled",
+    "a run could not be opened", "a run's events could not be handled",
+    "a run could not be closed", "a run could not take its receipt", "an instance broke its host",
+)  # fmt: skip
+
+
+@dataclass
+class Result:
+    """What came of a seed."""
+
+    seed: int
+    violations: list[str]
+    trace: list[str]
+    digest: int
+    counts: dict[str, int] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        lines = [f"seed {self.seed}: {each}" for each in self.violations]
+        return "\n".join([*lines, *self.trace[-_TRACE_LINES:]])
+
+
+@dataclass
+class Replica:
+    """A service that is restarted when it dies, as a supervisor does."""
+
+    layer: str
+    name: str
+    process: Process
+    server: Server | None = None
+    group: ComponentGroup | None = None
+
+
+class World:
+    """The chain of one seed."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+        self.random = Random(seed)
+        self.loop = SimulatedLoop(Random(seed + 1))
+        reality.follow(self.loop.time, seed)
+        self.trace: list[str] = []
+        self.network = Network(self.loop, Random(seed + 2))
+        self.plan = Plan.of(self.random)
+        services.install(self.network, self._warned)
+        self.nats = FakeNats(self.loop.time)
+        self.nats_server = NatsServer(self.nats, Random(seed + 3))
+        self.observer = observing.Observer(self.nats, services.USER_LIMIT, self.note)
+        observing.begin(self.observer)
+        self.replicas: dict[str, Replica] = {}
+        self.clients: dict[str, Client] = {}
+        self.faults: dict[str, int] = {}
+
+    def note(self, what: str) -> None:
+        self.trace.append(f"{self.loop.now_s:9.4f} {what}")
+
+    def _warned(self, line: Warned) -> None:
+        who = self.loop.current.name
+        self.note(f"{who}: {line.level} {line.event} {line.line.get('cause', '')}")
+        if line.event in _BUGS:
+            self.observer.violated(f"{who} logged: {line.event}: {line.line.get('exception')}")
+
+    # --- processes --------------------------------------------------------------------------
+
+    def start_nats(self) -> None:
+        self.nats_process = Process("nats")
+        with self.loop.within(self.nats_process):
+            self.network.listen(services.NATS, self.nats_server.accept)
+
+    def start(self, layer: str, name: str) -> None:
+        replica = self.replicas[name] = Replica(layer, name, Process(name))
+        self.loop.spawn(replica.process, self._serve(replica), "service")
+
+    async def _serve(self, replica: Replica) -> None:
+        replica.server, replica.group = services.build(replica.layer, replica.name, self.network)
+        if isinstance(replica.server, AgentsServer):
+            self._watch(replica.server)
+        try:
+            await replica.group.start()
+        except Exception as error:  # noqa: BLE001 - a service that cannot start ends, and is started again
+            self.note(f"{replica.name} did not start: {error!r}")
+            self._restart_later(replica, 0.5)
+
+    def _watch(self, agents: AgentsServer) -> None:
+        """Hears what this replica is told to be durable."""
+        inner: Callable[..., LinkRun] = agents.link.open
+
+        def opened(ctx: UserExecutionContext, **options: object) -> LinkRun:
+            heard = self.observer.acknowledging(ctx, options.pop("observer", None))  # type: ignore[arg-type]
+            return inner(ctx, **options, observer=heard)
+
+        agents.link.open = opened  # type: ignore[method-assign, assignment]
+
+    def kill(self, name: str, back_after_s: float) -> None:
+        replica = self.replicas[name]
+        if replica.process.alive:
+            self._restart_later(replica, back_after_s)
+
+    def _restart_later(self, replica: Replica, after_s: float) -> None:
+        self.loop.kill(replica.process)
+        self.network.gone(replica.process)
+        with self.loop.within(_OUTSIDE):
+            self.loop.call_later(after_s, self.start, replica.layer, replica.name)
+
+    def restart_nats(self, back_after_s: float) -> None:
+        self.loop.kill(self.nats_process)
+        self.network.gone(self.nats_process)
+        with self.loop.within(_OUTSIDE):
+            self.loop.call_later(back_after_s, self.start_nats)
+
+    # --- the whole --------------------------------------------------------------------------
+
+    def run(self) -> Result:
+        """The simulation from beginning to end."""
+        self.start_nats()
+        for layer, number in self.plan.replicas.items():
+            names = [f"{layer}-{each}" for each in range(1, number + 1)]
+            port = services.LAYERS[layer]
+            self.network.names[f"{layer}:{port}"] = [f"{each}:{port}" for each in names]
+            for name in names:
+                self.start(layer, name)
+        self._populate()
+        for fault in self.plan.faults:
+            self._schedule(fault)
+        ended = self.loop.run_until(self._quiet, self.plan.ends_at_s + REST_S)
+        if not ended:
+            self.observer.violated(f"no rest: {self._left()}")
+        self._check()
+        return self._close()
+
+    def _populate(self) -> None:
+        bridges = [f"bridge-{each}" for each in range(1, self.plan.replicas["bridge"] + 1)]
+        for user, lanes in self.plan.users.items():
+            threads = sorted({order.thread for lane in lanes for order in lane})
+            client = Client(
+                self.network, self.observer, Principal("acme", user), bridges, threads,
+                Random(crc32(user.encode()) + self.seed),
+            )  # fmt: skip
+            self.clients[user] = client
+            with self.loop.within(client.process):
+                self.loop.call_later(0.5, client.begin, lanes)
+
+    def _schedule(self, fault: Fault) -> None:
+        with self.loop.within(_OUTSIDE):
+            self.loop.call_later(fault.at_s, self._do, fault)
+
+    def _do(self, fault: Fault) -> None:
+        self.note(f"FAULT {fault}")
+        self.faults[fault.kind] = self.faults.get(fault.kind, 0) + 1
+        fault.happen(self)
+
+    # --- coming to rest ---------------------------------------------------------------------
+
+    def _quiet(self) -> bool:
+        if self.observer.violations:
+            return True
+        if self.loop.now_s < self._look_at_s:
+            return False
+        self._look_at_s = self.loop.now_s + 0.25
+        return self.loop.now_s > self.plan.ends_at_s and not self._left()
+
+    _look_at_s = 0.0
+
+    def _left(self) -> list[str]:
+        """What still holds something of a run, or has not shown what there is."""
+        left = [f"{user} is busy" for user, each in self.clients.items() if not each.idle]
+        if left:
+            return left
+        for client in self.clients.values():
+            for thread, seen in client.seen.items():
+                number = len(self.observer.log_of(client.principal, thread))
+                if len(seen.events) < number:
+                    left.append(f"{thread}: {len(seen.events)} of {number} events shown")
+        for replica in self.replicas.values():
+            left += [f"{replica.name}: {each}" for each in _held(replica.server)]
+        bucket = self.nats.streams.get("KV_users")
+        for entry in () if bucket is None else bucket.messages.values():
+            if b'"run"' in entry.data:
+                left.append(f"a place is taken: {entry.data[:200]!r}")
+        return left
+
+    def _check(self) -> None:
+        if self.observer.violations:
+            return
+        self.observer.check_admitted()
+        for client in self.clients.values():
+            for thread, seen in client.seen.items():
+                self.observer.check_thread(client.principal, thread, seen)
+        for failure in self.loop.failures:
+            self.observer.violated(f"a failure nobody handled: {failure}")
+
+    def _close(self) -> Result:
+        observer = self.observer
+        counts = {
+            "runs": len(observer.admitted), "bodies": observer.bodies, "events": observer.read,
+            "acknowledged": observer.acknowledged, "faults": sum(self.faults.values()),
+        }  # fmt: skip
+        digest = self.loop.digest
+        self.loop.close()
+        return Result(self.seed, observer.violations, self.trace, digest, counts)
+
+
+_OUTSIDE = Process("outside")
+
+
+def _held(server: Server | None) -> list[str]:
+    found: dict[str, int] = {}
+    if isinstance(server, EngineServer):
+        found = {"supervised runs": len(server.runs), "link runs": server.link.runs}
+    elif isinstance(server, AgentsServer):
+        found = {"runs": len(server.runs), "link runs": server.link.runs}
+    elif isinstance(server, EmitterServer):
+        found = {"channels": server.link.channels, "link runs": server.bridge_link.runs}
+    elif isinstance(server, BridgeServer):
+        found = {"routes": server.bridge.statistics().routes}
+    return [f"{number} {what}" for what, number in found.items() if number]
+
+
+def simulate(seed: int) -> Result:
+    """Runs one seed."""
+    gc.disable()
+    world = World(seed)
+    result = world.run()
+    for process in world.loop.processes:
+        for task in process.tasks:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # they are meant to vanish
+    return result
+
+
+__all__ = ["Result", "World", "asyncio", "simulate"]
