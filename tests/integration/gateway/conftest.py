@@ -33,13 +33,13 @@ class Place:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def in_processes(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
-    async with _started(tmp_path_factory.mktemp("gateway"), isolation="process") as place:
+    async with started(tmp_path_factory.mktemp("gateway"), isolation="process") as place:
         yield place
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def in_tasks(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
-    async with _started(
+    async with started(
         tmp_path_factory.mktemp("gateway"),
         isolation="task",
         llm_silence_max_s=0.3,
@@ -77,12 +77,13 @@ def _reset(place: Place) -> Iterator[Place]:
 
 
 @asynccontextmanager
-async def _started(folder: Path, **changes: Any) -> AsyncIterator[Place]:
-    sys.modules.pop(MODULE, None)
+async def started(folder: Path, module: str = MODULE, **changes: Any) -> AsyncIterator[Place]:
+    """A service, and the vendor that it leads to."""
+    sys.modules.pop(module, None)
     async with (
         Vendor() as vendor,
-        serving(folder, MODULE, **(_fields(folder, vendor) | changes)) as chain,
-        _closing(MODULE),
+        serving(folder, module, **(_fields(folder, vendor) | changes)) as chain,
+        _closing(module),
     ):
         yield Place(chain, vendor)
 
@@ -102,14 +103,14 @@ def start(tmp_path: Path, vendor: Vendor) -> Start:
     """Starts a service of the test's own; what is not said otherwise leads to the vendor."""
 
     @asynccontextmanager
-    async def started(module: str = MODULE, **changes: Any) -> AsyncIterator[Chain]:
+    async def starting(module: str = MODULE, **changes: Any) -> AsyncIterator[Chain]:
         # Clients that it makes when it is imported are made for this gateway.
         sys.modules.pop(module, None)
         fields = _fields(tmp_path, vendor) | {"isolation": "task"} | changes
         async with serving(tmp_path, module, **fields) as chain, _closing(module):
             yield chain
 
-    return started
+    return starting
 
 
 def _fields(folder: Path, vendor: Vendor) -> dict[str, Any]:

@@ -10,8 +10,6 @@ from typing import Any
 import anthropic
 import httpx2
 import openai
-from langchain_openai import ChatOpenAI
-from pydantic_ai import Agent as PydanticAgent
 
 from factorychain import Agent, RunContext, tool
 from factorychain.errors import CredentialNotFound
@@ -19,9 +17,6 @@ from factorychain.errors import CredentialNotFound
 # As many agents do: made with the module, before any run is there.
 EARLY = openai.AsyncOpenAI()
 EARLY_ANTHROPIC = anthropic.AsyncAnthropic()
-CHAIN = ChatOpenAI(model="m")
-# Not by names of the module, where they would be served as agents themselves.
-PYDANTIC = {"responses": PydanticAgent("openai:m"), "chat": PydanticAgent("openai-chat:m")}
 
 
 def _said(text: str) -> list[Any]:
@@ -230,38 +225,6 @@ class Wanderer(Agent):
         return int(response.status_code)
 
 
-class Chained(Agent):
-    """LangChain's model, made with the module."""
-
-    name = "chain"
-
-    async def run(self, ctx: RunContext, text: str) -> str:
-        said = ""
-        async for chunk in CHAIN.astream(text):
-            said += str(chunk.content)
-        return said
-
-
-class Pydantic(Agent):
-    """Pydantic AI on OpenAI's responses, made with the module."""
-
-    name = "pydantic"
-
-    async def run(self, ctx: RunContext, text: str) -> str:
-        async with PYDANTIC["responses"].run_stream(text) as result:
-            return await result.get_output()
-
-
-class Typed(Agent):
-    """Pydantic AI on chat completions."""
-
-    name = "typed"
-
-    async def run(self, ctx: RunContext, text: str) -> str:
-        async with PYDANTIC["chat"].run_stream(text) as result:
-            return await result.get_output()
-
-
 class Tooled(Agent):
     """Asks in a tool."""
 
@@ -325,3 +288,13 @@ class Leaver(Agent):
                     for _ in range(8):
                         await anext(aiter(stream))
         return 20
+
+
+class Lister(Agent):
+    """The models that there are."""
+
+    name = "lister"
+
+    async def run(self, ctx: RunContext, text: str) -> list[str]:
+        async with openai.AsyncOpenAI() as client:
+            return [each.id async for each in client.models.list()]

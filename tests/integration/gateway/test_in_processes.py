@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 
 import pytest
@@ -16,7 +17,7 @@ from tests.vendor import Fault, Received, Turn, VendorUsage
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-CLIENTS = ("talker", "early", "threaded", "responder", "claude", "chain", "pydantic", "typed")
+CLIENTS = ("talker", "early", "threaded", "responder", "claude")
 
 
 @pytest.mark.parametrize("agent", CLIENTS)
@@ -29,6 +30,11 @@ async def test_every_client_finds_the_gateway(place: Place, agent: str) -> None:
     assert request.key == place.vendor.key
     assert "fc-" not in str(request.headers)
     assert "traceparent" not in request.headers
+
+
+async def test_what_is_no_library_finds_it_too(place: Place) -> None:
+    listed = json.loads(output(await place.chain.run(place.chain.token("urllib"))))
+    assert [each["id"] for each in listed["data"]] == list(place.vendor.models)
 
 
 async def test_runs_have_keys_of_their_own(place: Place) -> None:

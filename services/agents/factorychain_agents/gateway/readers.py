@@ -121,8 +121,8 @@ class ResponsesReader(_State):
     def event(self, body: Object) -> None:
         kind = body.get("type")
         if not isinstance(kind, str):
-            return
-        if kind.endswith(".delta"):
+            self._heard(body)
+        elif kind.endswith(".delta"):
             self.chars += _chars(body.get("delta"))
         elif kind in ("response.completed", "response.incomplete", "response.failed"):
             self.whole(_object(body.get("response")))
