@@ -6,6 +6,7 @@ Both write to the thread's real log, as emitter and bridge would; what a test ch
 # ruff: noqa: N802 - the methods have the names that gRPC gives them
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -132,11 +133,23 @@ class AgentRun:
     idle_ms: int = 0
     finished: asyncio.Event = field(default_factory=asyncio.Event)
     cancel_reasons: list[str] = field(default_factory=list)
-    waited_ms: int = 0
-    waiting: bool = False
+    waited_s: float = 0.0
+    waiting_since_s: float | None = None
     open_requests: list[str] = field(default_factory=list)
     answers: list[tuple[str, str]] = field(default_factory=list)
     renewed: list[UserExecutionContext] = field(default_factory=list)
+
+    def wait(self) -> None:
+        """It waits for its user from now on."""
+        self.waiting_since_s = time.monotonic()
+
+    def alive(self) -> agents_pb2.RunAlive:
+        """What is told of its life now."""
+        since_s = self.waiting_since_s
+        now_s = self.waited_s + (0.0 if since_s is None else time.monotonic() - since_s)
+        return agents_pb2.RunAlive(
+            idle_ms=self.idle_ms, waited_ms=int(now_s * 1000), waiting=since_s is not None
+        )
 
 
 class Agents(agents_pb2_grpc.AgentsServiceServicer):
@@ -282,11 +295,7 @@ class Agents(agents_pb2_grpc.AgentsServiceServicer):
         while not run.finished.is_set():
             if self._broken != whole:
                 raise ChainDegraded("agents")
-            yield {
-                "alive": agents_pb2.RunAlive(
-                    idle_ms=run.idle_ms, waited_ms=run.waited_ms, waiting=run.waiting
-                )
-            }
+            yield {"alive": run.alive()}
             try:
                 async with asyncio.timeout(ALIVE_S):
                     await run.finished.wait()
