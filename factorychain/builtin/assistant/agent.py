@@ -7,6 +7,7 @@ became of it; no run makes more requests than the limit, and the last one is mad
 from __future__ import annotations
 
 import asyncio
+import importlib
 import os
 from collections.abc import Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -68,12 +69,15 @@ class Assistant(Agent):
         conversation = await self._conversation(ctx, input, offered)
         said = ""
         async with _client() as client:
+            await ctx.think(f"Asking {self.model or self.language_model.name}")
             for left in reversed(range(self.steps_max or self.language_model.steps_max)):
                 answer = await self._ask(ctx, client, conversation, offered, last=left == 0)
                 said = answer.text or said
                 if not answer.calls:
                     return await _final(ctx, answer, said)
                 await _call(conversation, offered, answer)
+                names = dict.fromkeys(each.tool for each in answer.calls)
+                await ctx.think(f"Looking at what {', '.join(names)} returned")
         raise AgentError(
             "The model went on calling tools until its limit of steps, without an answer",
             reason="STEP_LIMIT",
@@ -83,7 +87,7 @@ class Assistant(Agent):
         model = self.language_model
         answer = model.answer_max_tokens or model.window_tokens // _ANSWER_SHARE
         return Conversation(
-            "\n\n".join(filter(None, (model.instructions, self.instructions))),
+            "\n\n".join(filter(None, (model.instructions, self.instructions, _context(ctx)))),
             await ctx.history(_HISTORY),
             input,
             window_tokens=model.window_tokens,
@@ -103,7 +107,6 @@ class Assistant(Agent):
         from factorychain.builtin.assistant import troubles
         from factorychain.builtin.assistant.asking import ask
 
-        await ctx.think(f"Asking {self.model or self.language_model.name}")
         while True:
             try:
                 return await ask(ctx, client, self._request(conversation, offered, last=last))
@@ -123,7 +126,6 @@ class Assistant(Agent):
         request: dict[str, object] = {
             "model": self.model or self.language_model.name,
             "messages": conversation.fitted(),
-            "stream_options": {"include_usage": True},
         }
         if offered.schemas:
             request["tools"] = offered.schemas
@@ -143,6 +145,11 @@ def _client() -> AsyncOpenAI:
     # There is no TLS, and reading the certificates for it would take 20 ms of every run.
     plain = DefaultAsyncHttpxClient(verify=False, trust_env=False)
     return AsyncOpenAI(max_retries=0, http_client=plain)
+
+
+def _context(ctx: RunContext) -> str:
+    """What the client passed along, for the model."""
+    return "\n".join(f"{description}: {value}" for description, value in ctx.context)
 
 
 def _too_long() -> AgentError:
@@ -199,8 +206,8 @@ async def _together(calls: Sequence[Coroutine[None, None, Result]]) -> list[Resu
 def language_model() -> LanguageModel:
     """What the operator has set; the library is loaded with it, once for all runs."""
     found = LanguageModel.from_environment()
-    import openai.resources.chat  # noqa: F401
-
+    importlib.import_module("openai.resources.chat")
+    importlib.import_module(f"{__package__}.asking")
     return found
 
 

@@ -54,7 +54,9 @@ async def ask(ctx: RunContext, client: AsyncOpenAI, request: Mapping[str, object
         openai.OpenAIError: it could not be asked, or said in the middle that something is wrong.
         AgentError: the answer broke off.
     """
-    created = client.chat.completions.create(**request, stream=True)  # type: ignore[call-overload]
+    # The gateway asks for usage itself, of servers that take the question.
+    counted = {} if ctx._run.spec.gateway_url else {"stream_options": {"include_usage": True}}
+    created = client.chat.completions.create(**request, **counted, stream=True)  # type: ignore[call-overload]
     answer = Answer()
     stream = cast("AsyncStream[ChatCompletionChunk]", await created)
     async with stream, ctx.message() as message:

@@ -302,3 +302,16 @@ async def test_calls_with_equal_indexes_are_told_apart_by_their_ids() -> None:
         ("a", "one", "{}"),
         ("b", "two", "{}"),
     ]
+
+
+async def test_what_the_client_passed_along_is_told(vendor: Vendor) -> None:
+    from factorychain._instance.active import ActiveRun
+    from factorychain._instance.spec import RunSpec
+    from factorychain.builtin.assistant.agent import _context
+    from factorychain.context import RunContext
+    from tests.silent_host import SilentHost
+
+    context = (("page", "/cart"), ("language", "it"))
+    spec = RunSpec("acme", "ada", "t", "r", "a", 1, '{"text": "hi"}', context=context)
+    run = ActiveRun(spec, SilentHost(), asyncio.get_running_loop())
+    assert _context(RunContext(run)) == "page: /cart\nlanguage: it"
