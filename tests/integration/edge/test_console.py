@@ -221,6 +221,8 @@ async def test_cancel_reaches_the_engine_and_what_agents_say_is_never_markup(
     await expect(page.locator(".question")).to_have_text("<img src=x onerror=alert(1)>")
     run = scripts["ana"]
     run.begin("<b>x</b>")
+    run.emit(agent_thinking={"text": "inside"}, path=["planner", "<b>w</b>"])
+    await expect(page.locator(".step.inside .path")).to_have_text("planner › <b>w</b>")
     run.answer("<script>alert(1)</script>")
     await expect(page.locator(".answer")).to_have_text("<script>alert(1)</script>")
     await page.click(".stop")

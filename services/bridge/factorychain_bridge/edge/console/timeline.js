@@ -69,11 +69,11 @@ export class RunCard {
     this.#trace = (event.trace ?? "").split("-")[1] ?? "";
     if (type === "agent_started") this.#begin(event);
     else if (type === "run_queued") { this.ask(textOf(data.input)); this.#show("queued", `queued, place ${data.position}`); }
-    else if (type === "agent_thinking") this.#steps.append(make("li", "step thinking", data.text));
-    else if (type === "tool_executing") this.#call(data);
+    else if (type === "agent_thinking") this.#step("thinking", event.path, data.text);
+    else if (type === "tool_executing") this.#call(data, event.path);
     else if (type === "tool_completed") this.#called(data);
     else if (type === "message_delta") this.#delta(data);
-    else if (type === "input_requested") this.#steps.append(make("li", "step asking", this.#asked(data)));
+    else if (type === "input_requested") this.#step("asking", event.path, this.#asked(data));
     else if (type === "input_received") this.answered(data);
     else if (type === "agent_completed") { this.#endedMs = Date.parse(event.at); this.#finish("completed", data.output, data.usage, data.pending); }
     else if (type in STATES) { this.#endedMs = Date.parse(event.at); this.#fail(STATES[type], data, data.usage); }
@@ -103,13 +103,20 @@ export class RunCard {
     return question.element;
   }
 
-  #call(data) {
+  /** One more step; of a sub-agent with the names on the way to it. */
+  #step(kind, path, ...children) {
+    const where = path?.length ? make("span", "path", path.join(" › ")) : null;
+    const step = make("li", `step ${kind}${where ? " inside" : ""}`, where, ...children);
+    this.#steps.append(step);
+    return step;
+  }
+
+  #call(data, path) {
     const took = make("span", "took", "…");
     const body = make("pre", "", pretty(data.arguments));
     const head = make("summary", "", make("code", "name", data.tool), make("code", "args", inline(data.arguments)), took);
-    const step = make("li", "step tool open", make("details", "", head, body));
+    const step = this.#step("tool open", path, make("details", "", head, body));
     this.#calls.set(data.call, { step, took, body });
-    this.#steps.append(step);
   }
 
   #called(data) {
