@@ -251,3 +251,22 @@ def test_without_the_library_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'factorychain\[mcp\]'"):
         MCPServer(command="a")
+
+
+async def test_a_cancel_while_a_program_starts_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stdio, "_LEAVING_S", 0.1)
+    begun: list[int] = []
+    spawn = stdio.Program.started
+
+    async def noted(server: MCPServer) -> stdio.Program:
+        program = await spawn(server)
+        begun.append(program.process.pid)
+        return program
+
+    monkeypatch.setattr(stdio.Program, "started", noted)
+    silent = program(args=["-S", "-c", "import time; time.sleep(60)"])
+    running = await started(with_servers(silent))
+    await until_true(lambda: begun)
+    running.cancel()
+    assert (await running).kind is OutcomeKind.CANCELLED
+    await until_true(lambda: not is_running(begun[0]))
