@@ -16,19 +16,18 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import orjson
-from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import BaseModel
 
 from factorychain._core.event_json import event_object
 from factorychain._instance.active import ActiveRun
 from factorychain._instance.definition import define
 from factorychain._instance.ending import ending_event, started_event
-from factorychain._instance.host import check_value
 from factorychain._instance.known_agents import KnownAgents, agents_in
 from factorychain._instance.memory_values import MemoryValues
 from factorychain._instance.pending import checked
+from factorychain._instance.recorder import Recorder
 from factorychain._instance.runner import run_agent
-from factorychain._instance.scripted_user import Answers, ScriptedUser
+from factorychain._instance.scripted_user import Answers
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec, SpanRecord
 from factorychain._instance.sub_agents import SubAgents, input_json_of
 from factorychain._instance.threads import on_event_loop
@@ -37,9 +36,8 @@ from factorychain.adapters import adapt
 from factorychain.agent import Agent
 from factorychain.errors import AgentDependencyMissing
 from factorychain.history import PastRun
-from factorychain.input import Input, Json, encode_input, parse_input
+from factorychain.input import Input, Json, parse_input
 from factorychain.types.v1.event_pb2 import Event
-from factorychain.types.v1.run_pb2 import Run, RunState
 from factorychain.usage import Usage
 
 __all__ = ["Conversation", "RunEvent", "RunResult", "run", "run_async"]
@@ -106,50 +104,6 @@ class Conversation:
         """What `ctx.state` has now."""
         found, _ = self.kept.load("state")
         return None if found is None else orjson.loads(found)
-
-
-class _Recorder:
-    """A host that keeps everything."""
-
-    def __init__(
-        self,
-        history: Sequence[PastRun] = (),
-        kept: MemoryValues | None = None,
-        answers: Answers = (),
-    ) -> None:
-        self.events: list[bytes] = []
-        self._user = ScriptedUser(answers, self.events.append)
-        self.spans: list[SpanRecord] = []
-        self._history = [_record(each) for each in history]
-        self._kept = kept or MemoryValues()
-
-    async def emit(self, kind: int, event: bytes) -> None:
-        del kind
-        self.events.append(event)
-
-    def beat(self) -> None:
-        return None
-
-    def created(self) -> None:
-        return None
-
-    def span(self, record: SpanRecord) -> None:
-        self.spans.append(record)
-
-    async def ask(self, event: bytes, timeout_s: float) -> bytes:
-        await asyncio.sleep(0)
-        return self._user.ask(event, timeout_s)
-
-    async def history(self, limit: int) -> Sequence[bytes]:
-        return self._history[-limit:]
-
-    async def load(self, name: str) -> tuple[bytes | None, int]:
-        check_value(name)
-        return self._kept.load(name)
-
-    async def store(self, name: str, value: bytes | None, revision: int) -> int:
-        check_value(name, value)
-        return self._kept.store(name, value, revision)
 
 
 def run(
@@ -254,7 +208,7 @@ async def run_async(
         main = await known.find(definition.name)
         if main.missing:
             raise AgentDependencyMissing(main.missing)
-        host = _Recorder(place.history, place.kept, answers)
+        host = Recorder(place.history, place.kept, answers)
         return await _recorded(spec, host, known, timeout_s, place)
     finally:
         await known.close()
@@ -274,7 +228,7 @@ def _class(agent: object) -> type[Agent]:
 
 async def _recorded(
     spec: RunSpec,
-    host: _Recorder,
+    host: Recorder,
     known: KnownAgents,
     timeout_s: float,
     place: Conversation,
@@ -314,21 +268,3 @@ def _read(events: Sequence[bytes], run: str) -> list[RunEvent]:
         path = tuple(shown.get("path", ()))
         found.append(RunEvent(seq, shown["type"], shown["data"], path))
     return found
-
-
-def _record(past: PastRun) -> bytes:
-    run = Run(
-        run=past.run,
-        agent=past.agent,
-        state=RunState.Value(f"RUN_STATE_{past.state.upper()}"),
-        input_json=encode_input(past.input),
-        output_json="" if past.output is None else dumps(past.output),
-        metadata_json=dumps(past.metadata or {}),
-    )
-    run.error.reason = past.error
-    for field_name, at in (("created_at", past.created_at), ("ended_at", past.ended_at)):
-        if at is not None:
-            moment = Timestamp()
-            moment.FromDatetime(at)
-            getattr(run, field_name).CopyFrom(moment)
-    return run.SerializeToString()

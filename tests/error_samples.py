@@ -56,7 +56,9 @@ SAMPLES: tuple[FactoryChainError, ...] = (
     RunNotFound(),
     SlowConsumer(),
     StateConflict("state"),
-    SubAgentRefused("notes", "env: it declares TOKEN, which the agent that the run began with does not"),
+    SubAgentRefused(
+        "notes", "env: it declares TOKEN, which the agent that the run began with does not"
+    ),
     StateLimit("state has 600000 bytes; 524288 are allowed"),
     ThreadBusy("r2345"),
     ThreadNotFound(),

@@ -15,9 +15,9 @@ from factorychain import Agent, AgentError, RunContext
 from factorychain._instance.active import ActiveRun
 from factorychain._instance.definition import define
 from factorychain._instance.injection import Injection
+from factorychain._instance.recorder import Recorder
 from factorychain._instance.runner import abandon, run_agent
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec
-from factorychain.testing import _Recorder as Recorder
 
 
 class Connection: ...
