@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import orjson
 
@@ -31,7 +32,7 @@ class Caller(Agent):
 
     processes = True
     read_paths = (PLAIN,)
-    tools = (program(),)
+    tools: ClassVar[tuple[MCPServer, ...]] = (program(),)
 
     async def run(self, ctx: RunContext, text: str) -> list[object]:
         return [await self._call(ctx, *each) for each in orjson.loads(text)]
@@ -48,6 +49,19 @@ class Official(Caller):
 
     read_paths = (OFFICIAL,)
     tools = (official(),)
+
+
+class Trusted(Caller):
+    """Reaches a server with a secret of its user's, which it never sees."""
+
+    processes = False
+    tools: ClassVar[tuple[MCPServer, ...]] = ()
+
+    async def run(self, ctx: RunContext, text: str) -> list[object]:
+        tickets = ctx.credential("tickets")
+        url = f"{tickets.base_url}/mcp"
+        await ctx.tools.connect(MCPServer(url=url, headers=tickets.headers))
+        return [*await super().run(ctx, text), str(tickets.headers)]
 
 
 class Undeclared(Agent):

@@ -16,14 +16,23 @@ from factorychain.agents.v1 import agents_pb2 as pb
 from factorychain.types.v1.event_pb2 import Event
 from tests.integration.agents.conftest import Chain, metadata, serving
 from tests.integration.mcp.running import calls, is_running
+from tests.integration.mcp.test_mcp_http import Served, served
 from tests.waiting import until_true
+
+__all__ = ["served"]
 
 MODULE = "tests.integration.mcp.samples"
 
 
 @pytest.fixture
-async def chain(tmp_path: Path) -> AsyncIterator[Chain]:
-    changes = {"agent_processes": True, "idle_processes_min": 0}
+async def chain(tmp_path: Path, served: Served) -> AsyncIterator[Chain]:
+    credentials = tmp_path / "credentials.toml"
+    credentials.write_text(
+        f'[tickets]\nbase_url = "http://127.0.0.1:{served.port}"\n'
+        'users.acme.ada = "secret-of-ada"\nusers.acme.ben = "secret-of-ben"\n'
+    )
+    changes: dict[str, Any] = {"agent_processes": True, "idle_processes_min": 0}
+    changes["credentials_file"] = credentials
     async with serving(tmp_path, MODULE, isolation="process", **changes) as started:
         yield started
 
@@ -48,6 +57,15 @@ async def test_programs_run_inside_apart_and_end_with_their_runs(
         await until_true(partial(_is_gone, about["cwd"]))
         assert not any(name.startswith(("OPENAI_", "FACTORYCHAIN_")) for name in about["env"])
         assert died == after == "TOOL_SERVER_LOST: The tool server tools has ended"
+
+    tokens = [chain.token("trusted", principal=Principal("acme", each)) for each in ("ada", "ben")]
+    made = calls(("badge", {}), ("words", {"count": 2}))
+    found = await asyncio.gather(*(chain.run(each, made) for each in tokens))
+    for user, events in zip(("ada", "ben"), found, strict=True):
+        badge, words, seen = output_of(events)
+        assert (badge, words) == (user, "done")
+        assert "secret" not in seen
+        assert sum(each.HasField("tool_progress") for each in events) == 2
 
     official = output_of(await chain.run(chain.token("official"), calls(("add", {"a": 1, "b": 2}))))
     assert official == [3]

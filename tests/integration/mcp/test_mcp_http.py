@@ -21,6 +21,8 @@ from tests.integration.mcp.running import calls, started, with_servers
 from tests.integration.mcp.samples import OFFICIAL, Caller
 from tests.waiting import until_true
 
+__all__ = ["served"]
+
 
 class Served:
     """The server, a process."""

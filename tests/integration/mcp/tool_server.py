@@ -83,6 +83,12 @@ async def remember(word: str) -> list[str]:
 
 
 @server.tool()
+async def badge(ctx: Context[Any, Any]) -> str:
+    """Whose secret the caller shows at the door: `Bearer secret-of-WHOM`."""
+    return (ctx.headers or {}).get("authorization", "").rpartition("-")[2]
+
+
+@server.tool()
 async def about() -> dict[str, Any]:
     """What the process sees."""
     return {"pid": os.getpid(), "env": dict(os.environ), "cwd": str(Path.cwd())}
