@@ -127,6 +127,7 @@ class MemoryChannel:
 
     def renewed(self, ctx: UserExecutionContext) -> None:
         self.contexts.append(ctx)
+        self._log.changed.set()
 
     def close(self) -> None:
         self._log.channels.discard(self)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from factorychain._core.execution_context import Scope
+from factorychain._core.link import request_key
 from factorychain.errors import ChainDegraded, RunEnded, TokenExpired, TokenInvalid
 from factorychain.types.v1.event_pb2 import AgentCompleted, AgentThinking, Event
 from tests.link_fixture import BridgeHost, bridge_at, link_to
@@ -158,6 +159,49 @@ async def test_a_token_that_expires_while_the_stream_is_open_closes_its_run(
         await run.send(thinking("2"), 2)
         with pytest.raises(TokenExpired):
             await run.flushed()
+
+
+async def test_a_run_with_a_later_token_outlives_its_first_one(host: BridgeHost) -> None:
+    ctx = host.tokens.context("longer")
+    later = issued(
+        host.tokens.signer, run=ctx.run, thread=ctx.thread, deadline_s=time.time() + 900, limits={}
+    )
+    async with link_to(host.address) as link:
+        run = link.open(ctx)
+        await run.send(thinking("1"), 1, opens_call="c1")
+        await run.send(thinking("2"), 2, opens_call=request_key("q1"))
+        await run.flushed()
+        run.renew(later.token)
+        (channel,) = host.log.channels
+        await host.log.wait_for(lambda: len(channel.contexts) == 2)
+        assert channel.contexts[1].expires_at_s == later.expires_at_s
+        assert host.bridge is not None
+        for stream in host.bridge.link._streams:
+            stream._clock = lambda: ctx.expires_at_s + 1
+        await run.send(thinking("3"), 3)
+        await run.flushed()
+        # A new stream is opened with it, and says what is open.
+        await host.kill()
+        await host.start()
+        await run.send(thinking("4"), 4)
+        await run.flushed()
+        opening = host.log.opened[-1]
+        assert opening.token == later.token
+        assert (list(opening.open_calls), list(opening.open_requests)) == (["c1"], ["q1"])
+        assert texts(host, ctx.run) == ["1", "2", "3", "4"]
+
+
+async def test_a_later_token_of_another_run_closes_the_run_that_shows_it(host: BridgeHost) -> None:
+    ctx, other = host.tokens.context("one"), host.tokens.context("other")
+    async with link_to(host.address) as link:
+        run, neighbour = link.open(ctx), link.open(other)
+        await run.send(thinking("1"), 1)
+        await run.flushed()
+        run.renew(other.token)
+        with pytest.raises(TokenInvalid, match="another run"):
+            await run.wait_ended()
+        await neighbour.send(thinking("1"), 1)
+        await neighbour.flushed()
 
 
 async def test_an_expired_token_is_refused(host: BridgeHost) -> None:
