@@ -20,7 +20,7 @@ from factorychain._instance.definition import agent_name
 from factorychain._instance.external_calls import tool_call
 from factorychain._instance.needs import Needs, wider
 from factorychain._instance.runner import run_inside
-from factorychain._instance.values import dumps
+from factorychain._instance.values import NotJson, dumps
 from factorychain.agent import Agent
 from factorychain.errors import AgentDependencyMissing, AgentNotFound, SubAgentRefused
 from factorychain.input import Input, encode_input
@@ -56,11 +56,14 @@ class SubAgents:
             AgentDependencyMissing: it misses something.
             SubAgentRefused: it cannot be run inside of this run; the text says why.
             InvalidField: the input is not what it takes.
-            TypeError: it is neither a name nor the class of an agent.
+            TypeError: it is neither a name nor the class of an agent, or the input has no JSON form.
         """
         found = await self._startable(parent, agent)
         definition = found.definition
-        input_json = input_json_of(given)
+        try:
+            input_json = input_json_of(given)
+        except NotJson as error:
+            raise TypeError(f"ctx.run: the input has no JSON form: {error}") from error
         definition.argument(input_json)
         shown = name or definition.name
         async with tool_call(parent, shown, orjson.loads(input_json)) as call:

@@ -5,12 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from pydantic import BaseModel
 
 from factorychain import Agent, AgentError, Input, Interrupt, Request, RunContext, tool
-from factorychain._instance.sub_agents import DEPTH_MAX
+from factorychain._instance.active import ActiveRun
+from factorychain._instance.known_agents import KnownAgents, agents_in
+from factorychain._instance.recorder import Recorder
+from factorychain._instance.runner import abandon, run_agent
+from factorychain._instance.spec import RunSpec
+from factorychain._instance.sub_agents import DEPTH_MAX, SubAgents
 from factorychain.errors import (
     AgentDependencyMissing,
     AgentNotFound,
@@ -21,6 +27,9 @@ from factorychain.errors import (
 )
 from factorychain.input import ImagePart, TextPart
 from factorychain.testing import Conversation, RunResult, run
+from tests.waiting import until_true
+
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
 class Resource:
@@ -165,6 +174,25 @@ class Asks(Agent):
         return await ctx.ask("How many?", {"type": "integer"})
 
 
+clinging: list[asyncio.Event] = []
+
+
+class Clings(Agent):
+    """Does not let go."""
+
+    name = "clings"
+
+    def __init__(self, found: Resource) -> None: ...
+
+    async def run(self, ctx: RunContext, text: str) -> None:
+        until = asyncio.Event()
+        clinging.append(until)
+        while not until.is_set():
+            with suppress(asyncio.CancelledError):
+                await until.wait()
+        await ctx.think("still here")
+
+
 class Outer(Agent):
     """Runs others."""
 
@@ -266,8 +294,14 @@ class Outer(Agent):
     async def case_interrupt(self, ctx: RunContext) -> object:
         return [await ctx.run("asks", "interrupt")]
 
+    async def case_clings(self, ctx: RunContext) -> None:
+        await ctx.run("clings")
+
     async def case_no_agent(self, ctx: RunContext) -> None:
         await ctx.run(Resource, "x")  # type: ignore[arg-type]
+
+    async def case_no_json(self, ctx: RunContext) -> None:
+        await ctx.run("looks", Resource())
 
     async def case_state(self, ctx: RunContext) -> object:
         await ctx.state.set(5)
@@ -436,9 +470,34 @@ def test_its_interrupt_is_the_runs_and_so_are_the_answers() -> None:
     assert run(Outer, "interrupt", resume={"city": "Turin"}).output == ["Turin"]
 
 
+async def test_one_that_does_not_stop_is_let_go_with_the_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    spec = RunSpec("acme", "ada", "t1", "r1", "outer", 1, '{"text":"clings"}', trace=TRACE)
+    known = KnownAgents(agents_in(__name__))
+    host = Recorder()
+    sub_agents = SubAgents(known.find, confined_to=None)
+    active = ActiveRun(spec, host, asyncio.get_running_loop(), sub_agents=sub_agents)
+    main = await known.find("outer")
+    task = asyncio.create_task(run_agent(active, main.definition, main.injection))
+    await until_true(lambda: clinging)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    await abandon(active)
+    assert not made[-1].is_open
+    said = len(host.events)
+    clinging.pop().set()  # its code goes on, and says something
+    await task
+    assert len(host.events) == said
+    await known.close()
+
+
 def test_what_is_no_agent_is_refused_in_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(Outer, "no_agent").ending.type == "agent_failed"
     assert "is neither the name nor the class of an agent" in capsys.readouterr().err
+    assert run(Outer, "no_json").ending.type == "agent_failed"
+    assert "ctx.run: the input has no JSON form" in capsys.readouterr().err
 
 
 def test_the_conversations_state_is_one() -> None:
