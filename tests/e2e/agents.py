@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
-from factorychain import Agent, AgentError, RunContext, ToolError, tool
+from factorychain import (
+    Agent,
+    AgentError,
+    InputTimeout,
+    Interrupt,
+    Request,
+    RunContext,
+    ToolError,
+    tool,
+)
 
 
 class Echo(Agent):
@@ -171,3 +181,28 @@ class Immoderate(Agent):
         elif text == "error":
             raise AgentError(much)
         return much
+
+
+class Asks(Agent):
+    """Asks its user in the way that it is told."""
+
+    name = "asks"
+
+    async def run(self, ctx: RunContext, text: str) -> object:
+        if ctx.resume is not None:
+            return {"answers": dict(ctx.resume), "pid": os.getpid()}
+        if text == "number":
+            return await ctx.ask("How many?", {"type": "integer"})
+        if text == "late":
+            try:
+                return await ctx.ask("Now?", timeout_s=3.5)
+            except InputTimeout:
+                return "nobody answered"
+        if text.startswith("echo "):
+            secret = text.removeprefix("echo ")
+            answer = await ctx.ask(f"Is it {secret}?", {"type": "object"})
+            return "the same" if answer == {"key": secret} else "another"
+        raise Interrupt(
+            Request(prompt="Which city?", request="city", schema={"type": "string"}),
+            Request(prompt="Sure?", request="sure", kind="approval"),
+        )
