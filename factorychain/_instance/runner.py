@@ -22,7 +22,7 @@ from factorychain._instance.threads import in_thread
 from factorychain._instance.values import NotJson, dumps
 from factorychain.agent import Agent
 from factorychain.context import RunContext, bind_agent
-from factorychain.errors import AgentError, NotImplementedYet
+from factorychain.errors import AgentError
 from factorychain.interrupt import REQUESTS_MAX, Interrupt
 
 
@@ -168,8 +168,6 @@ def _failed(run: ActiveRun, error: BaseException) -> Outcome:
             usage=run.usage,
         )
     print_failure(run, error)
-    if isinstance(error, NotImplementedYet):  # its text is ours, and tells an author what it is
-        return Outcome(OutcomeKind.FAILED, reason=error.reason, text=error.message, usage=run.usage)
     trouble = trouble_of(error)
     if trouble is not None:
         return Outcome(
