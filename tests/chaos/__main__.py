@@ -15,7 +15,7 @@ import uvloop
 from tests.chaos.chain import ChainFailed, ChaosChain, chaos_chain
 from tests.chaos.checker import check
 from tests.chaos.driver import Driver
-from tests.chaos.faults import FULL, in_turn
+from tests.chaos.faults import FULL, all_faults, in_turn
 from tests.chaos.options import Options, parse
 from tests.chaos.recovery import RecoveryWatch
 from tests.chaos.report import report
@@ -62,7 +62,8 @@ async def _live_through(chain: ChaosChain, folder: Path, options: Options, tell:
     driver = Driver(chain, watch, lambda: sum(each.in_flight for each in users), tell)
     lives = [asyncio.create_task(each.live(done)) for each in users]
     try:
-        plan = in_turn(options.seed, options.kinds, options.longest_s)
+        every = all_faults(options.kinds, options.parts)
+        plan = in_turn(options.seed, every, options.shortest_s, options.longest_s)
         driving = asyncio.create_task(driver.run(plan, options.seconds, options.seed))
         await asyncio.wait({driving, *lives}, return_when=asyncio.FIRST_COMPLETED)
         for each in lives:

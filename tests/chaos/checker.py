@@ -21,6 +21,8 @@ from tests.chaos.story import ENDINGS, Event, Story
 
 _CANARY: Final = re.compile(r"canary-([A-Za-z0-9]+)-")
 _TAKEN: Final = re.compile(r"taken (canary-[A-Za-z0-9-]+)#(\d+)")
+_LOST_AFTER_S: Final = 28.0
+"""Agents that nobody reaches for 30 s are lost; the engine does not look at every moment."""
 _AROUND_S: Final = 2.0
 """A run may have been accepted a little before or after its user heard of it."""
 
@@ -34,6 +36,14 @@ class Break:
     began: float
     """Unix time."""
     ended: float
+
+    @property
+    def takes_agents(self) -> bool:
+        """Whether runs are lost with their agents: killed, or out of reach for too long."""
+        if self.where == "agents" and self.kind == "kill":
+            return True
+        away = self.where == "engine→agents" or (self.where, self.kind) == ("agents", "freeze")
+        return away and self.ended - self.began >= _LOST_AFTER_S
 
     def touches(self, began: float, ended: float) -> bool:
         """Whether it was while something lived."""
@@ -182,6 +192,6 @@ class _Client:
 def _tell_breaks(story: Story, run: _Run, breaks: Sequence[Break]) -> None:
     near = [each for each in breaks if each.touches(run.asked, run.ended or run.asked)]
     story.anything_broken = bool(near)
-    at_agents = {each.kind for each in near if each.where == "agents"}
-    story.agents_stopped = bool(at_agents & {"kill", "restart"})
-    story.agents_killed = "kill" in at_agents
+    story.agents_killed = any(each.takes_agents for each in near)
+    restarted = any((each.kind, each.where) == ("restart", "agents") for each in near)
+    story.agents_stopped = story.agents_killed or restarted

@@ -6,7 +6,7 @@ Invariant: every fault has had its turn before one has a second; a pair never br
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +21,7 @@ KILL, RESTART, FREEZE, CUT, SILENCE, FULL = (
     "silence",
     "full disk",
 )
+PARTS: Final = (*PROCESSES, *(each.name for each in LINKS))
 KINDS: Final = (KILL, RESTART, FREEZE, CUT, SILENCE, FULL)
 _PAIRED: Final = 0.25
 
@@ -39,26 +40,28 @@ class Fault:
         return f"{self.kind} {self.where}" + (f" {self.lasts_s:.1f} s" if self.lasts_s else "")
 
 
-def all_faults(kinds: tuple[str, ...]) -> list[tuple[str, str]]:
-    """Every kind at every part that it can be done to."""
+def all_faults(kinds: Sequence[str], parts: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Every kind at every part that it can be done to; `parts` empty: all."""
     at_processes = [(kind, each) for kind in (KILL, RESTART, FREEZE) for each in PROCESSES]
     at_links = [(kind, each.name) for kind in (CUT, SILENCE) for each in LINKS]
     every = [*at_processes, *at_links, (FULL, "nats")]
-    return [each for each in every if each[0] in kinds]
+    return [each for each in every if each[0] in kinds and each[1] in (parts or PARTS)]
 
 
-def in_turn(seed: str, kinds: tuple[str, ...], longest_s: float) -> Iterator[tuple[Fault, ...]]:
-    """For ever: one fault, or two at once."""
+def in_turn(
+    seed: str, every: Sequence[tuple[str, str]], shortest_s: float, longest_s: float
+) -> Iterator[tuple[Fault, ...]]:
+    """For ever: one fault of `every` (kind and part), or two at once."""
     chance = random.Random(f"{seed} faults")
     deck: list[tuple[str, str]] = []
 
     def draw() -> Fault:
         if not deck:
-            deck.extend(all_faults(kinds))
+            deck.extend(every)
             chance.shuffle(deck)
         kind, where = deck.pop()
         timed = kind not in (KILL, RESTART)
-        return Fault(kind, where, chance.uniform(0.5, longest_s) if timed else 0.0)
+        return Fault(kind, where, chance.uniform(shortest_s, longest_s) if timed else 0.0)
 
     while True:
         faults = [draw()]

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.chaos.faults import KINDS
+from tests.chaos.faults import KINDS, PARTS, all_faults
 
 _EPILOG = """\
 Exit status: 0 if nothing was lost, repeated, out of order or leaked, every admitted run had exactly one
@@ -24,6 +24,9 @@ class Options:
     users: int
     seed: str
     kinds: tuple[str, ...]
+    parts: tuple[str, ...]
+    """Empty: all."""
+    shortest_s: float
     longest_s: float
     steps: int
     pause_ms: int
@@ -45,6 +48,12 @@ def parse(arguments: list[str] | None = None) -> Options:
     add("--users", type=int, default=50, help="users; every second talks in two threads (50)")
     add("--seed", default=str(time.time_ns() % 1_000_000), help="repeats the choice of faults")
     add("--faults", default=",".join(KINDS), help=f"kinds, comma-separated ({','.join(KINDS)})")
+    add(
+        "--parts",
+        default="",
+        help=f"processes and links, comma-separated: {', '.join(PARTS)} (all)",
+    )
+    add("--shortest", type=float, default=0.5, help="seconds that a cut or a stop lasts (0.5)")
     add("--longest", type=float, default=6, help="seconds that a cut or a stop lasts at most (6)")
     add("--steps", type=int, default=10, help="steps of a run, each of four events or five (10)")
     add("--pause-ms", type=int, default=300, help="pause between steps (300)")
@@ -53,13 +62,20 @@ def parse(arguments: list[str] | None = None) -> Options:
     add("--keep", type=Path, help="a new folder for logs and journals, which is kept")
     given = parser.parse_args(arguments)
     kinds = tuple(given.faults.split(","))
-    if unknown := set(kinds) - set(KINDS):
-        parser.error(f"no such faults: {', '.join(sorted(unknown))}; there are {', '.join(KINDS)}")
-    if given.users < 1 or given.seconds <= 0 or given.longest < 0.5:
-        parser.error("--users, --seconds and --longest must be at least 1, above 0, and 0.5")
+    parts = tuple(filter(None, given.parts.split(",")))
+    for what, named, known in (("faults", kinds, KINDS), ("parts", parts, PARTS)):
+        if unknown := set(named) - set(known):
+            there = ", ".join(known)
+            parser.error(f"no such {what}: {', '.join(sorted(unknown))}; there are {there}")
+    if not all_faults(kinds, parts):
+        parser.error(f"none of the faults {given.faults} is done to any of {given.parts}")
+    if given.users < 1 or given.seconds <= 0:
+        parser.error("--users must be at least 1, --seconds above 0")
+    if not 0 < given.shortest <= given.longest:
+        parser.error("--shortest must be above 0 and at most --longest")
     if given.keep is not None and given.keep.exists():
         parser.error(f"{given.keep} is there already")
     return Options(
-        given.seconds, given.users, given.seed, kinds, given.longest, given.steps, given.pause_ms,
-        given.disk_mib, given.log_level, given.keep,
+        given.seconds, given.users, given.seed, kinds, parts, given.shortest, given.longest,
+        given.steps, given.pause_ms, given.disk_mib, given.log_level, given.keep,
     )  # fmt: skip

@@ -29,7 +29,7 @@ class Story:
     taken: int = -1
     """Highest number that the agent was told is taken."""
     agents_killed: bool = False
-    """Whether its agents' replica was killed while it lived."""
+    """Whether its agents' replica was killed while it lived, or out of reach for too long."""
     agents_stopped: bool = False
     """Whether it was told to stop, or killed."""
     anything_broken: bool = False

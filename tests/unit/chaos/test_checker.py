@@ -71,6 +71,14 @@ def test_what_was_under_way_in_a_killed_replica_is_counted_apart(tmp_path: Path)
     assert found(Conversation(cut, breaks=[restarted]).check(tmp_path)) == {LOSS}
 
 
+def test_agents_may_be_lost_by_silence_that_is_long_enough(tmp_path: Path) -> None:
+    lost = [*whole_run()[:4], ended("r1", "agent_failed", "AGENT_LOST")]
+    long = Break("silence", "engine→agents", BEGAN - 29, BEGAN + 1)
+    assert Conversation(lost, breaks=[long]).check(tmp_path).good
+    short = Break("silence", "engine→agents", BEGAN - 20, BEGAN + 1)
+    assert found(Conversation(lost, breaks=[short]).check(tmp_path)) == {LOSS, UNEXPLAINED}
+
+
 def test_an_event_that_came_twice_is_a_repeat(tmp_path: Path) -> None:
     conversation = Conversation()
     conversation.events.insert(3, conversation.events[2])
