@@ -41,7 +41,7 @@ def error(status: int, message: str) -> dict[str, Any]:
 
 
 def _block_frames(turn: Turn, block: _Block, index: int) -> Iterator[Frame]:
-    empty = {
+    empty: dict[str, _Block] = {
         "text": {"text": ""},
         "thinking": {"thinking": "", "signature": ""},
         "tool_use": {"input": {}},

@@ -39,7 +39,7 @@ def _events(turn: Turn, request: Received) -> Iterator[tuple[str, dict[str, Any]
 
 def _item_events(turn: Turn, item: _Item, index: int) -> Iterator[tuple[str, dict[str, Any]]]:
     at = {"output_index": index}
-    empty = {
+    empty: dict[str, _Item] = {
         "message": {"content": []},
         "reasoning": {"summary": []},
         "function_call": {"arguments": ""},

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import anthropic
 import openai
@@ -20,8 +21,10 @@ from tests.vendor.fixture import vendor
 
 __all__ = ["vendor"]
 
-_SAY = [{"role": "user", "content": "one two"}]
-_TOOLS = [{"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}]
+_SAY: list[Any] = [{"role": "user", "content": "one two"}]
+_TOOLS: list[Any] = [
+    {"type": "function", "function": {"name": "search", "parameters": {"type": "object"}}}
+]
 _TURN = Turn(
     text=["Hel", "lo"],
     reasoning=["hm", "m"],
@@ -43,7 +46,8 @@ async def test_chat_completions_stream_text_reasoning_calls_and_usage(
     text, reasoning, arguments, usage = "", "", ["", ""], None
     stream = await client.chat.completions.create(
         model="m", messages=_SAY, tools=_TOOLS, stream=True, stream_options={"include_usage": True}
-    )  # type: ignore[call-overload]
+    )
+    chunk: Any
     async for chunk in stream:
         usage = chunk.usage or usage
         for choice in chunk.choices:
@@ -61,7 +65,7 @@ async def test_chat_completions_stream_text_reasoning_calls_and_usage(
 async def test_chat_completions_say_no_usage_in_a_stream_unless_asked(
     vendor: Vendor, client: AsyncOpenAI
 ) -> None:
-    stream = await client.chat.completions.create(model="m", messages=_SAY, stream=True)  # type: ignore[call-overload]
+    stream = await client.chat.completions.create(model="m", messages=_SAY, stream=True)
     chunks = [each async for each in stream]
     assert all(each.usage is None and each.choices for each in chunks)
     assert "".join(each.choices[0].delta.content or "" for each in chunks) == "You said: one two"
@@ -69,7 +73,7 @@ async def test_chat_completions_say_no_usage_in_a_stream_unless_asked(
 
 async def test_chat_completions_at_once(vendor: Vendor, client: AsyncOpenAI) -> None:
     vendor.script(_TURN)
-    done = await client.chat.completions.create(model="m", messages=_SAY)  # type: ignore[arg-type]
+    done = await client.chat.completions.create(model="m", messages=_SAY)
     assert done.choices[0].message.content == "Hello"
     assert [each.id for each in done.choices[0].message.tool_calls or ()] == ["c1", "c2"]
     assert done.usage is not None
@@ -96,13 +100,14 @@ async def test_responses_stream_and_at_once(vendor: Vendor, client: AsyncOpenAI)
 
 async def test_messages_stream_and_at_once(vendor: Vendor) -> None:
     vendor.script(_TURN, _TURN)
-    asked = {"model": "m", "max_tokens": 100, "messages": _SAY}
+    asked: Any = {"model": "m", "max_tokens": 100, "messages": _SAY}
     async with anthropic.AsyncAnthropic(base_url=vendor.url, api_key=vendor.key) as client:
-        async with client.messages.stream(**asked) as stream:  # type: ignore[arg-type]
+        async with client.messages.stream(**asked) as stream:
             text = [each async for each in stream.text_stream]
             streamed = await stream.get_final_message()
-        whole = await client.messages.create(**asked)  # type: ignore[call-overload]
+        whole = await client.messages.create(**asked)
     assert text == ["Hel", "lo"]
+    each: Any
     for each in (streamed, whole):
         assert [block.type for block in each.content] == [
             "thinking",
@@ -138,14 +143,14 @@ async def test_faults_are_what_clients_know_from_vendors(
         (Fault(error_after=2), openai.APIError),
     ):
         vendor.script(Turn(text=list("abcdef"), fault=fault))
-        stream = await client.chat.completions.create(model="m", messages=_SAY, stream=True)  # type: ignore[call-overload]
+        stream = await client.chat.completions.create(model="m", messages=_SAY, stream=True)
         with pytest.raises(error):
             _ = [each async for each in stream]
 
 
 async def test_who_hangs_up_is_noted_at_once(vendor: Vendor, client: AsyncOpenAI) -> None:
     vendor.script(Turn(text=list("abc"), fault=Fault(silent_after=2)))
-    stream = await client.chat.completions.create(model="m", messages=_SAY, stream=True)  # type: ignore[call-overload]
+    stream = await client.chat.completions.create(model="m", messages=_SAY, stream=True)
     await anext(aiter(stream))
     before_s = time.monotonic()
     await stream.response.aclose()

@@ -60,7 +60,7 @@ class Refusal(Exception):
             REASON_HEADER: self.reason,
         }
         if self.retry_after_s is not None:
-            found["Retry-After"] = str(math.ceil(self.retry_after_s))
+            found["retry-after"] = str(math.ceil(self.retry_after_s))
         return found
 
     def body(self, form: Form) -> bytes:
