@@ -41,7 +41,8 @@ def test_a_lock_names_no_place_to_download_from(name: str) -> None:
 def test_the_locks_hold_what_the_project_asks_for() -> None:
     project = PROJECT["project"]
     assert names(project["dependencies"]) - locked("runtime").keys() == set()
-    wanted = names(project["dependencies"] + project["optional-dependencies"]["dev"])
+    everything = [each for extra in project["optional-dependencies"].values() for each in extra]
+    wanted = names(project["dependencies"] + everything) - {project["name"]}
     assert wanted - locked("dev").keys() == set()
 
 
