@@ -126,3 +126,18 @@ async def test_a_vendor_that_refuses_is_an_ending_with_a_reason(
     assert (ending["type"], ending["data"]["reason"]) == ("agent_failed", "MODEL_REQUEST_REFUSED")
     assert "detail" not in str(ending["data"])
     assert vendor.key not in served.log()
+
+
+async def test_dependencies_are_the_runs_own_and_missing_ones_are_named(
+    served: Chain, vendor: Vendor
+) -> None:
+    vendor.script(Turn(calls=[Call("first")]), Turn(text="Yours."))
+    async with connected(served.state.edge, served.token("zoe")) as socket:
+        started = await socket.start("reader", "What is there?")
+        ending = await socket.ending(started["run"])
+        refused = await socket.error("start", agent="orphan", input={"text": "go"})
+    assert ending["type"] == "agent_completed", ending
+    (shown,) = of_type(socket, started["run"], "tool_completed")
+    assert shown["result"] == "the diary of zoe"
+    assert refused["reason"] == "AGENT_DEPENDENCY_MISSING"
+    assert "dict[str, int]" in refused["message"]

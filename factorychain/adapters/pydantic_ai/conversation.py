@@ -29,6 +29,8 @@ from factorychain.history import PastRun
 
 _FORMAT: Final = 1
 _REQUESTS: Final = TypeAdapter(DeferredToolRequests)
+# Else it is built when it is first used: 35 ms in the process of every run.
+ModelMessagesTypeAdapter.rebuild()
 
 
 class NotKept(ValueError):

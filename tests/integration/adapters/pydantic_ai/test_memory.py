@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+
 import pytest
 from pydantic_ai import Agent
 from pydantic_ai import RunContext as Context
 
+from factorychain import RunContext
 from factorychain.adapters.pydantic_ai import agent
 from factorychain.errors import AgentDependencyMissing
 from factorychain.testing import Conversation, run_async
@@ -141,3 +145,24 @@ async def test_what_was_kept_and_cannot_be_read_is_not_in_the_way(
     await run_async(served, "again", conversation=talk)
     assert len(vendor.requests[-1].messages) == 3
     assert "is not used" in capfd.readouterr().err
+
+
+async def test_users_of_one_agent_at_once_hear_nothing_of_each_other(
+    vendor: Vendor, model: Models
+) -> None:
+    served = agent(Agent(model(), deps_type=RunContext), name="shared")
+
+    async def user(name: str) -> str:
+        talk, heard = Conversation(), ""
+        for turn in ("first", "second"):
+            told = f"{turn} canary-{name}"
+            result = await run_async(served, told, conversation=talk, user=name)
+            heard += str([each.data for each in result.events])
+        return heard
+
+    names = [f"u{number:02d}" for number in range(20)]
+    heard = await asyncio.gather(*(user(each) for each in names))
+    for name, each in zip(names, heard, strict=True):
+        assert set(re.findall(r"canary-(u\d\d)", each)) == {name}
+    for request in vendor.requests:
+        assert len(set(re.findall(r"canary-(u\d\d)", str(request.body)))) == 1
