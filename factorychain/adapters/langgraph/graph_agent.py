@@ -82,7 +82,7 @@ class _Work:
         found = {**choices.configurable, **configurable(ctx)}
         self._saver = _saver_for(graph, run, str(found["thread_id"]), choices)
         self._graph = graph.copy({"checkpointer": self._saver}) if self._saver else graph
-        observer = Observer(self._count)
+        observer = Observer(self._count, _stopping_of(asyncio.current_task()))
         self._events = GraphEvents(ctx, run, observer, steps=len(graph.nodes) - 1)
         self._config = RunnableConfig(configurable=found, callbacks=[observer])
         if choices.recursion_limit is not None:
@@ -182,6 +182,11 @@ class _Work:
 
     def _count(self, consumed: Consumed) -> None:
         self._run.usage.add(**consumed, requests=1)
+
+
+def _stopping_of(task: asyncio.Task[object] | None) -> Callable[[], bool]:
+    assert task is not None, "a coroutine runs in a task"
+    return lambda: task.cancelling() > 0
 
 
 def _saver_for(graph: Graph, run: ActiveRun, thread: str, choices: Choices) -> ThreadSaver | None:

@@ -1,11 +1,14 @@
 """What the graph's stream does not say: the errors that tools raised, and what models consumed.
 
 A callback handler beside the graph's own. It emits nothing: what it keeps is picked up by whoever reads
-the stream, in the stream's order.
+the stream, in the stream's order. Invariant: in a run that is being stopped nothing more begins, and no
+model says more: libraries swallow a cancel now and then (Python 3.11's `asyncio.wait_for` around a token
+that comes in that moment), and would stream on to the end.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any, TypedDict
@@ -33,9 +36,13 @@ class Observer(BaseCallbackHandler):
     run_inline = True
     """In the order of the graph's own handlers, before them."""
 
-    def __init__(self, consumed: Callable[[Consumed], None]) -> None:
-        """`consumed` is told of each request to a model that has ended and that the gateway did not count."""
+    def __init__(self, consumed: Callable[[Consumed], None], stopping: Callable[[], bool]) -> None:
+        """Args:
+        consumed: is told of each request to a model that has ended and that the gateway did not count.
+        stopping: whether the run is being stopped; asked in any thread.
+        """
         self._consumed = consumed
+        self._stopping = stopping
         self._noted: dict[UUID, Noted] = {}
         self._calls: dict[UUID, str] = {}
         self._errors: defaultdict[str, deque[BaseException]] = defaultdict(deque)
@@ -53,6 +60,7 @@ class Observer(BaseCallbackHandler):
         run_id: UUID,
         **kwargs: Any,
     ) -> None:
+        self._go_on()
         self._calls[run_id] = kwargs.get("tool_call_id") or str(run_id)
 
     def on_tool_end(self, output: Any, *, run_id: UUID, **kwargs: Any) -> None:
@@ -63,7 +71,14 @@ class Observer(BaseCallbackHandler):
         if call_id:
             self._errors[call_id].append(error)
 
+    def on_chain_start(self, *args: Any, **kwargs: Any) -> None:
+        self._go_on()
+
+    def on_llm_new_token(self, *args: Any, **kwargs: Any) -> None:
+        self._go_on()
+
     def on_chat_model_start(self, *args: Any, run_id: UUID, **kwargs: Any) -> None:
+        self._go_on()
         self._noted[run_id] = note_requests()
 
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -77,6 +92,11 @@ class Observer(BaseCallbackHandler):
             if isinstance(each, ChatGeneration) and isinstance(each.message, AIMessage):
                 self._consumed(consumed_by(each.message))
                 return
+
+    def _go_on(self) -> None:
+        if self._stopping():
+            # No `Exception`: no library takes it for a handler's own trouble.
+            raise asyncio.CancelledError
 
 
 def consumed_by(message: AIMessage) -> Consumed:
