@@ -93,7 +93,7 @@ async def test_a_run_waits_for_its_user_and_goes_on_in_another_process(
     shown = {each["call"]: each for each in of_type(socket, goes_on["run"], "tool_completed")}
     assert shown["b1"]["result"]["bought"] == "tea"
     assert shown["b1"]["result"]["pid"] != price["result"]["pid"]
-    assert (shown["b2"]["ok"], shown["b2"]["error"]["reason"]) == (False, "DENIED")
+    assert (shown["b2"]["ok"], shown["b2"]["error"]["reason"]) == (False, "REFUSED")
     assert shown["l1"]["result"] == {"city": "Turin"}
     results = vendor.requests[-1].tool_results
     assert len(results) == 4

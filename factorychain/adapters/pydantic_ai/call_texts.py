@@ -20,7 +20,7 @@ from pydantic_ai.messages import ToolCallPart, ToolReturn, ToolReturnPart
 
 from factorychain._instance.open_call import OpenCall
 
-_REASONS: Final = {"retried": "RETRY", "denied": "DENIED", "interrupted": "CANCELLED"}
+_REASONS: Final = {"retried": "RETRY", "denied": "REFUSED", "interrupted": "CANCELLED"}
 _FAILED: Final = "TOOL_ERROR"
 _INTERRUPTED: Final = "INTERRUPTED"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection
+from typing import Any
 
 from pydantic_ai import RunContext as PydanticContext
 from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
@@ -26,7 +27,7 @@ from pydantic_ai.messages import (
     ToolCallPart,
     ToolReturnPart,
 )
-from pydantic_ai.models import ModelRequestContext
+from pydantic_ai.models import Model, ModelRequestContext
 from pydantic_ai.tools import ToolDefinition
 
 from factorychain._instance.active import ActiveRun
@@ -35,6 +36,7 @@ from factorychain._instance.open_call import OpenCall
 from factorychain.adapters.pydantic_ai.call_texts import arguments, end_with, fail_by, plain
 from factorychain.adapters.pydantic_ai.counted import count
 from factorychain.adapters.pydantic_ai.response import ShownResponse
+from factorychain.adapters.pydantic_ai.whole_answers import streaming
 from factorychain.context import RunContext
 from factorychain.errors import EventRejected, ToolError
 
@@ -61,6 +63,9 @@ class Shown(AbstractCapability[object]):
     def get_ordering(self) -> CapabilityOrdering:
         """Around the agent's own capabilities: users see what these make of a call."""
         return CapabilityOrdering(position="outermost")
+
+    def get_wrapper_model(self, model: Model[Any]) -> Model[Any] | None:
+        return streaming(model)
 
     async def prepare_model_request(
         self, ctx: PydanticContext[object], request_context: ModelRequestContext

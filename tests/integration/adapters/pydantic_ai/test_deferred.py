@@ -99,7 +99,7 @@ async def test_the_answers_reach_the_calls_that_asked(vendor: Vendor, model: Mod
         [
             "buy({'item': 'tea'})", "buy=bought tea",
             "buy({'item': 'gold'})",
-            "buy={'reason': 'DENIED', 'message': 'The tool call was denied.'}",
+            "buy={'reason': 'REFUSED', 'message': 'The tool call was denied.'}",
             "ask({'question': 'Which tea?'})", "ask=Darjeeling",
             "locate({})", "locate={'city': 'Turin'}",
         ]

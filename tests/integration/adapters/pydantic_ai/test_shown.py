@@ -10,7 +10,14 @@ from pydantic import BaseModel
 from pydantic_ai import Agent, ModelRetry, NativeOutput, PromptedOutput, ToolReturn
 from pydantic_ai import RunContext as Context
 from pydantic_ai.exceptions import ToolFailed
-from pydantic_ai.messages import CustomEvent
+from pydantic_ai.messages import (
+    CustomEvent,
+    ModelMessage,
+    ModelResponse,
+    TextPart,
+    ToolCallPart,
+)
+from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai.profiles import ModelProfile
 
 from factorychain import RunContext, ToolError
@@ -279,3 +286,19 @@ async def test_the_agents_own_handler_of_events_still_hears_them(
     result = await run_async(served, "go")
     assert outline(result) == ["say a", "say b"]
     assert "PartDeltaEvent" in heard
+
+
+async def test_a_model_that_answers_at_once_is_shown_in_one_piece() -> None:
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        if len(messages) > 1:
+            return ModelResponse([TextPart("Done.")])
+        return ModelResponse([TextPart("Wait."), ToolCallPart("look", {})])
+
+    served = Agent(FunctionModel(answer))
+
+    @served.tool_plain
+    def look() -> str:
+        return "seen"
+
+    shown = outline(await run_async(served, "go"))
+    assert shown == ["say Wait.", "look({})", "look=seen", "say Done."]
