@@ -56,7 +56,9 @@ def test_an_agent_in_an_example_answers_what_the_document_says(block: Block) -> 
     assert block.example is not None
     with _imported(block) as module:
         result = factorychain.testing.run(
-            getattr(module, block.example["agent"]), block.example["input"]
+            getattr(module, block.example["agent"]),
+            block.example["input"],
+            answers=block.example.get("answers", ()),
         )
     assert result.ending.type == "agent_completed", result.ending
     assert result.output == block.example["output"]

@@ -56,6 +56,8 @@ def test_the_five_events_are_shown() -> None:
         "agent_completed",
         "message_delta",
         "agent_cancelled",
+        "input_requested",
+        "input_received",
     }
 
 
