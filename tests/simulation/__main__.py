@@ -1,13 +1,16 @@
-"""`python -m tests.simulation --seeds N [--seed S] [--bug NAME]`: exit status 1 if a seed fails."""
+"""`python -m tests.simulation --seeds N [--seed S]`: exit status 1 if a seed fails."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from time import process_time
+from collections import Counter
+from time import perf_counter
 
 from tests.simulation import reality
+
+_real_s = perf_counter
 
 
 def main() -> int:
@@ -17,22 +20,31 @@ def main() -> int:
         os.environ["PYTHONHASHSEED"] = "0"
         os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
     reality.take_over()
-    from tests.simulation.world import simulate  # after the clocks were replaced
+    if arguments.bugs is not None:
+        from tests.simulation.bugs import find_all
 
-    began_s, totals, failed = process_time(), dict[str, int](), 0
-    for seed in range(arguments.seed, arguments.seed + arguments.seeds):
-        result = simulate(seed)
-        for name, number in result.counts.items():
-            totals[name] = totals.get(name, 0) + number
+        return find_all(arguments.bugs, arguments.seeds, arguments.jobs)
+    return _search(arguments)
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    from tests.simulation.running import simulate_all  # after the clocks were replaced
+
+    began_s, totals, failed, number = _real_s(), Counter[str](), 0, 0
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    for result in simulate_all(seeds, arguments.jobs):
+        number += 1
+        totals.update(result.counts)
+        if arguments.digests:
+            print(f"{result.seed} {result.digest:08x}")
         if result.violations:
             failed += 1
-            print(result, flush=True)
+            print(f"{result}\nagain: python -m tests.simulation --seed {result.seed}", flush=True)
             if failed >= arguments.failures:
                 break
-        elif arguments.digests:
-            print(seed, f"{result.digest:08x}")
-    said = ", ".join(f"{number} {name}" for name, number in totals.items())
-    print(f"{arguments.seeds} seeds, {failed} failed: {said}; {process_time() - began_s:.1f} s", flush=True)
+    said = ", ".join(f"{count} {name}" for name, count in totals.items())
+    took_s = _real_s() - began_s
+    print(f"{number} seeds in {took_s:.1f} s, {failed} failed: {said}", flush=True)
     return 1 if failed else 0
 
 
@@ -40,8 +52,12 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1, help="how many")
     parser.add_argument("--seed", type=int, default=1, help="the first")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many at once")
     parser.add_argument("--failures", type=int, default=1, help="how many before it stops")
-    parser.add_argument("--digests", action="store_true", help="print what each seed's course comes to")
+    parser.add_argument(
+        "--digests", action="store_true", help="print what each seed's course comes to"
+    )
+    parser.add_argument("--bugs", nargs="*", help="seed bugs (all, or by name) and look for them")
     return parser.parse_args()
 
 

@@ -82,7 +82,9 @@ class Client:
     async def _work_off(self, lane: Sequence[Order]) -> None:
         for number, order in enumerate(lane):
             await asyncio.sleep(self.random.uniform(0, 1.5))
-            await self._run(order, f"{order.thread}-{order.agent}-{id(lane) and number}-{next(self._numbers)}")
+            await self._run(
+                order, f"{order.thread}-{order.agent}-{id(lane) and number}-{next(self._numbers)}"
+            )
         self._busy -= 1
         self.idle = not self._busy
 

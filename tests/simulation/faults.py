@@ -47,7 +47,10 @@ class Plan:
     def of(cls, random: Random) -> Plan:
         replicas = {layer: random.choice((1, 1, 2)) for layer in LAYERS}
         users = {name: _lanes(random, name) for name in ("ada", "bob")[: random.choice((1, 2, 2))]}
-        made = sorted((_fault(random, replicas, list(users)) for _ in range(_how_many(random))), key=lambda f: f.at_s)
+        made = sorted(
+            (_fault(random, replicas, list(users)) for _ in range(_how_many(random))),
+            key=lambda f: f.at_s,
+        )
         return cls(replicas, users, made, TROUBLE_S)
 
 

@@ -111,7 +111,9 @@ class Channel:
         self._closed = False
 
     def unary_unary(self, path: str, serialize: Any, deserialize: Any) -> Callable[..., Call]:
-        return lambda request, **options: self._begin(path, deserialize, serialize(request), options)
+        return lambda request, **options: self._begin(
+            path, deserialize, serialize(request), options
+        )
 
     unary_stream = unary_unary
 
@@ -327,7 +329,9 @@ class Server:
 class _Served:
     """One connection of a server, and the handlers that run for it."""
 
-    def __init__(self, end: End, handlers: grpc.GenericRpcHandler, gone: Callable[[], object]) -> None:
+    def __init__(
+        self, end: End, handlers: grpc.GenericRpcHandler, gone: Callable[[], object]
+    ) -> None:
         self.end = end
         self.tasks: dict[int, asyncio.Task[None]] = {}
         self._requests: dict[int, tuple[Incoming, Any]] = {}
@@ -359,7 +363,9 @@ class _Served:
         coro = self._serve(begin, handler, requests, context)
         self.tasks[begin.call] = asyncio.get_running_loop().create_task(coro, name=begin.path)
 
-    async def _serve(self, begin: Begin, handler: Any, requests: Incoming, context: _Context) -> None:
+    async def _serve(
+        self, begin: Begin, handler: Any, requests: Incoming, context: _Context
+    ) -> None:
         call = begin.call
         serve = handler.unary_unary or handler.unary_stream or handler.stream_stream
         given = requests.iterate()

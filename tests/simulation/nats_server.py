@@ -94,7 +94,9 @@ class FakeNats:
         self._clock = clock
         self._expires: set[str] = set()
 
-    def handle(self, subject: str, data: bytes, headers: Headers) -> tuple[list[Answer], Answer | None]:
+    def handle(
+        self, subject: str, data: bytes, headers: Headers
+    ) -> tuple[list[Answer], Answer | None]:
         """The replies to a request, and what it makes the server republish."""
         for name in self._expires:
             self.streams[name].expire(self._clock())
@@ -123,7 +125,9 @@ class FakeNats:
             self._expires.add(name)
         kept = {name: value for name, value in headers.items() if not name.startswith("Nats-Exp")}
         stored = stream.add(subject, data, kept, gone_at_s)
-        return [_json({"stream": name, "seq": stored.seq})], _republished(stream, name, stored, last)
+        return [_json({"stream": name, "seq": stored.seq})], _republished(
+            stream, name, stored, last
+        )
 
     def _stream_of(self, subject: str) -> tuple[str, FakeStream] | None:
         for name, stream in self.streams.items():

@@ -83,7 +83,9 @@ class Network:
     def addresses(self, target: str) -> list[str]:
         """Those of a name that can be reached now."""
         found = self.names.get(target, [target])
-        return [each for each in found if each in self._listeners and self._listeners[each][0].alive]
+        return [
+            each for each in found if each in self._listeners and self._listeners[each][0].alive
+        ]
 
     def connect(self, address: str) -> End | None:
         """A connection of the current process; None if nobody listens."""
@@ -145,7 +147,9 @@ class Network:
             number += 1
             if end.process.alive:
                 # Later than anything of the peer's that is under way is thrown away: see `lose`.
-                self.loop.call_in(end.process, self.loop.now_s + self._random.uniform(0, 0.01), end.lose)
+                self.loop.call_in(
+                    end.process, self.loop.now_s + self._random.uniform(0, 0.01), end.lose
+                )
         return number
 
 

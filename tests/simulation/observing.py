@@ -113,7 +113,9 @@ class Observer:
         mine = [each for each in batches if each.run == ctx.run]
         if any(each.ends for each in mine) or run_seq == 0:
             return
-        durable = max((each.last_run_seq for each in mine if each.attempt == ctx.attempt), default=0)
+        durable = max(
+            (each.last_run_seq for each in mine if each.attempt == ctx.attempt), default=0
+        )
         if durable < run_seq:
             self.violated(f"{ctx.run} acknowledged {run_seq}, the log has {durable}")
 

@@ -31,7 +31,11 @@ class Real(RuntimeError):
 def take_over() -> None:
     """Replaces time, chance, threads and sockets for good: only in a process of its own."""
     if "factorychain._core" in sys.modules:
-        raise RuntimeError("the services are imported already, with the real clock in their defaults")
+        raise RuntimeError(
+            "the services are imported already, with the real clock in their defaults"
+        )
+    # Coroutines of a world that is over complain when they are thrown away in mid-await.
+    sys.unraisablehook = lambda _: None
     time.time = lambda: EPOCH_S + _now_s()
     time.monotonic = time.perf_counter = lambda: 1000.0 + _now_s()
     time.time_ns = lambda: int((EPOCH_S + _now_s()) * 1e9)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -29,7 +29,10 @@ from factorychain._core.settings import (
     EngineSettings,
 )
 from factorychain._core.user_tokens import mint_user_token
+from factorychain._instance.definition import AgentDefinition
 from factorychain._sandbox import probe
+from factorychain_agents import server as agents_server
+from factorychain_agents.registry import load
 from factorychain_agents.server import AgentsServer
 from factorychain_bridge.server import BridgeServer
 from factorychain_emitter.server import EmitterServer
@@ -62,6 +65,7 @@ def install(network: Network, warned: Callable[[Warned], None]) -> None:
     grpc.aio.insecure_channel = lambda target, *_: grpc_wire.Channel(network, target)
     grpc.aio.server = lambda handlers, **_: grpc_wire.Server(network, handlers)
     nats_connection.QuickClient = lambda: FakeClient(lambda: network.connect(NATS))  # type: ignore[assignment, misc]
+    agents_server.load = _load
 
     def keep(_logger: object, level: str, line: Any) -> Any:
         warned(Warned(level, str(line.get("event")), dict(line)))
@@ -71,6 +75,12 @@ def install(network: Network, warned: Callable[[Warned], None]) -> None:
         processors=[structlog.processors.format_exc_info, keep],
         wrapper_class=structlog.make_filtering_bound_logger(30),
     )
+
+
+@cache
+def _load(modules: Sequence[str]) -> list[AgentDefinition]:
+    """Only the agents of the simulation: those of every installation have much to read at a start."""
+    return [each for each in load(modules) if each.cls.__module__ in modules]
 
 
 @cache

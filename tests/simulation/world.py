@@ -6,8 +6,6 @@ Invariant: everything follows from the seed. Two simulations of a seed take the 
 
 from __future__ import annotations
 
-import asyncio
-import gc
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -250,17 +248,3 @@ def _held(server: Server | None) -> list[str]:
     elif isinstance(server, BridgeServer):
         found = {"routes": server.bridge.statistics().routes}
     return [f"{number} {what}" for what, number in found.items() if number]
-
-
-def simulate(seed: int) -> Result:
-    """Runs one seed."""
-    gc.disable()
-    world = World(seed)
-    result = world.run()
-    for process in world.loop.processes:
-        for task in process.tasks:
-            task._log_destroy_pending = False  # type: ignore[attr-defined]  # they are meant to vanish
-    return result
-
-
-__all__ = ["Result", "World", "asyncio", "simulate"]

@@ -1,0 +1,195 @@
+"""Bugs that are put into the services on purpose, to know that the simulation would find them.
+
+Each replaces one decision of the services by a wrong one. It is applied in a child process of its
+own (`running`), so nothing has to be put back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+from factorychain._core.kv import KvBucket
+from factorychain._core.stored import NatsUnavailable, StoredMessage
+from factorychain.bridge.v1.log_pb2 import LogBatch
+from factorychain_bridge import live
+from factorychain_bridge.batches import Append, Position
+from factorychain_bridge.feed import ThreadFeed
+from factorychain_bridge.join import Join
+from factorychain_bridge.thread_log import ReadForward, ThreadLog
+from factorychain_bridge.writer import RunWriter
+from factorychain_engine import cleanup, starts
+from factorychain_engine.admission import ActiveRun, Decision, UserRecord, admit
+from factorychain_engine.cleanup import CleanUp
+from tests.simulation.running import simulate_all
+
+Bug = Callable[[], None]
+
+
+def no_fence() -> None:
+    """A writer goes on although its run was settled, or a later attempt has begun."""
+    own = ThreadLog._compare_own
+
+    def compare(self: ThreadLog, batch: LogBatch) -> None:
+        if batch.attempt == self._context.attempt and batch.last_run_seq:
+            own(self, batch)
+
+    _patch(ThreadLog, "_compare", compare)
+
+
+def acknowledged_before_durable() -> None:
+    """What was taken is acknowledged before it is stored."""
+    inner = RunWriter.events
+
+    def events(self: RunWriter, events: list[tuple[int, bytes]]) -> None:
+        inner(self, events)
+        if not self._closed and not self._log.ended:
+            self._receipts.acknowledged(events[-1][0])
+
+    _patch(RunWriter, "events", events)
+
+
+def double_adoption() -> None:
+    """Who adopts does not look whether another engine was faster."""
+
+    async def adopt(self: CleanUp, principal: Any, orphans: dict[str, str]) -> None:
+        record = (await self._users.read(principal)).record
+        for run in orphans:
+            entry = record.find(run)
+            if entry is not None and self._runs.find(principal, run) is None:
+                self._adopt_run(principal, replace(entry, owner=self._engine_id))
+
+    _patch(CleanUp, "_adopt", adopt)
+
+
+def released_by_time() -> None:
+    """A place counts as free when its run is old."""
+
+    def by_time(record: UserRecord, wanted: ActiveRun, most: int) -> Decision:
+        young = tuple(each for each in record.active if time.time() - each.admitted_at_s < 2)
+        return admit(replace(record, active=young), wanted, most)
+
+    _patch(starts, "admit", by_time)
+
+
+def timeout_is_failure() -> None:
+    """An append without an answer is sent again, as if it were known not to be stored."""
+    inner = RunWriter._publish
+
+    async def publish(self: RunWriter, append: Append, trace: str) -> int:
+        try:
+            return await inner(self, append, trace)
+        except NatsUnavailable:
+            return await self._stream.publish(self._subject, append.payload)
+
+    _patch(RunWriter, "_publish", publish)
+
+
+def resent_without_dedup() -> None:
+    """A writer that takes over does not look how far the run has come."""
+    inner = ThreadLog._compare_own
+
+    def compare(self: ThreadLog, batch: LogBatch) -> None:
+        if not self._opening or batch.ends:
+            inner(self, batch)
+
+    _patch(ThreadLog, "_compare_own", compare)
+
+
+def joined_without_gap_check() -> None:
+    """A live message is delivered although one before it was lost."""
+    _patch(Join, "_is_gap", lambda *_: False)
+
+
+def opened_without_reading() -> None:
+    """Who opens a run again believes the log's end instead of reading from `base`."""
+
+    async def read(self: RunWriter, step: ReadForward) -> None:
+        last: StoredMessage | None = await self._stream.last_message(self._subject)
+        if last is not None:
+            batch = LogBatch.FromString(last.data)
+            seq = batch.first_seq + len(batch.events) - 1
+            self._log._position = Position(last.seq, seq, batch.epoch)
+        self._log.on_read_done()
+
+    _patch(RunWriter, "_read", read)
+
+
+def limit_without_compare_and_set() -> None:
+    """The user's record is overwritten whatever is stored by now."""
+    inner = KvBucket.update
+
+    async def update(
+        self: KvBucket, key: str, value: bytes, revision: int, *, ttl_s: int | None = None
+    ) -> int:
+        if self._prefix == "$KV.users.":
+            return await self.put(key, value)
+        return await inner(self, key, value, revision, ttl_s=ttl_s)
+
+    _patch(KvBucket, "update", update)
+
+
+def no_principal_check() -> None:
+    """Whatever is live reaches everybody with a thread of that name."""
+    _patch(live, "live_filter", lambda _: "live.*.*.*")
+    _patch(ThreadFeed, "_is_for", lambda *_: True)
+
+
+def never_polled() -> None:
+    """Nobody asks whether the last event has arrived."""
+    _patch(ThreadFeed, "tick", lambda _: False)
+
+
+def nobody_adopts() -> None:
+    """The runs of an engine that is gone stay without one."""
+    _patch(CleanUp, "_orphans", lambda *_: {})
+
+
+def forgotten_places() -> None:
+    """A place whose compare-and-set was stored without an answer is nobody's."""
+    _patch(CleanUp, "_is_forgotten", lambda *_: False)
+
+
+BUGS: Final[dict[str, Bug]] = {
+    each.__name__: each
+    for each in (
+        no_fence,
+        acknowledged_before_durable,
+        double_adoption,
+        released_by_time,
+        timeout_is_failure,
+        resent_without_dedup,
+        joined_without_gap_check,
+        opened_without_reading,
+        limit_without_compare_and_set,
+        no_principal_check,
+        never_polled,
+        nobody_adopts,
+        forgotten_places,
+    )
+}
+
+
+def find_all(names: list[str], seeds: int, jobs: int) -> int:
+    """Looks for each bug in that many seeds at most; returns the exit status."""
+    missed = 0
+    for name in names or BUGS:
+        result = next(
+            (r for r in simulate_all(range(1, seeds + 1), jobs, BUGS[name]) if r.violations), None
+        )
+        if result is None:
+            missed += 1
+            print(f"{name}: not found in {seeds} seeds", flush=True)
+        else:
+            print(f"{name}: seed {result.seed}: {result.violations[0][:160]}", flush=True)
+    return 1 if missed else 0
+
+
+def _patch(owner: object, name: str, with_: object) -> None:
+    assert hasattr(owner, name), f"{owner} has no {name} any more"
+    setattr(owner, name, with_)
+
+
+__all__ = ["BUGS", "cleanup", "find_all"]

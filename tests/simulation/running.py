@@ -1,0 +1,87 @@
+"""Runs many seeds: each batch in a child of its own, several at once.
+
+Invariant: nothing of a simulation outlives its batch. What a killed process leaves in mid-await is
+never destroyed coroutine by coroutine (its `finally` clauses would run in a world that is over), it
+goes with the child.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn
+
+from tests.simulation.world import Result, World
+
+BATCH = 20
+
+
+def simulate(seed: int) -> Result:
+    """Runs one seed in this process; afterwards the process is good for nothing but more of them."""
+    gc.disable()
+    world = World(seed)
+    _kept.append(world)
+    return world.run()
+
+
+_kept: list[World] = []
+
+
+def simulate_all(
+    seeds: Sequence[int], jobs: int, prepare: Callable[[], None] = lambda: None
+) -> Iterator[Result]:
+    """Runs the seeds and yields what came of each, in order. `prepare` runs in each child."""
+    batches = [seeds[start : start + BATCH] for start in range(0, len(seeds), BATCH)]
+    running: list[tuple[int, int]] = []
+    for batch in batches[:jobs]:
+        running.append(_begin(batch, prepare))
+    rest = iter(batches[jobs:])
+    while running:
+        results = _end(*running.pop(0))
+        following = next(rest, None)
+        if following is not None:
+            running.append(_begin(following, prepare))
+        yield from results
+
+
+def _begin(seeds: Sequence[int], prepare: Callable[[], None]) -> tuple[int, int]:
+    """Forks; returns the child and where its results will be read."""
+    readable, writable = os.pipe()
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        os.close(writable)
+        return child, readable
+    os.close(readable)
+    _child(seeds, prepare, writable)
+
+
+def _child(seeds: Sequence[int], prepare: Callable[[], None], writable: int) -> NoReturn:
+    status = 1
+    try:
+        prepare()
+        results = [simulate(seed) for seed in seeds]
+        with os.fdopen(writable, "wb") as pipe:
+            pickle.dump(results, pipe)
+        status = 0
+    except BrokenPipeError:
+        status = 0  # one that came before was what is looked for
+    except BaseException:  # noqa: BLE001 - a child must not go on as its parent
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _end(child: int, readable: int) -> list[Result]:
+    with os.fdopen(readable, "rb") as pipe:
+        data = pipe.read()
+    os.waitpid(child, 0)
+    if not data:
+        raise RuntimeError("a batch of seeds failed; its traceback stands above")
+    results: list[Result] = pickle.loads(data)
+    return results
