@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import orjson
 
-from factorychain.errors import AgentError
+from factorychain.errors import AgentError, StateLimit
 
 _PART_BYTES: Final = 384 * 1024
 _PARTS_MAX: Final = 32
@@ -68,11 +68,17 @@ class LargeBlob:
         """
         packed = zlib.compress(value, 1)
         pieces = [packed[at : at + _PART_BYTES] for at in range(0, len(packed), _PART_BYTES)]
-        if len(pieces) > _PARTS_MAX:
+        try:
+            if len(pieces) > _PARTS_MAX:
+                raise StateLimit(f"{len(packed)} bytes are more than {_PARTS_MAX} parts hold")
+            await self._store(packed, pieces)
+        except StateLimit as error:
             raise AgentError(
                 "This conversation has become too long to be remembered; start a new one",
                 reason="STATE_TOO_LARGE",
-            )
+            ) from error
+
+    async def _store(self, packed: bytes, pieces: list[bytes]) -> None:
         alone = len(pieces) == 1
         before, parts = self._parts, 0 if alone else len(pieces)
         old = [self._part(each) for each in range(before)]

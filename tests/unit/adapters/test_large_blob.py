@@ -8,7 +8,7 @@ import pytest
 
 from factorychain._instance.memory_values import MemoryValues
 from factorychain.adapters.large_blob import LargeBlob
-from factorychain.errors import AgentError, StateConflict
+from factorychain.errors import AgentError, StateConflict, StateLimit
 
 NAME = "langgraph:x"
 
@@ -100,6 +100,16 @@ async def test_what_is_damaged_counts_as_nothing_and_can_be_replaced() -> None:
         assert await large.load() is None
         await large.store(b"new")
         assert await read(blobs) == b"new"
+
+
+async def test_what_the_operator_does_not_allow_is_an_ending_with_a_reason() -> None:
+    class Narrow(Blobs):
+        async def store(self, name: str, value: bytes | None, revision: int) -> int:
+            raise StateLimit("a value may have 1024 bytes")
+
+    with pytest.raises(AgentError) as raised:
+        await LargeBlob(Narrow(), NAME).store(b"value")
+    assert raised.value.reason == "STATE_TOO_LARGE"
 
 
 async def test_a_value_beyond_all_measure_is_refused_with_a_reason() -> None:
