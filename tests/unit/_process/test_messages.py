@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec, SpanRecord
+from factorychain._instance.spec import InputRequest, Outcome, OutcomeKind, RunSpec, SpanRecord
 from factorychain._process.messages import (
     number,
     numbered,
@@ -37,6 +37,7 @@ SPEC = RunSpec(
     deadline_s=12.5,
     trace=TRACE,
 )
+ASKED = InputRequest("q1", "approval", "sure?", '{"type":"boolean"}', "send", '{"to":"x"}', "c1")
 SPAN = SpanRecord("execute_tool x", TRACE, "b7ad6b7169203331", 5, 9, (("k", "v"), ("n", 1)), "NO")
 
 
@@ -51,10 +52,32 @@ def test_a_spec_arrives_as_it_was() -> None:
         Outcome(OutcomeKind.FAILED, reason="LOOKUP_DOWN", text="down", retryable=True),
         Outcome(OutcomeKind.FAILED, reason="BUSY", text="later", retry_after_s=1.5),
         Outcome(OutcomeKind.CANCELLED, usage=Usage(input_tokens=1)),
+        Outcome(OutcomeKind.COMPLETED, "null", pending=(ASKED, replace(ASKED, request="q2"))),
     ],
 )
 def test_an_outcome_arrives_as_it_was(outcome: Outcome) -> None:
     assert unpack_outcome(pack_outcome(outcome), 1000) == outcome
+
+
+@pytest.mark.parametrize(
+    "pending",
+    [
+        "q1",
+        [3],
+        [{"request": "q1"}],
+        [asdict(ASKED) | {"kind": "order"}],
+        [asdict(ASKED) | {"request": "with space"}],
+        [asdict(ASKED) | {"schema_json": "[1]"}],
+        [asdict(ASKED) | {"more": ""}],
+        [asdict(ASKED), asdict(ASKED)],
+        [asdict(ASKED) | {"request": f"q{number}"} for number in range(33)],
+        [asdict(ASKED) | {"prompt": "x" * 70_000}],
+    ],
+)
+def test_requests_that_an_agent_never_makes_break_the_frame(pending: Any) -> None:
+    header = orjson.dumps(asdict(Outcome(OutcomeKind.COMPLETED)) | {"pending": pending})
+    with pytest.raises(BrokenFrame):
+        unpack_outcome(number(len(header)) + header + b"null", 1000)
 
 
 def test_text_that_is_no_utf8_does_not_keep_an_outcome_back() -> None:
