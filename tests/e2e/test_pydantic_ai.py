@@ -29,6 +29,7 @@ async def served(vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> As
     env = {
         "FACTORYCHAIN_LLM_BASE_URL": vendor.openai_url,
         "FACTORYCHAIN_LLM_API_KEY": vendor.key,
+        "FACTORYCHAIN_LLM_RUN_MAX_TOKENS": "5000",
     }
     async with running_chain(tmp_path_factory.mktemp("pydantic"), _AGENTS, env) as running:
         yield running
@@ -141,3 +142,15 @@ async def test_dependencies_are_the_runs_own_and_missing_ones_are_named(
     assert shown["result"] == "the diary of zoe"
     assert refused["reason"] == "AGENT_DEPENDENCY_MISSING"
     assert "dict[str, int]" in refused["message"]
+
+
+@pytest.mark.parametrize("name", ["talker", "shopper"])
+async def test_a_budget_that_ends_in_mid_stream_is_the_ending(
+    served: Chain, vendor: Vendor, name: str
+) -> None:
+    vendor.script(Turn(text=["many words " * 200] * 20))
+    async with connected(served.state.edge, served.token(f"rich-{name}")) as socket:
+        started = await socket.start(name, "Talk")
+        ending = await socket.ending(started["run"])
+    assert (ending["type"], ending["data"]["reason"]) == ("agent_failed", "BUDGET_EXHAUSTED")
+    assert of_type(socket, started["run"], "message_delta")
