@@ -82,14 +82,17 @@ class AgentsService(AgentsServiceServicer):
     async def _life(self, run: LiveRun) -> AsyncIterator[pb.RunAlive]:
         """Signs of life until the run is finished."""
         interval_s = report_every_s(run.ctx, self._alive_interval_s)
+        waiting = False
         while True:
             news = run.news
             if run.finished.is_set():
                 return
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(interval_s):
-                    await news.wait()
+            if run.waiting is waiting:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(interval_s):
+                        await news.wait()
             if not run.finished.is_set():
+                waiting = run.waiting
                 yield _alive(run)
 
 

@@ -27,3 +27,14 @@ def test_a_later_attempt_is_kept_when_the_earlier_ones_token_expires() -> None:
     assert accepted.add("r1", 1, expires_at_s=10, now_s=0)
     assert accepted.add("r1", 2, expires_at_s=50, now_s=5)
     assert not accepted.add("r1", 2, expires_at_s=50, now_s=20)
+
+
+def test_an_attempt_is_kept_for_as_long_as_its_later_token() -> None:
+    accepted = AcceptedRuns()
+    assert accepted.add("r1", 1, expires_at_s=10, now_s=0)
+    accepted.keep("r1", 1, expires_at_s=50)
+    accepted.keep("other", 1, expires_at_s=50)
+    assert not accepted.add("r1", 1, expires_at_s=50, now_s=20)
+    assert accepted.add("other", 1, expires_at_s=100, now_s=20)
+    assert accepted.add("last", 1, expires_at_s=100, now_s=60)
+    assert len(accepted) == 2

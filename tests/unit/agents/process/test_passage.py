@@ -160,3 +160,20 @@ async def test_text_that_had_to_wait_goes_on_as_one_event() -> None:
     assert len(found) == 4
     assert found[-2].text == ""
     assert world.passage._queued_bytes == 0
+
+
+async def test_a_turn_comes_when_all_that_was_taken_before_is_passed_on() -> None:
+    world = World()
+    world.host.room.clear()
+    world.passage.take(1, b"before")
+    turn, given_up = world.passage.in_turn(), world.passage.in_turn()
+    world.passage.take(1, b"after")
+    given_up.cancel()
+    await asyncio.sleep(0)
+    assert not turn.done()
+    turn.add_done_callback(lambda _: world.host.events.append(b"turn"))
+    world.host.room.set()
+    world.passage.finish(DONE)
+    await world.done()
+    assert world.host.events.index(b"turn") > world.host.events.index(b"before")
+    assert turn.done()
