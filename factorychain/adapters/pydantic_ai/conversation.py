@@ -77,7 +77,7 @@ class Conversation:
         for run in past:
             kept = self._read(run.run)
             # The rest of a run that waited says nothing without its beginning.
-            if kept and (found or _begins_with_user(kept)):
+            if kept and (found or _is_users(kept[0])):
                 found += kept
             elif not kept:
                 found += _told(run)
@@ -124,10 +124,17 @@ def _without_system_prompt(message: ModelMessage) -> ModelMessage | None:
     return replace(message, parts=parts, instructions=None) if parts else None
 
 
-def _begins_with_user(messages: Sequence[ModelMessage]) -> bool:
-    first = messages[0]
-    return isinstance(first, ModelRequest) and any(
-        isinstance(each, UserPromptPart) for each in first.parts
+def later_half(messages: Sequence[ModelMessage]) -> list[ModelMessage] | None:
+    """The conversation without its older turns; None: there is nothing left to leave out."""
+    if not messages:
+        return None
+    turns = [at for at, each in enumerate(messages) if _is_users(each)]
+    return list(messages[turns[(len(turns) + 1) // 2] :]) if len(turns) > 1 else []
+
+
+def _is_users(message: ModelMessage) -> bool:
+    return isinstance(message, ModelRequest) and any(
+        isinstance(each, UserPromptPart) for each in message.parts
     )
 
 

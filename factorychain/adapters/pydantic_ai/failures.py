@@ -57,7 +57,8 @@ def explained(error: Exception, *, answering: bool) -> AgentError:
     """
     sys.stderr.write(f"the agent ended: {type(error).__name__}: {error}\n")
     refused = trouble_of(error)
-    if refused is not None:
+    # Of what a vendor refused, Pydantic AI knows more.
+    if refused is not None and refused.reason != "MODEL_REQUEST_REFUSED":
         return _ended(refused.reason, refused.text, refused.retryable, refused.retry_after_s)
     while isinstance(error, pydantic_errors.FallbackExceptionGroup):
         error = error.exceptions[-1]  # of the model that was tried last

@@ -54,6 +54,8 @@ class Shown(AbstractCapability[object]):
         """Calls of the model that have no result yet, by its ids."""
         self._executed: set[str] = set()
         """Those of them that were shown."""
+        self.answered = False
+        """Whether the model has answered at all."""
 
     @property
     def answering(self) -> bool:
@@ -83,6 +85,7 @@ class Shown(AbstractCapability[object]):
         response: ModelResponse,
     ) -> ModelResponse:
         await self._response.closed()
+        self.answered = True
         count(self._run, response)
         return response
 

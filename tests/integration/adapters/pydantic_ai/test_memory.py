@@ -14,7 +14,7 @@ from factorychain.adapters.pydantic_ai import agent
 from factorychain.errors import AgentDependencyMissing
 from factorychain.testing import Conversation, run_async
 from tests.integration.adapters.pydantic_ai.models import Models, outline
-from tests.vendor import Call, Fault, Turn, Vendor
+from tests.vendor import Call, Fault, Received, Turn, Vendor
 
 
 async def test_the_next_run_knows_what_tools_have_answered(vendor: Vendor, model: Models) -> None:
@@ -166,3 +166,27 @@ async def test_users_of_one_agent_at_once_hear_nothing_of_each_other(
         assert set(re.findall(r"canary-(u\d\d)", each)) == {name}
     for request in vendor.requests:
         assert len(set(re.findall(r"canary-(u\d\d)", str(request.body)))) == 1
+
+
+async def test_a_model_with_a_small_window_is_asked_with_less(
+    vendor: Vendor, model: Models
+) -> None:
+    served, talk = Agent(model()), Conversation()
+    for number in range(4):
+        await run_async(served, f"turn {number}", conversation=talk)
+
+    def small(request: Received) -> Turn:
+        if len(request.messages) > 3:
+            text = "This model's maximum context length is 3 messages"
+            return Turn(fault=Fault(status=400, message=text))
+        return Turn(text="There is room.")
+
+    vendor.always = small
+    result = await run_async(served, "and now?", conversation=talk)
+    assert result.output == "There is room."
+    said = [each["content"] for each in vendor.requests[-1].messages]
+    assert said == ["turn 3", "You said: turn 3", "and now?"]
+    vendor.always = lambda request: Turn(fault=Fault(status=400, message="maximum context length"))
+    result = await run_async(served, "and now?", conversation=talk)
+    assert outline(result) == ["failed INPUT_TOO_LONG"]
+    assert [each["content"] for each in vendor.requests[-1].messages] == ["and now?"]
