@@ -78,6 +78,18 @@ class LargeBlob:
                 reason="STATE_TOO_LARGE",
             ) from error
 
+    async def remove(self) -> None:
+        """Nothing is kept any more.
+
+        Raises:
+            StateConflict: another run has stored it meanwhile.
+        """
+        if self._revision:
+            self._revision = await self._blobs.store(self._name, None, self._revision)
+        for at in range(self._parts):
+            await self._put(self._part(at), None)
+        self._parts = 0
+
     async def _store(self, packed: bytes, pieces: list[bytes]) -> None:
         alone = len(pieces) == 1
         before, parts = self._parts, 0 if alone else len(pieces)

@@ -40,7 +40,7 @@ class ThreadSaver(InMemorySaver):
 
         Args:
             blobs: the thread's.
-            agent: whose checkpoints.
+            agent: whose checkpoints; with its path, inside of others.
             thread: `thread_id` in the graph's configuration; others are forgotten with the run.
             allowed: (module, name) of the types that are made again from stored bytes, besides plain
                 data and messages. Nothing else is, whatever the bytes say.
@@ -83,6 +83,10 @@ class ThreadSaver(InMemorySaver):
         if self._changed:
             self._changed = False
             await self._blob.store(ormsgpack.packb(self._packed()))
+
+    async def drop(self) -> None:
+        """Keep nothing any more."""
+        await self._blob.remove()
 
     def forget(self) -> None:
         """Begin anew."""

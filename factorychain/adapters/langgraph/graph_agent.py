@@ -33,7 +33,12 @@ from factorychain.adapters.langgraph.inputs import (
 )
 from factorychain.adapters.langgraph.observing import Consumed, Observer
 from factorychain.adapters.langgraph.outputs import output_of
-from factorychain.adapters.langgraph.requests import breakpoint_for, interrupt_for, resume_values
+from factorychain.adapters.langgraph.requests import (
+    breakpoint_for,
+    interrupt_for,
+    is_asked,
+    resume_values,
+)
 from factorychain.adapters.langgraph.shape import MESSAGES, Graph, Shape
 from factorychain.context import RunContext
 from factorychain.errors import AgentError, FactoryChainError
@@ -52,6 +57,8 @@ class Choices:
     shape: Shape
     remembers: bool
     """A run goes on from where the thread's last one ended."""
+    remembers_inside: bool = False
+    """Also where another agent runs it; else each of its calls begins anew."""
     types: frozenset[tuple[str, ...]] = frozenset()
     """What is made again from stored checkpoints, besides plain data and messages: (module, name)."""
     input: Callable[[RunContext], object] | None = None
@@ -79,6 +86,12 @@ class _Work:
         self._ctx = ctx
         self._run = run
         self._choices = choices
+        inside = run.path.names
+        self._remembers = choices.remembers_inside if inside else choices.remembers
+        # A sub-agent's calls are turns of their own, in one run.
+        self._turn = "-".join(
+            [run.spec.run, *inside, run.new_id("g")] if inside else [run.spec.run]
+        )
         found = {**choices.configurable, **configurable(ctx)}
         self._saver = _saver_for(graph, run, str(found["thread_id"]), choices)
         self._graph = graph.copy({"checkpointer": self._saver}) if self._saver else graph
@@ -111,7 +124,7 @@ class _Work:
             raise interrupt
         make = self._choices.output
         state = self._events.state
-        return make(state) if make else output_of(state, self._run.spec.run)
+        return make(state) if make else output_of(state, self._turn)
 
     async def _stream(self, begin: object) -> None:
         stream = self._graph.astream(
@@ -132,21 +145,23 @@ class _Work:
     async def _begin(self, given: Input) -> object:
         if self._ctx.resume is not None:
             snapshot = await self._graph.aget_state(self._config)
-            values = resume_values(snapshot, self._ctx.resume)
-            return Command(resume=values) if values else None
-        if self._saver is not None and not self._choices.remembers:
+            # What is answered may be another agent's question, if this one is inside of a run.
+            if not self._run.path.names or is_asked(snapshot, self._ctx.resume):
+                values = resume_values(snapshot, self._ctx.resume)
+                return Command(resume=values) if values else None
+        if self._saver is not None and not self._remembers:
             self._saver.forget()
         make = self._choices.input
         if make is not None:
             return make(self._ctx)
-        begin = graph_input(self._choices.shape, given, self._run.spec.run)
+        begin = graph_input(self._choices.shape, given, self._turn)
         if self._choices.shape.has_messages and isinstance(begin, dict):
             begin[MESSAGES] = [*await self._said_before(), *begin[MESSAGES]]
         return begin
 
     async def _said_before(self) -> list[BaseMessage]:
         """What the graph's own memory lacks before this turn."""
-        if not self._graph.checkpointer or not self._choices.remembers:
+        if not self._graph.checkpointer or not self._remembers:
             return []
         if self._saver is not None and (self._run.spec.replaces or self._saver.is_empty):
             # The graph's memory goes on after the turn that is replaced; the records do not.
@@ -169,8 +184,12 @@ class _Work:
 
     async def _keep(self, *, waits: bool = False) -> None:
         """Store what the next run goes on from: always for an answer, else if it is to be remembered."""
-        if self._saver is not None and (self._choices.remembers or waits):
+        if self._saver is None:
+            return
+        if self._remembers or waits:
             await self._saver.keep()
+        elif self._ctx.resume is not None:
+            await self._saver.drop()
 
     async def _keep_whatever_comes(self) -> None:
         """As `_keep`, for a run that ends for another reason, which counts."""
@@ -194,4 +213,5 @@ def _saver_for(graph: Graph, run: ActiveRun, thread: str, choices: Choices) -> T
     own = graph.checkpointer
     if own is not None and not isinstance(own, InMemorySaver):
         return None
-    return ThreadSaver(run.host, run.spec.agent, thread, choices.types)
+    keeper = "/".join([run.spec.agent, *run.path.names])
+    return ThreadSaver(run.host, keeper, thread, choices.types)

@@ -43,7 +43,8 @@ def agent(
         description: what lists say of it.
         memory: whether a run goes on from where the thread's last one ended. By default one of a graph
             with messages does, or with an in-memory checkpointer of its own. A graph with a checkpointer
-            that outlives processes keeps that, and this is nothing to it.
+            that outlives processes keeps that, and this is nothing to it. As a sub-agent (`ctx.run`) a graph
+            begins anew with each call, unless this is True.
         input: makes what the graph is started with; by default `{"messages": [the user's message]}`,
             or what the input's `data` or text fill of the graph's input schema.
         output: makes the run's output of the graph's last state; by default the last answer's text.
@@ -65,6 +66,7 @@ def agent(
     choices = Choices(
         shape=shape,
         remembers=_remembers(graph, shape) if memory is None else memory,
+        remembers_inside=memory is True,
         types=_kept_types(graph, shape, types),
         input=input,
         output=output,

@@ -61,6 +61,13 @@ def breakpoint_for(snapshot: StateSnapshot) -> Interrupt | None:
     return Interrupt(Request(kind="approval", prompt=prompt, request=_GO_ON))
 
 
+def is_asked(snapshot: StateSnapshot, answers: Mapping[str, Json]) -> bool:
+    """Whether the graph waits for one of these answers."""
+    if _GO_ON in answers and snapshot.next:
+        return True
+    return any(_requested(each, answers) for each in snapshot.interrupts)
+
+
 def resume_values(snapshot: StateSnapshot, answers: Mapping[str, Json]) -> dict[str, object]:
     """What the graph goes on with, by the interrupt's id; nothing for one that is let go on.
 

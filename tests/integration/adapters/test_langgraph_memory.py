@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import operator
@@ -19,6 +20,7 @@ from langgraph.types import interrupt
 from langgraph.warnings import LangGraphDeprecatedSinceV10
 from typing_extensions import TypedDict
 
+from factorychain import Agent, RunContext
 from factorychain.adapters import adapt
 from factorychain.adapters.langgraph import agent
 from factorychain.adapters.langgraph.checkpoints import blob_name
@@ -280,6 +282,47 @@ async def test_input_and_output_may_be_mapped() -> None:
         output=shown,
     )
     assert (await run_async(served, "12")).output == "144!"
+
+
+class Desk(Agent):
+    """Asks graphs."""
+
+    async def run(self, ctx: RunContext, text: str) -> object:
+        first = await ctx.run("clerk", "one")
+        left, right = await asyncio.gather(
+            ctx.run("clerk", "two", name="left"), ctx.run("clerk", "three", name="right")
+        )
+        return [first, left, right, await ctx.run("clerk", "four")]
+
+
+async def test_a_graph_as_a_sub_agent_begins_anew_with_each_call(vendor: Vendor) -> None:
+    clerk = agent(chat(vendor), name="clerk")
+    result = await run_async(Desk, "go", agents=[clerk], conversation=Conversation())
+    assert result.output == [f"You said: {each}" for each in ("one", "two", "three", "four")]
+    assert {len(each.messages) for each in vendor.requests} == {1}
+    paths = {each.path for each in result.of_type("message_delta")}
+    assert paths == {("clerk",), ("left",), ("right",)}
+
+
+class Buyer(Agent):
+    """Asks two graphs, of which the second asks the user."""
+
+    async def run(self, ctx: RunContext, text: str) -> object:
+        return [await ctx.run("clerk", "one"), await ctx.run("shop", "shoes")]
+
+
+async def test_a_question_of_a_sub_agent_is_answered_where_it_was_asked(vendor: Vendor) -> None:
+    agents = [agent(chat(vendor), name="clerk"), agent(form(), name="shop")]
+    conversation = Conversation()
+    first = await run_async(Buyer, "buy", agents=agents, conversation=conversation)
+    asked = pending(first)
+    answers: dict[str, Any] = {asked["colour?"]: "red", asked["size?"]: 9}
+    last: Any = await run_async(
+        Buyer, "buy", agents=agents, conversation=conversation, resume=answers
+    )
+    assert last.output[0] == "You said: one"
+    assert sorted(last.output[1]["answers"]) == ["colour: red", "size: 9"]
+    assert conversation.kept.load(blob_name("shop/shop")) == (None, 0)
 
 
 def test_names_come_from_variables_and_choices_from_the_author() -> None:

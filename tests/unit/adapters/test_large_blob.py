@@ -58,6 +58,18 @@ async def test_what_was_stored_last_is_read_and_nothing_is_left_of_the_rest(
     assert len(blobs.kept()) == (1 if sizes[-1] < 300_000 else 1 + -(-sizes[-1] // 393_216))
 
 
+@pytest.mark.parametrize("size", [10, 2_000_000])
+async def test_nothing_is_left_of_what_is_removed(size: int) -> None:
+    blobs = Blobs()
+    await LargeBlob(blobs, NAME).store(noise(size))
+    large = LargeBlob(blobs, NAME)
+    await large.load()
+    await large.remove()
+    assert not blobs.kept()
+    await large.store(b"new")
+    assert await read(blobs) == b"new"
+
+
 async def test_no_part_is_larger_than_a_value_may_be() -> None:
     blobs = Blobs()
     await LargeBlob(blobs, NAME).store(noise(3_000_000))
