@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from itertools import count
 from random import Random
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 from zlib import crc32
 
 T = TypeVar("T")
@@ -37,7 +37,9 @@ class Process:
 class OrderedTask(asyncio.Task[Any]):
     """A task that hashes by its number, so that sets of tasks have an order that is repeated."""
 
-    number = 0
+    def __init__(self, number: int, coro: Coroutine[Any, Any, Any], **options: Any) -> None:
+        self.number = number  # before asyncio puts it into its own set of tasks
+        super().__init__(coro, **options)
 
     def __hash__(self) -> int:
         return self.number
@@ -104,8 +106,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Task[T]:
         if self._closed:
             coro.close()
-        task = OrderedTask(coro, loop=self, name=name, context=context)
-        task.number = next(self._numbers)
+        options = {"loop": self, "name": name, "context": context}
+        task = OrderedTask(next(self._numbers), cast("Coroutine[Any, Any, T]", coro), **options)
         self.current.tasks.append(task)
         self.processes[self.current] = None
         return task
@@ -192,7 +194,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def _turn(self) -> None:
         if not self._active:
             return
-        process = self._active.pop(self._random.randrange(len(self._active)))
+        active = self._active
+        process = active.pop(int(self._random.random() * len(active)) if len(active) > 1 else 0)
         if process.paused or not process.alive:
             return
         self.current = process
