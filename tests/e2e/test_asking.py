@@ -18,7 +18,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def brief(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chain]:
-    """A chain whose runs may take three seconds, and whose engine this module kills."""
+    """A chain whose runs may take three seconds, and whose services this module kills."""
     env = {"FACTORYCHAIN_RUN_LIFETIME_S": "3", "FACTORYCHAIN_CLEANUP_INTERVAL_S": "0.2"}
     async with running_chain(tmp_path_factory.mktemp("brief"), env=env) as running:
         yield running
@@ -115,16 +115,17 @@ async def test_an_interrupted_run_goes_on_in_the_next_one(chain: Chain) -> None:
     }
 
 
-async def test_a_run_that_waits_outlives_its_lifetime_and_its_engine(brief: Chain) -> None:
+async def test_a_run_that_waits_outlives_its_lifetime_its_engine_and_its_emitter(brief: Chain) -> None:
     async with connected(brief.state.edge, brief.token("ann")) as ann:
         started = await ann.start("asks", "number", thread="long")
         run = started["run"]
         await asked(ann, run)
         late = await ann.start("asks", "late", thread="late")
         await asked(ann, late["run"])
-        old = brief.pid("engine")
-        os.kill(old, signal.SIGKILL)
-        await brief.restarted("engine", old)
+        for layer in ("engine", "emitter"):
+            old = brief.pid(layer)
+            os.kill(old, signal.SIGKILL)
+            await brief.restarted(layer, old)
         # Longer than the lifetime of the first one.
         assert (await ann.ending(late["run"]))["data"]["output"] == "nobody answered"
         received = next(e for e in ann.run_events(late["run"]) if e["type"] == "input_received")
