@@ -61,6 +61,10 @@ class ChaosChain:
         os.kill(pids[0], number)
         return pids[0]
 
+    def disk_errors(self) -> int:
+        """How often NATS has found no room."""
+        return self.chain.data.nats_log.read_text(errors="replace").count("no space left on device")
+
     async def back(self, process: str, old_pid: int) -> None:
         """Return when another process has taken its place.
 

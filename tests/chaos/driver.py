@@ -101,7 +101,7 @@ class Driver:
             elif fault.kind in (CUT, SILENCE):
                 one.hit = await self._break_link(fault)
             elif fault.kind == FULL:
-                await self._fill(fault)
+                one.hit = await self._fill(fault)
         except ProcessLookupError:
             one.hit = False
         one.ended = time.time()
@@ -129,9 +129,14 @@ class Driver:
             await self.chain.order(do="heal", link=fault.where)
         return answer["connections"] != 0
 
-    async def _fill(self, fault: Fault) -> None:
-        """A full disk, until there is room again; NATS needs a restart then if it has given up."""
+    async def _fill(self, fault: Fault) -> bool:
+        """A full disk, until there is room again; NATS needs a restart then if it has given up.
+
+        Returns:
+            Whether NATS wanted to write meanwhile.
+        """
         assert self.chain.disk is not None
+        before = self.chain.disk_errors()
         self.chain.disk.fill()
         try:
             await asyncio.sleep(fault.lasts_s)
@@ -144,3 +149,4 @@ class Driver:
                 await self.watch.watched.done.wait()
         except TimeoutError:
             await self._end(Fault(RESTART, "nats"))
+        return self.chain.disk_errors() > before
