@@ -6,33 +6,25 @@ import asyncio
 from typing import Any
 
 import pytest
-from langchain_core.messages import AIMessage
-from langchain_core.runnables import RunnableConfig
-from langgraph.func import entrypoint
+from langchain_core.messages import AIMessage, ToolMessage
+from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
-from pydantic import BaseModel
+from langgraph.warnings import LangGraphDeprecatedSinceV10
 
 from factorychain import AgentError
-from factorychain.adapters.langgraph import agent, run_context
-from factorychain.testing import Conversation, RunResult, run_async
+from factorychain.adapters.langgraph import agent
+from factorychain.testing import RunResult, run_async
 from tests.integration.adapters.graphs import (
     chat,
     model_of,
     nested,
-    pipeline,
     tool_loop,
 )
-from tests.vendor.script import Call, Turn, VendorUsage
-from tests.vendor.server import Vendor
+from tests.vendor import Call, Turn, Vendor, VendorUsage
 
 
 def types_of(result: RunResult) -> list[str]:
     return [each.type for each in result.events]
-
-
-def said(vendor: Vendor) -> list[tuple[str, str]]:
-    """The conversation as the model was told it last."""
-    return [(each["role"], each.get("content") or "") for each in vendor.requests[-1].messages]
 
 
 async def test_tokens_are_deltas_of_one_message_and_the_answer_is_the_output(
@@ -138,69 +130,6 @@ async def test_a_subgraph_s_events_carry_its_node_as_path(vendor: Vendor) -> Non
     assert result.text == result.output == "mild there"
 
 
-async def test_the_conversation_is_remembered_once(vendor: Vendor) -> None:
-    graph, conversation = chat(vendor), Conversation()
-    for text in ("one", "two", "three"):
-        await run_async(graph, text, conversation=conversation)
-    assert said(vendor) == [
-        ("user", "one"),
-        ("assistant", "You said: one"),
-        ("user", "two"),
-        ("assistant", "You said: two"),
-        ("user", "three"),
-    ]
-    await run_async(graph, "four", conversation=Conversation())
-    assert said(vendor) == [("user", "four")]
-    assert graph.checkpointer is None
-
-
-async def test_an_agent_that_comes_later_is_told_what_was_said_and_then_remembers_itself(
-    vendor: Vendor,
-) -> None:
-    conversation = Conversation()
-    one, other = agent(chat(vendor), name="one"), agent(chat(vendor), name="other")
-    await run_async(one, "a", conversation=conversation)
-    for text in ("b", "c"):
-        await run_async(other, text, conversation=conversation)
-    assert [text for _, text in said(vendor)] == ["a", "You said: a", "b", "You said: b", "c"]
-
-
-async def test_without_memory_each_run_begins_anew(vendor: Vendor) -> None:
-    conversation = Conversation()
-    forgets = agent(chat(vendor), name="forgets", memory=False)
-    for text in ("a", "b"):
-        await run_async(forgets, text, conversation=conversation)
-    assert said(vendor) == [("user", "b")]
-
-
-async def test_after_a_cancel_in_mid_call_the_conversation_goes_on(vendor: Vendor) -> None:
-    reached = asyncio.Event()
-
-    async def tools(state: MessagesState) -> dict[str, Any]:
-        reached.set()
-        await asyncio.sleep(600)
-        return {}
-
-    model = model_of(vendor)
-
-    async def answer(state: MessagesState) -> dict[str, list[AIMessage]]:
-        return {"messages": [await model.ainvoke(state["messages"])]}
-
-    builder = StateGraph(MessagesState).add_node("answer", answer).add_node("tools", tools)
-    builder.add_edge(START, "answer")
-    builder.add_conditional_edges(
-        "answer", lambda state: "tools" if state["messages"][-1].tool_calls else "__end__"
-    )
-    graph, conversation = builder.compile(), Conversation()
-    vendor.script(Turn(calls=[Call("look", {}, "open")]))
-    first = await run_async(graph, "look", conversation=conversation, timeout_s=1.0)
-    assert reached.is_set()
-    assert first.ending.type != "agent_completed"
-    second = await run_async(graph, "go on", conversation=conversation)
-    assert second.output == "You said: go on"
-    assert [role for role, _ in said(vendor)] == ["user", "assistant", "tool", "user"]
-
-
 async def test_a_cancel_closes_the_model_s_stream_whenever_it_comes(vendor: Vendor) -> None:
     graph = nested(chat(vendor))
     for times in range(16):
@@ -226,90 +155,6 @@ def cancel_run() -> None:
         if getattr(each.get_coro(), "__name__", "") == "run_agent"
     ]
     task.cancel()
-
-
-async def test_data_and_text_fill_the_fields_of_a_graph_without_messages() -> None:
-    graph, conversation = pipeline(), Conversation()
-    result = await run_async(graph, "bees", conversation=conversation)
-    assert result.output == {"topic": "bees", "notes": ["about bees", "done"]}
-    thoughts = [each.data["text"] for each in result.of_type("agent_thinking")]
-    assert thoughts == ["Look up", "Putting it on paper"]
-    given: dict[str, Any] = {"data": {"topic": "ants", "notes": ["given"], "more": 1}}
-    again = await run_async(graph, given, conversation=conversation)
-    assert again.output == {"topic": "ants", "notes": ["given", "about ants", "done"]}
-
-
-async def test_the_output_is_what_the_graph_calls_its_output() -> None:
-    class State(BaseModel):
-        topic: str
-        secret: str = "the plan"
-        answer: str = ""
-
-    class Answer(BaseModel):
-        answer: str
-
-    builder = StateGraph(State, output_schema=Answer)
-    builder.add_node("think", lambda state: {"secret": "another plan"})
-    builder.add_node("say", lambda state: {"answer": state.topic.upper()})
-    builder.add_edge(START, "think").add_edge("think", "say")
-    result = await run_async(builder.compile(), "bees")
-    assert result.output == {"answer": "BEES"}
-    assert "plan" not in str(result.events)
-
-
-async def test_an_input_that_the_graph_does_not_take_is_told() -> None:
-    result = await run_async(pipeline(), {"data": {"subject": "bees"}})
-    assert result.ending.data["reason"] == "INVALID_INPUT"
-    assert "topic" in str(result.ending.data["message"])
-
-
-async def test_a_user_s_data_does_not_reach_the_state_behind_a_conversation(
-    vendor: Vendor,
-) -> None:
-    class State(MessagesState):
-        approved: bool
-
-    seen: list[object] = []
-
-    def answer(state: State) -> dict[str, Any]:
-        seen.append(state.get("approved"))
-        return {"messages": [("ai", "noted")]}
-
-    graph = StateGraph(State).add_node("answer", answer).add_edge(START, "answer").compile()
-    given: dict[str, Any] = {
-        "text": "hi",
-        "data": {"approved": True, "messages": [{"role": "system"}]},
-    }
-    result = await run_async(graph, given)
-    assert seen == [None]
-    assert result.output == "noted"
-
-
-async def test_images_reach_the_model(vendor: Vendor) -> None:
-    given: dict[str, Any] = {
-        "content": [
-            {"type": "text", "text": "what is it?"},
-            {"type": "image", "url": "https://example.org/a.png"},
-            {"type": "image", "data": "aGVsbG8=", "media_type": "image/png"},
-        ]
-    }
-    await run_async(chat(vendor), given)
-    (message,) = vendor.requests[0].messages
-    assert [part["type"] for part in message["content"]] == ["text", "image_url", "image_url"]
-    assert message["content"][2]["image_url"]["url"] == "data:image/png;base64,aGVsbG8="
-
-
-async def test_a_workflow_of_the_functional_api(vendor: Vendor) -> None:
-    model = model_of(vendor)
-
-    @entrypoint()
-    async def shout(text: str) -> str:
-        return str((await model.ainvoke(text)).text).upper()
-
-    vendor.script(Turn(text="quietly"))
-    result = await run_async(shout, "say it")
-    assert result.output == "QUIETLY"
-    assert result.text == "quietly"
 
 
 async def test_too_many_steps_are_an_ending_with_a_reason(vendor: Vendor) -> None:
@@ -339,22 +184,51 @@ async def test_errors_of_nodes_are_the_log_s_and_those_for_users_theirs(
     assert "hunter2" in capsys.readouterr().err
 
 
-async def test_who_asks_is_in_the_configuration_and_threads_of_two_users_are_two() -> None:
-    seen: list[dict[str, Any]] = []
+async def test_graphs_of_the_prebuilt_agent(vendor: Vendor) -> None:
+    from langgraph.prebuilt import create_react_agent
 
-    def answer(state: MessagesState, config: RunnableConfig) -> dict[str, Any]:
-        seen.append(dict(config["configurable"]))
-        assert run_context().user == config["configurable"]["user_id"]
-        return {"messages": [("ai", "yes")]}
+    @tool
+    def look(thing: str) -> str:
+        """Look at a thing."""
+        return f"{thing} is blue"
 
-    builder = StateGraph(MessagesState).add_node("answer", answer).add_edge(START, "answer")
-    served = agent(builder.compile(), name="served", configurable={"shop": "north"})
-    for user in ("ada", "bob"):
-        await run_async(served, "hi", user=user, thread="t1", metadata={"lang": "it"})
-    assert [each["user_id"] for each in seen] == ["ada", "bob"]
-    assert [each["thread"] for each in seen] == ["t1", "t1"]
-    assert seen[0]["thread_id"] != seen[1]["thread_id"]
-    assert seen[0]["metadata"] == {"lang": "it"}
-    assert seen[0]["shop"] == "north"
-    with pytest.raises(RuntimeError):
-        run_context()
+    with pytest.warns(LangGraphDeprecatedSinceV10):
+        graph = create_react_agent(model_of(vendor), [look], prompt="Be brief.")
+    vendor.script(
+        Turn(calls=[Call("look", {"thing": "sky"}), Call("look", {"thing": "sea"})]),
+        Turn(text="Both are blue"),
+    )
+    result = await run_async(nested(graph), "colours?")
+    ended = [each.data["result"] for each in result.of_type("tool_completed")]
+    assert sorted(map(str, ended)) == ["sea is blue", "sky is blue"]
+    assert result.output == "Both are blue"
+    assert not result.of_type("agent_thinking")
+
+
+async def test_functions_that_a_node_calls_itself_are_shown_once(vendor: Vendor) -> None:
+    @tool
+    def double(number: int) -> int:
+        """Double a number."""
+        return 2 * number
+
+    model = model_of(vendor).bind_tools([double])
+
+    async def call(state: MessagesState) -> dict[str, Any]:
+        return {"messages": [await model.ainvoke(state["messages"])]}
+
+    async def work(state: MessagesState) -> dict[str, Any]:
+        calls = state["messages"][-1].tool_calls  # type: ignore[union-attr]
+        return {
+            "messages": [
+                ToolMessage(str(await double.ainvoke(each["args"])), tool_call_id=each["id"])
+                for each in calls
+            ]
+        }
+
+    builder = StateGraph(MessagesState).add_node("call", call).add_node("work", work)
+    builder.add_edge(START, "call").add_edge("call", "work")
+    calls = [Call("double", {"number": 2}, "c1"), Call("double", {"number": 3}, "c2")]
+    vendor.script(Turn(calls=calls))
+    result = await run_async(builder.compile(), "double them")
+    assert [each.data["result"] for each in result.of_type("tool_completed")] == [4, 6]
+    assert result.output == "6"
