@@ -125,7 +125,7 @@ async def test_a_cancel_in_mid_stream_is_seen_by_the_vendor(served: Chain, vendo
         await vendor.until(lambda: request.disconnected_at_s is not None)
         ending = await socket.ending(started["run"])
         assert ending["type"] == "agent_cancelled"
-        assert (request.disconnected_at_s or at_s + 9) - at_s < 0.5
+        assert (request.disconnected_at_s or at_s + 9) - at_s < 2.0
         after = await socket.start("nested", "tea", thread="t1")
         assert (await socket.ending(after["run"]))["data"]["output"] == "It is carried tea"
     assert roles(vendor.requests[-1]) == ["user", "user", "assistant", "tool"]
