@@ -83,6 +83,10 @@ class Conversation:
                 found += _told(run)
         return found
 
+    def everything(self) -> list[ModelMessage]:
+        """All that is kept, in its order."""
+        return [each for run in self.turns for each in self._read(run)]
+
     def dump(self) -> bytes:
         """As it is stored."""
         turns = [

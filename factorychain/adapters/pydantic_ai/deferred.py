@@ -29,6 +29,11 @@ def interrupt(waiting: DeferredToolRequests) -> Interrupt:
     return Interrupt([_request(waiting, id, call) for id, call in _by_request(waiting).items()])
 
 
+def is_answered(waiting: DeferredToolRequests, answers: Mapping[str, Json]) -> bool:
+    """Whether the answers are to these requests."""
+    return _by_request(waiting).keys() <= answers.keys()
+
+
 def results(waiting: DeferredToolRequests, answers: Mapping[str, Json]) -> DeferredToolResults:
     """What the calls have been answered: an approval only by true, the others by any value."""
     approved = {each.tool_call_id for each in waiting.approvals}

@@ -10,6 +10,8 @@ from pydantic_ai import RunContext as Context
 from pydantic_ai.tools import DeferredToolRequests, ToolDefinition
 from pydantic_ai.toolsets import ExternalToolset
 
+from factorychain import Agent as FactoryAgent
+from factorychain import RunContext
 from factorychain.adapters.pydantic_ai import agent
 from factorychain.input import Json
 from factorychain.testing import Conversation, run_async
@@ -172,3 +174,29 @@ async def test_a_conversation_too_large_to_go_on_says_so(vendor: Vendor, model: 
     sells = agent(shop(model).agent, name="tiny", remembered_bytes=100)
     vendor.script(Turn(calls=[Call("buy", {"item": "tea"}, id="b")]))
     assert outline(await run_async(sells, "tea"))[-1] == "failed CONVERSATION_TOO_LARGE"
+
+
+class Boss(FactoryAgent):
+    """Has others work."""
+
+    async def run(self, ctx: RunContext, text: str) -> object:
+        return [await ctx.run("helper", "help"), await ctx.run("shop", "tea")]
+
+
+async def test_a_sub_agent_waits_and_goes_on_where_it_was_called(
+    vendor: Vendor, model: Models
+) -> None:
+    sells, talk = shop(model), Conversation()
+    others = [agent(Agent(model()), name="helper"), agent(sells.agent, name="shop")]
+    vendor.script(Turn(text="One."), Turn(calls=[Call("buy", {"item": "tea"}, id="b")]))
+    first = await run_async(Boss, "go", agents=others, conversation=talk)
+    assert [cast("dict[str, Json]", each)["request"] for each in first.pending] == ["b"]
+    vendor.script(Turn(text="Two."), Turn(text="Here is your tea."))
+    last = await run_async(Boss, "go", agents=others, conversation=talk, resume={"b": True})
+    assert last.output == ["Two.", "Here is your tea."], last.ending
+    assert sells.sold == ["tea"]
+    assert "buy=bought tea" in outline(last)
+    # Each call of a sub-agent begins anew, and leaves nothing.
+    assert [each["content"] for each in vendor.requests[2].messages] == ["help"]
+    await run_async(Boss, "go", agents=others, conversation=talk)
+    assert len(vendor.requests[-1].messages) == 1
