@@ -63,13 +63,16 @@ async def served(
         yield up
 
 
+def token_of(user: str, served: Up) -> str:
+    secret = DataDir(served.data).user_secret
+    return mint_user_token(
+        secret, Principal("default", user), ttl_s=600, audience="factorychain-api"
+    )
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def socket(served: Up) -> AsyncIterator[Socket]:
-    secret = DataDir(served.data).user_secret
-    token = mint_user_token(
-        secret, Principal("default", "ada"), ttl_s=600, audience="factorychain-api"
-    )
-    async with connected(served.state.edge, token) as connection:
+    async with connected(served.state.edge, token_of("ada", served)) as connection:
         yield connection
 
 
@@ -112,7 +115,9 @@ async def test_a_new_project_runs_as_its_readme_says(served: Up, command: Comman
     assert "That is 6.70. Anything else?" in said.out
 
 
-async def test_a_reading_list_is_kept_and_its_sub_agent_has_a_path(socket: Socket) -> None:
+async def test_a_reading_list_is_kept_and_its_sub_agent_has_a_path(
+    served: Up, socket: Socket
+) -> None:
     await output(socket, "reading-list", "add Walden", "books")
     found, run = await output(socket, "reading-list", "add Emma", "books")
     assert found == "Walden: 8.8 hours\nEmma: 11.8 hours\n20.6 hours in all"
@@ -126,7 +131,8 @@ async def test_a_reading_list_is_kept_and_its_sub_agent_has_a_path(socket: Socke
         ("tool_completed", None),
         ("agent_completed", None),
     ]
-    elsewhere, _ = await output(socket, "reading-list", "show", "others")
+    async with connected(served.state.edge, token_of("bob", served)) as bobs:
+        elsewhere, _ = await output(bobs, "reading-list", "show", "books")
     assert elsewhere == "0 hours in all"
 
 
