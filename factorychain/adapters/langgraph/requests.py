@@ -13,16 +13,19 @@ Invariant: an answer reaches the interrupt that it was given to, in whatever pro
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 from langgraph.types import Interrupt as GraphInterrupt
 from langgraph.types import StateSnapshot
 
-from factorychain._instance.values import dumps_anything
+from factorychain._instance.values import NotJson, dumps, dumps_anything
 from factorychain.errors import AgentError
 from factorychain.input import Json
 from factorychain.interrupt import REQUESTS_MAX, Interrupt, Request
+
+log = logging.getLogger(__name__)
 
 Waiting: TypeAlias = GraphInterrupt[object]
 
@@ -91,14 +94,23 @@ def _requests(waiting: Waiting) -> list[Request]:
     actions = _actions(waiting.value)
     if actions is not None:
         return [_approval(waiting, at, each) for at, each in enumerate(actions)]
-    schema = waiting.response_schema
-    return [
-        Request(
-            prompt=_prompt(waiting.value),
-            schema=schema if isinstance(schema, dict) else None,
-            request=waiting.id,
-        )
-    ]
+    schema = _checked(waiting.response_schema)
+    return [Request(prompt=_prompt(waiting.value), schema=schema, request=waiting.id)]
+
+
+def _checked(schema: object) -> dict[str, Json] | None:
+    """The schema of an answer, if answers can be checked against it; else they may be anything."""
+    if not isinstance(schema, dict):
+        return None
+    # Few graphs have one, and what checks them takes a while to load.
+    from factorychain._core.answer_schema import BadSchema, check_schema
+
+    try:
+        check_schema(dumps(schema))
+    except (BadSchema, NotJson) as error:
+        log.warning("the schema of an interrupt's answer is left out: %s", error)
+        return None
+    return schema
 
 
 def _approval(waiting: Waiting, at: int, action: Mapping[str, object]) -> Request:

@@ -8,6 +8,7 @@ import pytest
 from langgraph.types import Interrupt as GraphInterrupt
 from langgraph.types import StateSnapshot
 
+from factorychain._core.answer_schema import check_schema, problem_of
 from factorychain.adapters.langgraph.requests import interrupt_for, resume_values
 from factorychain.errors import AgentError
 from factorychain.interrupt import REQUESTS_MAX
@@ -50,6 +51,22 @@ def test_a_schema_of_the_answer_goes_along() -> None:
     schema = {"type": "integer"}
     (request,) = interrupt_for([waiting("How many?", response_schema=schema)]).requests
     assert request.schema == schema
+
+
+def test_a_schema_that_cannot_be_checked_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    schema = {"patternProperties": {"a": {}}}
+    (request,) = interrupt_for([waiting("How many?", response_schema=schema)]).requests
+    assert request.schema is None
+    assert "left out" in caplog.text
+
+
+def test_a_decision_can_be_checked() -> None:
+    (request, _) = interrupt_for([waiting(ACTIONS)]).requests
+    schema = request.plain().schema_json
+    check_schema(schema)
+    assert not problem_of(schema, "true")
+    assert not problem_of(schema, '{"type": "edit", "edited_action": {}}')
+    assert problem_of(schema, '"perhaps"')
 
 
 def test_each_action_is_an_approval_and_the_decisions_keep_their_order() -> None:
