@@ -15,8 +15,9 @@ from factorychain.agents.v1 import agents_pb2 as pb
 from factorychain.agents.v1.agents_pb2_grpc import AgentsServiceServicer
 from factorychain_agents.boot import Boot
 from factorychain_agents.factory import StartRequest, report_every_s
+from factorychain_agents.live_run import LiveRun
 from factorychain_agents.registry import AgentRegistry
-from factorychain_agents.runs import LiveRun, Runs
+from factorychain_agents.runs import Runs
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 

@@ -29,8 +29,8 @@ from factorychain.errors import (
     TokenInvalid,
 )
 from factorychain.types.v1.run_pb2 import AgentInfo
+from factorychain_engine.agents_layer import Life, NotAccepted
 from factorychain_engine.lifeline import Sign
-from factorychain_engine.runs import Life, NotAccepted
 
 log = get_logger(__name__)
 
@@ -50,7 +50,7 @@ class LifeCall(Protocol):
 
 
 class StreamedLife:
-    """The life of a run on one stream (`runs.Life`)."""
+    """The life of a run on one stream (`agents_layer.Life`)."""
 
     def __init__(self, call: LifeCall, accepted: RunAccepted, let_go: Callable[[], None]) -> None:
         self.accepted = accepted
@@ -145,7 +145,7 @@ class AgentsPeers:
     async def execute(
         self, context: UserExecutionContext, request: agents_pb2.ExecuteRequest, trace: str
     ) -> Life:
-        """Have the run executed; returns when it was accepted (`runs.Agents`)."""
+        """Have the run executed; returns when it was accepted (`agents_layer.Agents`)."""
         with span("execute_run", parent=trace):
             call = self._layer.stub.Execute(request, metadata=_metadata(context))
             try:
@@ -159,7 +159,7 @@ class AgentsPeers:
                 raise
 
     async def attach(self, context: UserExecutionContext, address: str, trace: str) -> Life:
-        """Follow a run that was accepted at `address` (`runs.Agents`)."""
+        """Follow a run that was accepted at `address` (`agents_layer.Agents`)."""
         async with self._peer(address) as peer:
             with span("attach_run", parent=trace):
                 call = peer.stub.Attach(agents_pb2.AttachRequest(), metadata=_metadata(context))
@@ -168,7 +168,7 @@ class AgentsPeers:
     async def cancel(
         self, context: UserExecutionContext, address: str, reason: str, trace: str
     ) -> None:
-        """Tell the agent to stop (`runs.Agents`)."""
+        """Tell the agent to stop (`agents_layer.Agents`)."""
         async with self._peer(address) as peer:
             with span("cancel_run", parent=trace):
                 request = agents_pb2.CancelRequest(reason=reason)
@@ -183,7 +183,7 @@ class AgentsPeers:
         value_json: str,
         trace: str,
     ) -> None:
-        """Hand over the user's answer (`runs.Agents`)."""
+        """Hand over the user's answer (`agents_layer.Agents`)."""
         async with self._peer(address) as peer:
             with span("respond_to_run", parent=trace):
                 answer = agents_pb2.RespondRequest(request=request, value_json=value_json)
@@ -193,7 +193,7 @@ class AgentsPeers:
                     raise _for_the_user(error) from error
 
     async def renew(self, context: UserExecutionContext, address: str, trace: str) -> None:
-        """Give the run a later token (`runs.Agents`)."""
+        """Give the run a later token (`agents_layer.Agents`)."""
         async with self._peer(address) as peer:
             with span("renew_run", parent=trace):
                 # Its answer, empty, says that the run has the token.

@@ -16,10 +16,11 @@ from factorychain._core.logging import get_logger
 from factorychain.errors import FactoryChainError
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import ActiveRun
+from factorychain_engine.agents_layer import Agents
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.run_tokens import RunTokens
-from factorychain_engine.runs import Agents, SupervisedRun
+from factorychain_engine.runs import SupervisedRun
 from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.users_store import UsersStore
 

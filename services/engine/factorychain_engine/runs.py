@@ -10,23 +10,23 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from factorychain._core.component import detached
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
-from factorychain.agents.v1.agents_pb2 import ExecuteRequest, RunAccepted
+from factorychain.agents.v1.agents_pb2 import ExecuteRequest
 from factorychain.errors import FactoryChainError, RunNotFound
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import ActiveRun
+from factorychain_engine.agents_layer import Agents, Life, NotAccepted
 from factorychain_engine.lifeline import (
     Cancel,
     EndReason,
     LifeLimits,
     Lifeline,
     Settle,
-    Sign,
 )
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.retry import Backoff
@@ -35,87 +35,6 @@ from factorychain_engine.settling import Settler
 from factorychain_engine.stored_run import StoredRun
 
 log = get_logger(__name__)
-
-
-class NotAccepted(Exception):
-    """Agents answered and did not take the run."""
-
-    def __init__(self, refusal: FactoryChainError) -> None:
-        super().__init__(refusal.reason)
-        self.refusal = refusal
-
-
-class Life(Protocol):
-    """The life of a run as its agents replica reports it (a stream of Execute or Attach)."""
-
-    @property
-    def accepted(self) -> RunAccepted: ...
-
-    async def next_sign(self) -> Sign | None:
-        """How the run is; None: it has finished.
-
-        Raises:
-            ChainDegraded: the stream broke; that says nothing about the run.
-        """
-
-    def close(self) -> None: ...
-
-
-class Agents(Protocol):
-    """The agents layer."""
-
-    async def execute(
-        self, context: UserExecutionContext, request: ExecuteRequest, trace: str
-    ) -> Life:
-        """Have the run executed; returns when it was accepted.
-
-        Raises:
-            NotAccepted: agents answered and did not take it.
-            ChainDegraded: nobody knows whether it was taken.
-        """
-
-    async def attach(self, context: UserExecutionContext, address: str, trace: str) -> Life:
-        """Follow a run that was accepted at `address`.
-
-        Raises:
-            RunNotFound: it is not there.
-            ChainDegraded: the replica does not answer.
-        """
-
-    async def cancel(
-        self, context: UserExecutionContext, address: str, reason: str, trace: str
-    ) -> None:
-        """Tell the agent to stop.
-
-        Raises:
-            RunNotFound: it is not there.
-            ChainDegraded: the replica does not answer.
-        """
-
-    async def respond(
-        self,
-        context: UserExecutionContext,
-        address: str,
-        request: str,
-        value_json: str,
-        trace: str,
-    ) -> None:
-        """Hand over the user's answer.
-
-        Raises:
-            RunNotFound: the run is not there.
-            InvalidField: the answer does not fit.
-            RequestNotFound, RequestAnswered, RequestClosed: nobody waits for it.
-            ChainDegraded: the replica does not answer.
-        """
-
-    async def renew(self, context: UserExecutionContext, address: str, trace: str) -> None:
-        """Give the run the context's token in the place of its own.
-
-        Raises:
-            RunNotFound: the run is not there.
-            ChainDegraded: the replica does not answer.
-        """
 
 
 RENEW_FOR_S: Final = 300.0

@@ -21,9 +21,10 @@ from factorychain.agents.v1.agents_pb2 import ExecuteRequest
 from factorychain.errors import Capacity, ChainDegraded, FactoryChainError
 from factorychain.types.v1.run_pb2 import Run, RunState
 from factorychain_engine.admission import ActiveRun
+from factorychain_engine.agents_layer import NotAccepted
 from factorychain_engine.bookkeeping import Bookkeeping
 from factorychain_engine.factory import ExecutionEngineFactory, Place
-from factorychain_engine.runs import NotAccepted, SupervisedRun
+from factorychain_engine.runs import SupervisedRun
 from factorychain_engine.started import AlreadyStarted, Started, Taken
 from factorychain_engine.stored_run import StoredRun, record_of
 from factorychain_engine.supervised_runs import SupervisedRuns

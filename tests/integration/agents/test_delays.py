@@ -21,11 +21,11 @@ from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._process.control import Place
 from factorychain_agents.host import InstanceHost
+from factorychain_agents.live_run import LiveRun
 from factorychain_agents.process import pool
 from factorychain_agents.process.child import Child, Exit
 from factorychain_agents.process.instance_process import InstanceProcess
 from factorychain_agents.process.process_executor import ProcessExecutor
-from factorychain_agents.runs import LiveRun
 from tests.delay import Delay
 from tests.integration.agents.conftest import Chain, FakeEngine, serving
 from tests.stepping import Stepping
