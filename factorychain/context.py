@@ -20,6 +20,8 @@ from factorychain._instance.asking import ANSWER_WITHIN_S, ask
 from factorychain._instance.calls import execute
 from factorychain._instance.past import past_run
 from factorychain._instance.threads import wait_from_thread
+from factorychain._instance.tool_set import ToolSet, bound_tools
+from factorychain._instance.tool_source import ToolSources
 from factorychain._instance.values import NotJson, dumps
 from factorychain.agent import Agent
 from factorychain.credential import Credential
@@ -29,7 +31,7 @@ from factorychain.input import Input, Json, parse_input
 from factorychain.interrupt import Request, RequestKind
 from factorychain.message import MessageStream, ThinkingStream
 from factorychain.state import ThreadState
-from factorychain.tools import ToolSet, as_tool, bound_tools
+from factorychain.tools import as_tool
 from factorychain.usage import Usage
 
 P = ParamSpec("P")
@@ -50,6 +52,7 @@ class RunContext(AgentContext):
         )
         self._agent: object = None
         self._tools: ToolSet | None = None
+        self._sources = ToolSources(run)
 
     # --- who and what ---
 
@@ -187,7 +190,7 @@ class RunContext(AgentContext):
     def tools(self) -> ToolSet:
         """The agent's tools by name: their schemas, and calls with a model's arguments."""
         if self._tools is None:
-            self._tools = ToolSet(self._run, bound_tools(self._agent))
+            self._tools = ToolSet(self._run, bound_tools(self._agent), self._sources)
         return self._tools
 
     # --- the conversation ---
@@ -287,6 +290,11 @@ class RunContext(AgentContext):
         if self._run.sub_agents is None:
             raise SubAgentRefused(str(agent), "whoever hosts it knows no other agents")
         return await self._run.sub_agents.run(self._run, agent, input, name)
+
+
+def tool_sources(context: RunContext) -> ToolSources:
+    """What is opened for tools that come from elsewhere; whoever runs the agent closes it."""
+    return context._sources
 
 
 def bind_agent(context: RunContext, agent: object) -> None:

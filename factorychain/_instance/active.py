@@ -20,7 +20,6 @@ from factorychain._instance.host import RunHost
 from factorychain._instance.path import TOP, EventPath
 from factorychain._instance.said import Said
 from factorychain._instance.spec import RunSpec
-from factorychain._instance.tool_source import ToolSources
 from factorychain._instance.values import clean_text, cut_text
 from factorychain._instance.waiting import Waiting
 from factorychain.errors import EventRejected, RunEnded
@@ -131,8 +130,6 @@ class ActiveRun:
         """Open calls of tools that a framework runs itself, by id."""
         self.calls_seen: set[str] = set()
         """Ids that a framework's calls have had."""
-        self.sources = ToolSources(self)
-        """What was opened for tools that come from elsewhere."""
         self.release: Callable[[BaseException], Awaitable[None]] | None = None
         """Closes what was made for the run; None before anything was."""
         self.said = Said(spec.output_max_bytes)

@@ -14,13 +14,15 @@ from typing import get_type_hints
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from factorychain._instance.needs import Needs, needs_of
+from factorychain._instance.declared_needs import needs_of
+from factorychain._instance.needs import Needs
 from factorychain._instance.signature import problems_of
+from factorychain._instance.tool_set import sources_of, tools_of
 from factorychain._instance.tool_source import ToolSource
 from factorychain.agent import Agent
 from factorychain.errors import InvalidField
 from factorychain.input import Input, Json, parse_input
-from factorychain.tools import Tool, sources_of, tools_of
+from factorychain.tools import Tool
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}\Z")
 _WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")

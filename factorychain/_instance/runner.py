@@ -21,7 +21,7 @@ from factorychain._instance.spec import Outcome, OutcomeKind
 from factorychain._instance.threads import in_thread
 from factorychain._instance.values import NotJson, dumps
 from factorychain.agent import Agent
-from factorychain.context import RunContext, bind_agent
+from factorychain.context import RunContext, bind_agent, tool_sources
 from factorychain.errors import AgentError
 from factorychain.interrupt import REQUESTS_MAX, Interrupt
 
@@ -76,7 +76,6 @@ async def abandon(run: ActiveRun) -> None:
     run.close()
     for each in list(run.children):
         await abandon(each)
-    await run.sources.close()
     if run.release is not None:
         await run.release(asyncio.CancelledError())
 
@@ -88,16 +87,22 @@ async def _instance_run(
     run.begin(ctx)
     argument = definition.argument(run.spec.input_json)
     async with injection.scope(ctx) as scope:
-        run.release = scope.close
+        sources = tool_sources(ctx)
+
+        async def release(error: BaseException) -> None:
+            await sources.close()
+            await scope.close(error)
+
+        run.release = release
         agent = await scope.agent(definition.cls)
         bind_agent(ctx, agent)
         if run.parent is None:
             run.host.created()
         try:
-            await run.sources.open(definition.sources, definition.tools)
+            await sources.open(definition.sources, definition.tools)
             return await _call(definition, agent, ctx, argument)
         finally:
-            await run.sources.close()
+            await sources.close()
 
 
 async def _call(

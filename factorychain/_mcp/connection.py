@@ -29,14 +29,13 @@ from factorychain._instance.values import dumps
 from factorychain._mcp.arguments import SchemaSignature
 from factorychain._mcp.elicitation import answer
 from factorychain._mcp.results import value_of
+from factorychain._mcp.server import Server
 from factorychain._mcp.stdio import stdio_streams
 from factorychain.errors import AgentError, FactoryChainError, ToolError
 from factorychain.tools import Tool
 
 if TYPE_CHECKING:
     from mcp.client._transport import TransportStreams
-
-    from factorychain.mcp import MCPServer
 
 _PAGES_MAX: Final = 100
 _CLOSING_S: Final = 3.0
@@ -48,7 +47,7 @@ _CLIENT: Final = mcp_types.Implementation(name="factorychain", version="1")
 class Connection(OpenedSource):
     """The server, as one run has it."""
 
-    def __init__(self, server: MCPServer, run: ActiveRun) -> None:
+    def __init__(self, server: Server, run: ActiveRun) -> None:
         self._server = server
         self._run = run
         self._stop = asyncio.Event()

@@ -13,7 +13,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -21,8 +21,7 @@ from mcp.client._transport import TransportStreams
 from mcp.shared.message import SessionMessage
 from mcp_types import jsonrpc_message_adapter
 
-if TYPE_CHECKING:
-    from factorychain.mcp import MCPServer
+from factorychain._mcp.server import Server
 
 _INHERITED: Final = [
     "HOME",
@@ -57,7 +56,7 @@ _Receiving = MemoryObjectReceiveStream[SessionMessage]
 
 
 @asynccontextmanager
-async def stdio_streams(server: MCPServer) -> AsyncGenerator[TransportStreams, None]:
+async def stdio_streams(server: Server) -> AsyncGenerator[TransportStreams, None]:
     """Start the program.
 
     Raises:
@@ -84,7 +83,7 @@ async def stdio_streams(server: MCPServer) -> AsyncGenerator[TransportStreams, N
                 stream.close()
 
 
-def environment(server: MCPServer, own: Mapping[str, str] = os.environ) -> dict[str, str]:
+def environment(server: Server, own: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What the program sees: a few variables of the run's, and what it is given. Not the run's keys."""
     seen = {name: own[name] for name in _INHERITED if name in own}
     if isinstance(server.env, dict):
@@ -101,7 +100,7 @@ class Program:
         self._leads = leads
 
     @classmethod
-    async def started(cls, server: MCPServer) -> Program:
+    async def started(cls, server: Server) -> Program:
         """Start it.
 
         Raises:
@@ -141,7 +140,7 @@ class Program:
                 self.process.send_signal(number)
 
 
-async def _spawn(server: MCPServer, *, leads: bool) -> Process:
+async def _spawn(server: Server, *, leads: bool) -> Process:
     return await asyncio.create_subprocess_exec(
         server.command,
         *server.args,

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
+from factorychain._instance.tool_set import ToolSet
 from factorychain._instance.values import dumps_anything
 from factorychain.errors import FactoryChainError, ToolError
 from factorychain.input import ImagePart, Json, TextPart
 from factorychain.interrupt import Interrupt
-from factorychain.tools import ToolSet
 
 if TYPE_CHECKING:
     from factorychain.builtin.assistant.asking import ToolCall

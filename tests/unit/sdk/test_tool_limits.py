@@ -12,9 +12,10 @@ import pytest
 
 from factorychain import Agent, RunContext, ToolError, tool
 from factorychain._instance.definition import BadAgent, define
+from factorychain._instance.tool_set import tools_of
 from factorychain.errors import RunEnded
 from factorychain.testing import RunResult, run
-from factorychain.tools import Tool, tools_of
+from factorychain.tools import Tool
 from tests.waiting import until_true
 
 

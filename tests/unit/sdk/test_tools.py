@@ -10,8 +10,9 @@ import pytest
 from pydantic import BaseModel, Field
 
 from factorychain import Agent, AgentError, RunContext, ToolError, tool
+from factorychain._instance.tool_set import tools_of
 from factorychain.testing import RunResult, run
-from factorychain.tools import Tool, tools_of
+from factorychain.tools import Tool
 
 
 class Place(BaseModel):
