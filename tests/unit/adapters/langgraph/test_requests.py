@@ -54,7 +54,7 @@ def test_a_schema_of_the_answer_goes_along() -> None:
 
 
 def test_a_schema_that_cannot_be_checked_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
-    schema = {"patternProperties": {"a": {}}}
+    schema: dict[str, Any] = {"patternProperties": {"a": {}}}
     (request,) = interrupt_for([waiting("How many?", response_schema=schema)]).requests
     assert request.schema is None
     assert "left out" in caplog.text
