@@ -27,6 +27,7 @@ log = get_logger(__name__)
 
 _PAGES_KEPT = 4
 _SLOWEST_POLL_TICKS = 4
+_SETTLED_POLL_TICKS = 30
 _RETRY_S = 0.5
 
 
@@ -122,6 +123,8 @@ class ThreadFeed:
     def run_begins(self) -> None:
         """The engine has admitted a run here: poll until it has ended."""
         self._active = True
+        self._quiet_ticks = 0
+        self._poll_after_ticks = 1
 
     # --- live ----------------------------------------------------------------------------------
 
@@ -144,12 +147,12 @@ class ThreadFeed:
 
         Live messages are delivered at most once and a lost last one has no successor that shows the
         gap, so a thread is asked for while it has an active run, and after its last message until
-        that was confirmed; less and less often while it is quiet.
+        that was confirmed; less and less often while it is quiet. Rarely also after that: of a run
+        that began elsewhere everything may have been lost.
         """
-        if self._confirmed and not self._active:
-            return False
         self._quiet_ticks += 1
-        return self._quiet_ticks >= self._poll_after_ticks
+        settled = self._confirmed and not self._active
+        return self._quiet_ticks >= (_SETTLED_POLL_TICKS if settled else self._poll_after_ticks)
 
     async def poll(self) -> None:
         """Ask the leader, and have those who miss something read it."""

@@ -104,6 +104,11 @@ class Subscription:
             # are in the log already, so that nothing comes: don't wait for the next poll.
             self._replay = self._feed.spawn(self._ask_soon(after), "first poll")
 
+    def run_begins(self) -> None:
+        """A run was admitted in the thread, whose events come here: see that they do."""
+        if self._feed is not None:
+            self._feed.run_begins()
+
     # --- ending --------------------------------------------------------------------------------
 
     def cancel(self) -> None:

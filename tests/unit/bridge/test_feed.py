@@ -138,10 +138,31 @@ async def ticks_until_polled(watched: Watched, limit: int = 20) -> int | None:
     return None
 
 
-async def test_a_thread_at_rest_is_never_polled(watched: Watched) -> None:
+async def test_a_thread_at_rest_is_polled_rarely(watched: Watched) -> None:
     watched.history.write("a", ends=True)
     await watched.subscribe(Sink())
     assert await ticks_until_polled(watched) is None
+    assert await ticks_until_polled(watched) == 30 - 19
+
+
+async def test_of_a_run_elsewhere_whose_live_messages_are_all_lost_everything_is_shown(
+    watched: Watched,
+) -> None:
+    sink = Sink()
+    await watched.subscribe(sink)
+    await watched.feed.poll()
+    watched.history.write("lost", ends=True)
+    assert await ticks_until_polled(watched, 40) == 30
+    await sink.until(lambda: len(sink.texts) == 1)
+
+
+async def test_a_run_that_begins_here_is_polled_for_although_the_thread_was_at_rest(
+    watched: Watched,
+) -> None:
+    watched.history.write("a", ends=True)
+    await watched.subscribe(Sink())
+    watched.feed.run_begins()
+    assert await ticks_until_polled(watched) == 1
 
 
 async def test_a_thread_with_an_active_run_is_polled_less_and_less_often(watched: Watched) -> None:

@@ -35,6 +35,8 @@ class Subscription(Protocol):
     def attach(self, sink: Sink, after: int, epoch: int) -> None:
         """Begin to deliver what comes after a position that the engine has just named."""
 
+    def run_begins(self) -> None: ...
+
     def close(self) -> None: ...
 
 
@@ -249,6 +251,8 @@ class Feeds:
         if current is None:
             return  # unsubscribed meanwhile, or the socket is gone
         current.flush()
+        if position is not None and current.following and current.subscription is not None:
+            current.subscription.run_begins()
         if current is not feed or feed.following:
             return
         if position is not None and feed.subscription is not None:

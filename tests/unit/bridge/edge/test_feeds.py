@@ -25,6 +25,10 @@ class FakeSubscription:
         self.position: tuple[int, int] | None = None
         self.gone = False
         self.closed = False
+        self.begun = 0
+
+    def run_begins(self) -> None:
+        self.begun += 1
 
     def go(self) -> None:
         self.gone = True
@@ -256,3 +260,13 @@ async def test_closing_ends_everything_also_what_is_under_way() -> None:
     assert all(each.closed for each in fixture.hub.made)
     with pytest.raises(FactoryChainError):
         fixture.feeds.open("t4")
+
+
+async def test_a_run_that_is_started_in_a_followed_thread_is_looked_for() -> None:
+    fixture = Fixture()
+    await fixture.follow()
+    refused = fixture.feeds.start("t", "r1")
+    refused.refused()
+    assert fixture.hub.made[-1].begun == 0
+    fixture.feeds.start("t", "r2").begun(4, 9)
+    assert fixture.hub.made[-1].begun == 1
