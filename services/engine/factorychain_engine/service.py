@@ -17,7 +17,7 @@ from factorychain._core.ids import Principal, parse_run_id, parse_thread_id
 from factorychain._core.telemetry import current_traceparent
 from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.engine.v1 import engine_pb2_grpc
-from factorychain.errors import ChainDegraded, NotImplementedYet
+from factorychain.errors import ChainDegraded, InvalidField, NotImplementedYet
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.cancelling import Canceller
 from factorychain_engine.catalog import AgentCatalog
@@ -113,8 +113,13 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
     async def RespondToRun(
         self, request: pb.RespondToRunRequest, context: Context
     ) -> pb.RespondToRunResponse:
-        answer = parse_answer(request, self._input_limits.answer_max_bytes)
-        goes_on = await self._responder.respond(_principal(), answer, current_traceparent())
+        principal = _principal()
+        try:
+            answer = parse_answer(request, self._input_limits.answer_max_bytes)
+        except InvalidField:
+            await self._run(principal, request.run)  # said of the caller's own runs only
+            raise
+        goes_on = await self._responder.respond(principal, answer, current_traceparent())
         return pb.RespondToRunResponse(
             run=goes_on.run,
             thread=goes_on.thread,

@@ -358,7 +358,7 @@ async def test_stopping_ends_every_run_as_lost_and_accepts_no_more() -> None:
 async def test_a_stopping_process_does_not_wait_the_whole_grace_for_an_agent(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("factorychain_agents.runs._LAST_GRACE_S", 0.01)
+    monkeypatch.setattr("factorychain_agents.live_run._LAST_GRACE_S", 0.01)
     world = World(grace_s=3600)
     _, handle, link = await world.begun(token())
     async with asyncio.timeout(5):
