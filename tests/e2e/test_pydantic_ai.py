@@ -148,7 +148,7 @@ async def test_dependencies_are_the_runs_own_and_missing_ones_are_named(
 async def test_a_budget_that_ends_in_mid_stream_is_the_ending(
     served: Chain, vendor: Vendor, name: str
 ) -> None:
-    vendor.script(Turn(text=["many words " * 200] * 20))
+    vendor.script(Turn(text=["many words " * 200] * 20, gap_s=0.02))
     async with connected(served.state.edge, served.token(f"rich-{name}")) as socket:
         started = await socket.start(name, "Talk")
         ending = await socket.ending(started["run"])
