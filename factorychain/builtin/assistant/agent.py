@@ -35,7 +35,7 @@ _AT_ONCE: Final = 16
 """Calls of tools at the same time."""
 _ANSWER_SHARE: Final = 4
 """Of the window, one part of so many is kept free for the answer, if its length is not set."""
-_HISTORY: Final = 200
+_HISTORY: Final = 100
 _ON_THIS_MACHINE: Final = ("http://127.0.0.1:", "http://[::1]:")
 
 
