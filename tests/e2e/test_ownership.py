@@ -45,9 +45,11 @@ METHODS = _methods_that_take_an_id()
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def amys_run(chain: Chain) -> AsyncIterator[str]:
-    """A finished run of Amy's, and one that runs on."""
+    """A finished run of Amy's, which asked her something."""
     async with connected(chain.state.edge, chain.token("amy")) as socket:
-        finished = await socket.start("echo", "mine", thread=THREAD)
+        finished = await socket.start("asks", "number", thread=THREAD)
+        await socket.event(finished["run"], "input_requested")
+        await socket.result("respond", run=finished["run"], request="q1", value=1)
         await socket.ending(finished["run"])
         yield finished["run"]
 
