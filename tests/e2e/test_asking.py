@@ -115,7 +115,9 @@ async def test_an_interrupted_run_goes_on_in_the_next_one(chain: Chain) -> None:
     }
 
 
-async def test_a_run_that_waits_outlives_its_lifetime_its_engine_and_its_emitter(brief: Chain) -> None:
+async def test_a_run_that_waits_outlives_its_lifetime_its_engine_and_its_emitter(
+    brief: Chain,
+) -> None:
     async with connected(brief.state.edge, brief.token("ann")) as ann:
         started = await ann.start("asks", "number", thread="long")
         run = started["run"]

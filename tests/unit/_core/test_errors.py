@@ -17,7 +17,7 @@ from factorychain.errors import (
 )
 from tests.error_samples import SAMPLES
 
-CLASSES = [*FactoryChainError.__subclasses__(), InputTimeout]
+CLASSES: list[type[FactoryChainError]] = [*FactoryChainError.__subclasses__(), InputTimeout]
 
 
 def test_every_error_class_has_a_sample_for_these_tests() -> None:

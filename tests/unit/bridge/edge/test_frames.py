@@ -88,9 +88,7 @@ def test_a_full_start() -> None:
         ({"op": "thread", "thread": "t"}, Call("1", "GetThread", pb.GetThreadRequest(thread="t"))),
         (
             {"op": "respond", "run": "r", "request": "q", "value": {"a": [None]}},
-            Respond(
-                "1", pb.RespondToRunRequest(run="r", request="q", value_json='{"a":[null]}')
-            ),
+            Respond("1", pb.RespondToRunRequest(run="r", request="q", value_json='{"a":[null]}')),
         ),
         (
             {"op": "thread_update", "thread": "t", "title": ""},
