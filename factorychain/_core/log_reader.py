@@ -18,6 +18,9 @@ from factorychain.bridge.v1.log_pb2 import LogBatch
 from factorychain.types.v1.event_pb2 import Event
 
 _SHARDS = "factorychain_shards"
+# One token where a thread has two, so that no filter of users or threads matches it.
+_TRY = "try"
+_TRY_KEPT = "10s"
 
 
 class ReadableStream(Protocol):
@@ -79,6 +82,21 @@ async def ensure_event_log(
                 metadata={_SHARDS: str(shards)},
             )
         )
+
+
+async def try_event_log(js: JetStream, shards: int) -> None:
+    """Store something in every shard, which nobody reads and which goes by itself.
+
+    A server whose disk was full answers every question about a stream and none to what it is to store,
+    also when there is room again, until it is restarted (nats-server 2.15): only a write tells.
+
+    Raises:
+        NatsUnavailable: no answer.
+        StorageRefused: the server takes nothing.
+    """
+    for shard in range(shards):
+        stream = js.stream(log_stream(shard))
+        await stream.publish(f"ev.{shard}.{_TRY}", b"", headers={"Nats-TTL": _TRY_KEPT})
 
 
 class ThreadLogReader:

@@ -31,13 +31,18 @@ class Recovery:
         integration: Integration,
         connections: Sequence[NatsConnection],
         probe: Callable[[], Awaitable[None]],
+        write: Callable[[], Awaitable[None]],
         *,
         probe_timeout_s: float = 2.0,
     ) -> None:
-        """`probe` raises NatsUnavailable or StorageRefused unless everything needed is there."""
+        """`probe` raises NatsUnavailable or StorageRefused unless everything needed is there, `write`
+        unless the log takes what is stored.
+        """
         self.integration = integration
         self._connections = connections
         self._probe = probe
+        self._write = write
+        self._untaken = False  # the log did not answer to what was to be stored
         self._probe_timeout_s = probe_timeout_s
         self._tasks = TaskSet(self.name)
         self._active = asyncio.Event()
@@ -75,7 +80,8 @@ class Recovery:
         await self._active.wait()
 
     def suspect(self) -> None:
-        """Something did not answer: find out now whether that is an outage."""
+        """The log did not answer: find out now whether that is an outage."""
+        self._untaken = True
         self._ask.set()
 
     # --- steps ---------------------------------------------------------------------------------
@@ -122,6 +128,18 @@ class Recovery:
             if not refusals:
                 raise
             return str(error)
+        return await self._write_problem() if self._untaken else None
+
+    async def _write_problem(self) -> str | None:
+        try:
+            async with asyncio.timeout(self._probe_timeout_s):
+                await self._write()
+        except (TimeoutError, NatsUnavailable, StorageRefused):
+            return (
+                "the log answers and stores nothing; NATS may have no room on its disk, which its"
+                " own log says, and needs a restart when there is some again"
+            )
+        self._untaken = False
         return None
 
     def _changed(self, change: Change) -> None:

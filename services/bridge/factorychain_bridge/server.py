@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import cast
 
 from factorychain._core.component import Component, ComponentGroup, TaskSet
@@ -14,7 +15,7 @@ from factorychain._core.ids import Principal
 from factorychain._core.jetstream import JetStream
 from factorychain._core.keys import read_secret
 from factorychain._core.link import LinkServer
-from factorychain._core.log_reader import ThreadLogReader, ensure_event_log
+from factorychain._core.log_reader import ThreadLogReader, ensure_event_log, try_event_log
 from factorychain._core.nats_connection import NatsConnection
 from factorychain._core.settings import BridgeSettings
 from factorychain._core.txn_tokens import TxnVerifier
@@ -65,7 +66,10 @@ class BridgeServer:
             now_s=time.time,
         )
         self.recovery = Recovery(
-            self.integration, (self.log_connection, self.live_connection), self._probe
+            self.integration,
+            (self.log_connection, self.live_connection),
+            self._probe,
+            partial(try_event_log, self.js, settings.log_shards),
         )
         self.hub = Hub(
             self.live_connection,

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Self
 
 from factorychain._core.component import ComponentGroup, TaskSet
@@ -14,7 +15,7 @@ from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.jetstream import JetStream
 from factorychain._core.link import Refusal
-from factorychain._core.log_reader import ThreadLogReader, ensure_event_log
+from factorychain._core.log_reader import ThreadLogReader, ensure_event_log, try_event_log
 from factorychain._core.nats_connection import NatsConnection
 from factorychain.types.v1.link_pb2 import RunOpen
 from factorychain_bridge.bridge import AgentWebSocketBridge
@@ -48,7 +49,11 @@ class Replica:
         self.reader = ThreadLogReader(self.js, SHARDS)
         self.integration = Integration(attempts=3, delay_s=delay_s, now_s=time.time)
         self.recovery = Recovery(
-            self.integration, (self.log, self.live), self._probe, probe_timeout_s=0.5
+            self.integration,
+            (self.log, self.live),
+            self._probe,
+            partial(try_event_log, self.js, SHARDS),
+            probe_timeout_s=0.5,
         )
         self.hub = Hub(self.live, LogHistory(self.reader), poll_s=poll_s)
         access = LogAccess(self.reader, self.recovery, TaskSet("writers"), 512 * 1024)
@@ -60,8 +65,10 @@ class Replica:
 
     @classmethod
     @asynccontextmanager
-    async def running(cls, nats: NatsServer, *, poll_s: float = 0.1) -> AsyncIterator[Self]:
-        replica = cls(nats, poll_s=poll_s)
+    async def running(
+        cls, nats: NatsServer, *, poll_s: float = 0.1, timeout_s: float = 2.0
+    ) -> AsyncIterator[Self]:
+        replica = cls(nats, poll_s=poll_s, timeout_s=timeout_s)
         await replica.group.start()
         try:
             yield replica
