@@ -20,12 +20,15 @@ from factorychain_bridge.feed import ThreadFeed
 from factorychain_bridge.join import Join
 from factorychain_bridge.thread_log import ReadForward, ThreadLog
 from factorychain_bridge.writer import RunWriter
-from factorychain_engine import cleanup, starts
+from factorychain_engine import starts
 from factorychain_engine.admission import ActiveRun, Decision, UserRecord, admit
 from factorychain_engine.cleanup import CleanUp
 from tests.simulation.running import simulate_all
+from tests.simulation.world import Result
 
 Bug = Callable[[], None]
+
+_PROMISING: Final = (1, 3, 11, 14, 20, 42, 56, 60, 117, 161)
 
 
 def no_fence() -> None:
@@ -176,9 +179,7 @@ def find_all(names: list[str], seeds: int, jobs: int) -> int:
     """Looks for each bug in that many seeds at most; returns the exit status."""
     missed = 0
     for name in names or BUGS:
-        result = next(
-            (r for r in simulate_all(range(1, seeds + 1), jobs, BUGS[name]) if r.violations), None
-        )
+        result = _find(name, seeds, jobs)
         if result is None:
             missed += 1
             print(f"{name}: not found in {seeds} seeds", flush=True)
@@ -187,9 +188,14 @@ def find_all(names: list[str], seeds: int, jobs: int) -> int:
     return 1 if missed else 0
 
 
+def _find(name: str, most: int, jobs: int) -> Result | None:
+    # First the seeds that have found one of these bugs before: that is quick.
+    first = [seed for seed in _PROMISING if seed <= most]
+    seeds = [*first, *(seed for seed in range(1, most + 1) if seed not in first)]
+    results = simulate_all(seeds, jobs, BUGS[name], batch=4)
+    return next((each for each in results if each.violations), None)
+
+
 def _patch(owner: object, name: str, with_: object) -> None:
     assert hasattr(owner, name), f"{owner} has no {name} any more"
     setattr(owner, name, with_)
-
-
-__all__ = ["BUGS", "cleanup", "find_all"]

@@ -208,7 +208,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         if process.ready and process not in self._active:
             self._active.append(process)
         self.now_s += _TURN_S
-        self._due()
+        if self._timers and self._timers[0][0] <= self.now_s:
+            self._due()
 
     def _jump(self, limit_s: float) -> bool:
         """Moves time to the next timer; False if there is none before the limit."""

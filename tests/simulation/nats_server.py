@@ -120,7 +120,7 @@ class FakeNats:
             text = f"wrong last sequence: {last}"
             return [_json({"error": {"code": 400, "err_code": 10071, "description": text}})], None
         ttl = headers.get("Nats-TTL")
-        gone_at_s = self._clock() + float(ttl) if ttl else float("inf")
+        gone_at_s = self._clock() + float(ttl.removesuffix("s")) if ttl else float("inf")
         if ttl:
             self._expires.add(name)
         kept = {name: value for name, value in headers.items() if not name.startswith("Nats-Exp")}
@@ -162,8 +162,8 @@ class FakeNats:
 
 def matches(pattern: str, subject: str) -> bool:
     """Whether a subject is one of a pattern with `*` for a token and `>` for the rest."""
-    if pattern == subject:
-        return True
+    if "*" not in pattern and ">" not in pattern:
+        return pattern == subject
     parts, tokens = pattern.split("."), subject.split(".")
     for number, part in enumerate(parts):
         if part == ">":

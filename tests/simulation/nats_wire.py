@@ -18,7 +18,6 @@ from nats.errors import OutboundBufferLimitError
 from factorychain._core.nats_client import Reply
 from tests.simulation.nats_server import Answer, FakeNats, Headers, matches
 
-
 _inboxes = count(1)
 
 

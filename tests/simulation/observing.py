@@ -10,6 +10,7 @@ what clients were sent. The invariants:
 - an admitted run has exactly one ending, and nothing after it, and a thread one run at a time;
 - a user's runs whose code was started and which have no ending in the log are never more than the
   limit (code of an attempt that was superseded speaks for the same run, and counts once);
+- a run whose engine is gone is adopted by one other;
 - nothing of another user reaches a client.
 """
 
@@ -58,6 +59,10 @@ class Seen:
         return self.events[-1][0] if self.events else 0
 
 
+_TAKEOVER_S = 3.5
+"""Shorter than an engine's heartbeat lives: before that nobody may take a run from who adopted it."""
+
+
 class Observer:
     """Hears of everything, and keeps what does not hold in `violations`."""
 
@@ -70,6 +75,7 @@ class Observer:
         self._nats = nats
         self._limit = limit
         self._note = note
+        self._adoptions: dict[str, tuple[str, float, Callable[[], bool]]] = {}
         self._begun: dict[Principal, dict[str, str]] = {}
 
     # --- the log ----------------------------------------------------------------------------
@@ -118,6 +124,17 @@ class Observer:
         )
         if durable < run_seq:
             self.violated(f"{ctx.run} acknowledged {run_seq}, the log has {durable}")
+
+    # --- engines ----------------------------------------------------------------------------
+
+    def adopted(self, run: str, by: str, at_s: float, still: Callable[[], bool]) -> None:
+        """An engine looks after a run of one that is gone; `still`: whether it does so now."""
+        before = self._adoptions.get(run)
+        self._adoptions[run] = by, at_s, still
+        if before is None or before[0] == by or at_s - before[1] > _TAKEOVER_S:
+            return
+        if before[2]():
+            self.violated(f"{run} was adopted by {before[0]} and by {by}")
 
     # --- clients ----------------------------------------------------------------------------
 

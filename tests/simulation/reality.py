@@ -49,7 +49,7 @@ def take_over() -> None:
 
 def follow(now_s: Callable[[], float], seed: int) -> None:
     """From now on time is `now_s`, and chance follows from the seed."""
-    global _now_s  # noqa: PLW0603 - there is one time
+    global _now_s
     _now_s = now_s
     _chance.seed(seed)
     random.seed(seed)

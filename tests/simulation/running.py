@@ -18,6 +18,7 @@ from typing import NoReturn
 from tests.simulation.world import Result, World
 
 BATCH = 20
+"""Seeds in a child: few enough that what they leave fits into memory."""
 
 
 def simulate(seed: int) -> Result:
@@ -32,13 +33,16 @@ _kept: list[World] = []
 
 
 def simulate_all(
-    seeds: Sequence[int], jobs: int, prepare: Callable[[], None] = lambda: None
+    seeds: Sequence[int],
+    jobs: int,
+    prepare: Callable[[], None] = lambda: None,
+    batch: int = BATCH,
 ) -> Iterator[Result]:
     """Runs the seeds and yields what came of each, in order. `prepare` runs in each child."""
-    batches = [seeds[start : start + BATCH] for start in range(0, len(seeds), BATCH)]
+    batches = [seeds[start : start + batch] for start in range(0, len(seeds), batch)]
     running: list[tuple[int, int]] = []
-    for batch in batches[:jobs]:
-        running.append(_begin(batch, prepare))
+    for each in batches[:jobs]:
+        running.append(_begin(each, prepare))
     rest = iter(batches[jobs:])
     while running:
         results = _end(*running.pop(0))
@@ -70,7 +74,7 @@ def _child(seeds: Sequence[int], prepare: Callable[[], None], writable: int) -> 
         status = 0
     except BrokenPipeError:
         status = 0  # one that came before was what is looked for
-    except BaseException:  # noqa: BLE001 - a child must not go on as its parent
+    except BaseException:
         traceback.print_exc()
     finally:
         sys.stderr.flush()

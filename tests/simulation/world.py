@@ -18,6 +18,7 @@ from factorychain._core.link import LinkRun
 from factorychain_agents.server import AgentsServer
 from factorychain_bridge.server import BridgeServer
 from factorychain_emitter.server import EmitterServer
+from factorychain_engine.admission import ActiveRun
 from factorychain_engine.server import EngineServer
 from tests.simulation import observing, reality, services
 from tests.simulation.client import Client
@@ -109,9 +110,11 @@ class World:
         replica.server, replica.group = services.build(replica.layer, replica.name, self.network)
         if isinstance(replica.server, AgentsServer):
             self._watch(replica.server)
+        elif isinstance(replica.server, EngineServer):
+            self._watch_adoptions(replica.server, replica.process)
         try:
             await replica.group.start()
-        except Exception as error:  # noqa: BLE001 - a service that cannot start ends, and is started again
+        except Exception as error:
             self.note(f"{replica.name} did not start: {error!r}")
             self._restart_later(replica, 0.5)
 
@@ -124,6 +127,18 @@ class World:
             return inner(ctx, **options, observer=heard)
 
         agents.link.open = opened  # type: ignore[method-assign, assignment]
+
+    def _watch_adoptions(self, engine: EngineServer, process: Process) -> None:
+        inner = engine.clean_up._adopt_run
+
+        def adopt(principal: Principal, entry: ActiveRun) -> None:
+            def still() -> bool:
+                return process.alive and engine.runs.find(principal, entry.run) is not None
+
+            self.observer.adopted(entry.run, process.name, self.loop.now_s, still)
+            inner(principal, entry)
+
+        engine.clean_up._adopt_run = adopt
 
     def kill(self, name: str, back_after_s: float) -> None:
         replica = self.replicas[name]
@@ -186,6 +201,8 @@ class World:
     # --- coming to rest ---------------------------------------------------------------------
 
     def _quiet(self) -> bool:
+        if self.loop.failures:
+            self.observer.violated(f"a failure nobody handled: {self.loop.failures.pop()}")
         if self.observer.violations:
             return True
         if self.loop.now_s < self._look_at_s:
@@ -220,8 +237,6 @@ class World:
         for client in self.clients.values():
             for thread, seen in client.seen.items():
                 self.observer.check_thread(client.principal, thread, seen)
-        for failure in self.loop.failures:
-            self.observer.violated(f"a failure nobody handled: {failure}")
 
     def _close(self) -> Result:
         observer = self.observer

@@ -169,6 +169,19 @@ async def test_a_key_with_a_ttl_goes_unless_it_is_renewed(nats: Nats) -> None:
     assert sorted(each.key for each in await engines.list()) == ["e1", "e2"]
 
 
+@pytest.mark.parametrize("ttl", ["1", "1s"])
+async def test_an_event_with_a_ttl_goes_and_its_sequence_stays(nats: Nats, ttl: str) -> None:
+    log = await log_of(nats)
+    first = await log.publish("ev.0.try", b"", headers={"Nats-TTL": ttl})
+    await nats.pass_time(1.5)
+
+    async def gone() -> bool:
+        return await log.last_message("ev.0.try") is None
+
+    _ = await until(gone)
+    assert await log.publish(SUBJECT, b"a", expected_last_subject_seq=0) == first + 1
+
+
 async def test_a_list_has_what_matches_in_the_order_of_writing(nats: Nats) -> None:
     runs = await ensure_bucket(await nats.connect("engine"), "runs")
     for key in ("u1.t1.a", "u1.t2.b", "u2.t1.c"):

@@ -1,0 +1,56 @@
+"""The chain under the simulation: what it promises, and that the simulation would notice.
+
+In processes of their own, since a simulation takes time, chance, threads and sockets away.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.command import ROOT
+
+SEEDS = 2000
+
+# It uses every core there is.
+pytestmark = pytest.mark.alone
+
+
+def simulation(*arguments: str, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "tests.simulation", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+
+
+@pytest.mark.timeout(300)
+def test_the_chain_keeps_its_promises_whatever_goes_wrong() -> None:
+    done = simulation("--seeds", str(SEEDS))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith(f"{SEEDS} seeds"), done.stdout
+
+
+@pytest.mark.timeout(300)
+def test_each_of_the_seeded_bugs_is_found() -> None:
+    done = simulation("--bugs", "--seeds", str(SEEDS))
+    found = [line for line in done.stdout.splitlines() if ": seed " in line]
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(found) >= 10, done.stdout
+
+
+def test_a_seed_takes_the_same_course_again() -> None:
+    once, again = (simulation("--seeds", "12", "--digests", "--jobs", jobs) for jobs in ("1", "2"))
+    courses = once.stdout.splitlines()[:-1]
+    assert len(set(courses)) == 12
+    assert courses == again.stdout.splitlines()[:-1]
+
+
+def test_seeds_take_different_courses_and_hit_running_chains() -> None:
+    done = simulation("--seeds", "20")
+    words = done.stdout.replace(",", "").split()
+    counted = {words[at + 1]: int(words[at]) for at in range(len(words) - 1) if words[at].isdigit()}
+    assert counted["runs"] > 40
+    assert counted["events"] > 100
+    assert counted["faults"] > 20
