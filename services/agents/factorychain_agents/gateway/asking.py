@@ -21,6 +21,7 @@ from factorychain._core.logging import get_logger
 from factorychain._core.settings import GatewaySettings
 from factorychain_agents.gateway.call import ModelCall
 from factorychain_agents.gateway.frames import Frames, FrameTooLong, data_of
+from factorychain_agents.gateway.outgoing import proxy_of
 from factorychain_agents.gateway.refusals import Refusal, unavailable
 from factorychain_agents.gateway.secret import Remover
 
@@ -149,6 +150,7 @@ class Asker:
                 call.upstream.url(call.endpoint.path),
                 data=body,
                 headers=self._headers,
+                proxy=proxy_of(call.upstream.base),
                 allow_redirects=False,
                 timeout=self._patience.timeout,
             )

@@ -18,6 +18,7 @@ from factorychain._core.logging import get_logger
 from factorychain_agents.gateway.accounts import Account
 from factorychain_agents.gateway.asking import BROKEN, SILENT, Patience
 from factorychain_agents.gateway.incoming import read_body
+from factorychain_agents.gateway.outgoing import proxy_of
 from factorychain_agents.gateway.refusals import Refusal
 from factorychain_agents.gateway.secret import Remover
 from factorychain_agents.gateway.services import MappedService
@@ -79,6 +80,7 @@ class Forwarder:
                     url,
                     data=body or None,
                     headers=_sent(request.headers, added),
+                    proxy=proxy_of(service.base),
                     allow_redirects=False,
                     timeout=self._patience.timeout,
                 )

@@ -28,6 +28,7 @@ from factorychain_agents.gateway.budgets import Budgets
 from factorychain_agents.gateway.call import ModelCall
 from factorychain_agents.gateway.endpoints import MODELS, Endpoint, endpoint_of
 from factorychain_agents.gateway.incoming import read_body
+from factorychain_agents.gateway.outgoing import proxy_of
 from factorychain_agents.gateway.passing import Passing
 from factorychain_agents.gateway.refusals import Refusal, unavailable, used_up
 from factorychain_agents.gateway.upstreams import Upstream
@@ -70,7 +71,7 @@ class Models:
             Refusal: it is not answered by a model, and nothing was passed on.
         """
         if request.method == "GET" and path == MODELS:
-            return await self._list(upstream)
+            return await self._list(upstream, _headers(request) | upstream.headers())
         endpoint = endpoint_of(upstream.protocol, path)
         if endpoint is None or request.method != "POST":
             text = f"{request.method} {path} is nothing that runs may ask for"
@@ -137,12 +138,13 @@ class Models:
         assert isinstance(body, dict), "it has a model"
         return body
 
-    async def _list(self, upstream: Upstream) -> web.Response:
+    async def _list(self, upstream: Upstream, headers: dict[str, str]) -> web.Response:
         """The models that runs may use."""
         try:
             async with self._session.get(
                 upstream.url(MODELS),
-                headers=upstream.headers(),
+                headers=headers,
+                proxy=proxy_of(upstream.base),
                 allow_redirects=False,
                 timeout=self._patience.timeout,
             ) as response:

@@ -18,6 +18,7 @@ from factorychain._core.logging import get_logger
 from factorychain._core.metrics import counter
 from factorychain._core.settings import GatewaySettings
 from factorychain._instance import model_access
+from factorychain_agents.gateway import outgoing
 from factorychain_agents.gateway.accounts import Account, Accounts
 from factorychain_agents.gateway.asking import Patience
 from factorychain_agents.gateway.budgets import BudgetLimits, Budgets
@@ -89,12 +90,7 @@ class Gateway:
 
     async def start(self) -> None:
         patience, most = Patience.of(self._settings), self._settings.llm_request_max_bytes
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            # All runs share it: what a server sets for one must not be sent by another.
-            cookie_jar=aiohttp.DummyCookieJar(),
-            trust_env=True,
-        )
+        self._session = outgoing.session()
         self._models = Models(self._session, self._budgets, patience, most)
         self._forwarder = Forwarder(self._session, patience, most)
         server = web.Server(self._serve, handler_cancellation=True, access_log=None)

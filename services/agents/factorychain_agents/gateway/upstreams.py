@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 from yarl import URL
@@ -57,7 +58,12 @@ class Upstream:
     def url(self, endpoint: str) -> URL:
         """Of an endpoint, such as `chat/completions`."""
         version = "/v1" if self.protocol == "anthropic" else ""
-        return URL(f"{self.base}{version}/{endpoint}", encoded=True)
+        return _url(f"{self.base}{version}/{endpoint}")
+
+
+@lru_cache(maxsize=256)
+def _url(text: str) -> URL:
+    return URL(text, encoded=True)
 
 
 class Upstreams:
