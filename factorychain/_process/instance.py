@@ -48,11 +48,24 @@ _LAST_CLOSING_S: Final = 1.0
 _RESERVE_BYTES: Final = 8 * 1024 * 1024
 
 
+def name_of_forked(zygote: int) -> str:
+    """What a process calls itself that a zygote has forked, so that it is known when its parent is gone."""
+    return f"run-of-{zygote}"
+
+
+def _take_name(name: str) -> None:
+    comm = os.open("/proc/self/comm", os.O_WRONLY)
+    os.write(comm, name.encode())
+    os.close(comm)
+
+
 def make_ready(place: Place) -> None:
     """Be a process of its own: session, signals, random numbers, directory, standard descriptors."""
     # A group for signals; and where the scheduler groups by session, one run weighs as much as another
     # one, however many threads it starts.
-    if os.getsid(0) != os.getpid():
+    zygote = os.getsid(0)
+    if zygote != os.getpid():
+        _take_name(name_of_forked(zygote))
         os.setsid()
     forget_parent()
     os.mkdir(place.directory, 0o700)  # noqa: PTH102 - pathlib would only write to more of the shared memory

@@ -12,6 +12,7 @@ nothing to them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -137,8 +138,9 @@ class _Zygote:
         raise AssertionError("this process has ended")
 
     def _refuse(self, places: Sequence[Place], error: OSError) -> None:
-        for each in places:
-            control.send(self.end, {"failed": each.id, "error": str(error)})
+        with contextlib.suppress(BrokenPipeError):  # the service is gone, and nobody asks any more
+            for each in places:
+                control.send(self.end, {"failed": each.id, "error": str(error)})
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ MODULE = "tests.integration.agents.process_samples"
 
 @pytest.fixture
 async def chain(tmp_path: Path) -> AsyncIterator[Chain]:
-    async with serving(tmp_path, MODULE, isolation="process") as started:
+    async with serving(tmp_path, MODULE, isolation="process", run_events_burst=5000) as started:
         yield started
 
 

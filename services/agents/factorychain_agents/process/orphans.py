@@ -1,7 +1,8 @@
 """Processes that a zygote forked and could not hand over before it died.
 
 Nobody knows of them: the packet with their sockets was lost, so they end by themselves, and as this
-process's children they would stay as zombies. They are found by their session, which is the zygote's.
+process's children they would stay as zombies. They are found by their session, which is the zygote's at
+first, and by the name that they take before they have one of their own.
 """
 
 from __future__ import annotations
@@ -15,14 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from factorychain._process.instance import name_of_forked
+
 _TRIES: Final = 20
 _BETWEEN_S: Final = 0.05
 
 
-async def reap_orphans(session: int, known: Set[int]) -> None:
-    """End and reap this process's children of a session, except those that are known."""
+async def reap_orphans(zygote: int, known: Set[int]) -> None:
+    """End and reap this process's children that a zygote forked, except those that are known."""
     for _ in range(_TRIES):
-        found = await asyncio.to_thread(lambda: list(_orphans(session)))
+        found = await asyncio.to_thread(lambda: list(_orphans(zygote)))
         unknown = [each for each in found if each not in known]
         if not unknown:
             return
@@ -48,24 +51,27 @@ def _end(pid: int) -> bool:
     return False
 
 
-def _orphans(session: int) -> Iterator[int]:
-    own = os.getpid()
+def _orphans(zygote: int) -> Iterator[int]:
+    own, name = os.getpid(), name_of_forked(zygote)
     for each in _processes():
-        if each.session == session and each.parent == own:
+        if each.parent == own and (each.session == zygote or each.name == name):
             yield each.pid
 
 
 @dataclass(frozen=True, slots=True)
 class _Process:
     pid: int
+    name: str
     parent: int
     session: int
 
 
 def _processes() -> Iterator[_Process]:
-    """Every process that can be seen: fields 4 and 6 of /proc/PID/stat (proc(5))."""
+    """Every process that can be seen: fields 2, 4 and 6 of /proc/PID/stat (proc(5))."""
     for each in Path("/proc").iterdir():
         if each.name.isdigit():
             with contextlib.suppress(OSError):  # it has ended meanwhile
-                fields = (each / "stat").read_text().rpartition(")")[2].split()
-                yield _Process(int(each.name), int(fields[1]), int(fields[3]))
+                names, _, rest = (each / "stat").read_text().rpartition(")")
+                fields = rest.split()
+                name = names.partition("(")[2]
+                yield _Process(int(each.name), name, int(fields[1]), int(fields[3]))
