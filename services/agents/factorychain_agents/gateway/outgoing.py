@@ -7,7 +7,7 @@ cookies, and no credentials from files of this machine's user (`.netrc`).
 from __future__ import annotations
 
 from functools import lru_cache
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 import aiohttp
 from yarl import URL
@@ -26,6 +26,6 @@ def session() -> aiohttp.ClientSession:
 @lru_cache(maxsize=256)
 def proxy_of(base: URL) -> str | None:
     """The proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY of the service name for a server; None: none."""
-    if proxy_bypass_environment(f"{base.host}:{base.port}"):
+    if proxy_bypass(f"{base.host}:{base.port}"):
         return None
     return getproxies_environment().get(base.scheme)

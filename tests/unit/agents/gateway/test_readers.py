@@ -143,9 +143,11 @@ def test_counts_that_cannot_be_are_none() -> None:
 
 
 def test_an_estimate_leaves_images_out() -> None:
-    text = [{"type": "text", "text": "x" * 400}]
-    image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 4000}}]
-    source = [{"type": "image", "source": {"type": "base64", "data": "A" * 4000}}]
+    text: list[Any] = [{"type": "text", "text": "x" * 400}]
+    image: list[Any] = [
+        {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 4000}}
+    ]
+    source: list[Any] = [{"type": "image", "source": {"type": "base64", "data": "A" * 4000}}]
     alone = estimate({"messages": [{"role": "user", "content": text}]})
     assert 100 <= alone <= 110
     with_images = estimate({"messages": [{"role": "user", "content": text + image + source}]})

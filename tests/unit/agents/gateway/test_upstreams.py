@@ -28,7 +28,7 @@ def test_a_key_alone_means_the_vendor() -> None:
         ("openai", "https://api.openai.com/v1/chat/completions"),
         ("anthropic", "https://api.anthropic.com/v1/messages"),
     ):
-        settings = GatewaySettings(llm_api_key="sk-123456", llm_protocol=protocol)  # type: ignore[arg-type]
+        settings = GatewaySettings(llm_api_key="sk-123456", llm_protocol=protocol)
         (found,) = upstreams_of(settings)
         assert str(found.url(url.rpartition("/v1/")[2])) == url
         assert "sk-123456" in str(found.headers())
