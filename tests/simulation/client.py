@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
@@ -67,11 +68,11 @@ class Client:
     def begin(self, lanes: Sequence[Sequence[Order]]) -> None:
         """Stays connected, and works off each lane beside the others."""
         loop = self.network.loop
-        loop.spawn(self.process, self._stay_connected(), "connection")
+        _ = loop.spawn(self.process, self._stay_connected(), "connection")
         self._busy = len(lanes)
         self.idle = not lanes
         for lane in lanes:
-            loop.spawn(self.process, self._work_off(lane), "lane")
+            _ = loop.spawn(self.process, self._work_off(lane), "lane")
 
     def drop(self) -> None:
         """The user walks into a tunnel."""
@@ -97,10 +98,8 @@ class Client:
         self.observer.admitted[run] = self.principal, order.thread
         if order.cancel_after_s is not None:
             await asyncio.sleep(order.cancel_after_s)
-            try:
-                await self._ask("cancel", run=run)
-            except Lost:
-                pass
+            with suppress(Lost):
+                _ = await self._ask("cancel", run=run)
         await self._until_ended(order.thread, run)
 
     async def _start(self, fields: dict[str, str]) -> str | None:
@@ -122,7 +121,7 @@ class Client:
         # How it ended is read from the log at the end; here it only matters that this user saw it.
         try:
             async with asyncio.timeout(_ENDED_WITHIN_S):
-                while not self.observer.has_ended(self.principal, thread, run):
+                while not self.observer.has_ended(self.principal, thread, run):  # noqa: ASYNC110 - time is free
                     await asyncio.sleep(0.5)
         except TimeoutError:
             self.observer.violated(f"{run} of {self.principal.user} has no ending")
@@ -163,7 +162,7 @@ class Client:
         end.send(json.dumps({"op": op, "id": number, **fields}))
         try:
             async with asyncio.timeout(_REPLY_WITHIN_S):
-                answer = await reply
+                answer: dict[str, object] = await reply
         except TimeoutError:
             raise Lost from None
         finally:

@@ -130,7 +130,7 @@ class Channel:
         return grpc.ChannelConnectivity.READY if up else grpc.ChannelConnectivity.TRANSIENT_FAILURE
 
     async def channel_ready(self) -> None:
-        while not self._network.addresses(self._target):
+        while not self._network.addresses(self._target):  # noqa: ASYNC110 - time is free
             await asyncio.sleep(0.1)
 
     async def close(self, grace: float | None = None) -> None:
@@ -355,7 +355,7 @@ class _Served:
             self.tasks[message.call].cancel()
 
     def _begin(self, begin: Begin) -> None:
-        handler = self._handlers.service(_Details(begin.path, begin.metadata))
+        handler = self._handlers.service(_Details(begin.path, tuple(begin.metadata)))
         assert handler is not None, f"nobody serves {begin.path}"
         requests = Incoming()
         self._requests[begin.call] = requests, handler.request_deserializer
@@ -391,19 +391,19 @@ class _Served:
 
 
 @dataclass(frozen=True, slots=True)
-class _Details(grpc.HandlerCallDetails):  # type: ignore[misc]  # grpc's class has no types
+class _Details(grpc.HandlerCallDetails):
     method: str
-    invocation_metadata: Metadata
+    invocation_metadata: tuple[tuple[str, str | bytes], ...]
 
 
-class _Aborted(grpc.aio.AbortError):  # type: ignore[misc]  # as above
+class _Aborted(grpc.aio.AbortError):
     """The handler ended the call with a status."""
 
 
 class _Context:
     """What handlers use of `grpc.aio.ServicerContext`."""
 
-    def __init__(self, end: End, begin: Begin, serialize: Callable[[Any], bytes]) -> None:
+    def __init__(self, end: End, begin: Begin, serialize: Callable[[Any], bytes] | None) -> None:
         self._end = end
         self._call = begin.call
         self._metadata = begin.metadata
@@ -424,6 +424,7 @@ class _Context:
         return {}
 
     async def write(self, message: object) -> None:
+        assert self._serialize is not None, "generated handlers have one"
         self._end.send(Message(self._call, self._serialize(message)))
 
     async def abort(self, code: grpc.StatusCode, details: str, trailing: Metadata = ()) -> NoReturn:

@@ -65,7 +65,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self.now_s
 
-    def call_soon(
+    def call_soon(  # type: ignore[override]  # asyncio's is generic in the callback
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
@@ -73,7 +73,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             self._queue(self.current, handle)
         return handle
 
-    def call_later(
+    def call_later(  # type: ignore[override]  # asyncio's is generic in the callback
         self,
         delay: float,
         callback: Callable[..., object],
@@ -82,7 +82,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.TimerHandle:
         return self.call_at(self.now_s + delay, callback, *args, context=context)
 
-    def call_at(
+    def call_at(  # type: ignore[override]  # asyncio's is generic in the callback
         self,
         when: float,
         callback: Callable[..., object],

@@ -189,7 +189,7 @@ class FakeClient:
             self._wire.send(message)
 
     async def _dial_until_it_works(self) -> None:
-        while (wire := self._dial()) is None:
+        while (wire := self._dial()) is None:  # noqa: ASYNC110 - as the real client does
             await asyncio.sleep(self._options["reconnect_time_wait"])
         if self._closed:
             wire.close()

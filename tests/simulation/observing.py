@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import cast
 
 from factorychain import RunContext
 from factorychain._core.event_kinds import ENDINGS
@@ -108,7 +109,7 @@ class Observer:
 
     def acknowledging(self, ctx: UserExecutionContext, inner: RunObserver | None) -> RunObserver:
         """Around what hears the acknowledgements of a run on the agents' link."""
-        return _Acknowledged(self, ctx, inner)
+        return cast("RunObserver", _Acknowledged(self, ctx, inner))
 
     def is_acknowledged(self, ctx: UserExecutionContext, run_seq: int) -> None:
         """Agents were told that everything up to `run_seq` is durable."""

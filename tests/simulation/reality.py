@@ -40,7 +40,7 @@ def take_over() -> None:
     time.monotonic = time.perf_counter = lambda: 1000.0 + _now_s()
     time.time_ns = lambda: int((EPOCH_S + _now_s()) * 1e9)
     time.sleep = _barred("time.sleep")
-    secrets.token_hex = lambda n=16: f"{_chance.getrandbits(8 * (n or 16)):0{2 * (n or 16)}x}"
+    secrets.token_hex = _token_hex
     asyncio.to_thread = _inline
     socket.socket.connect = _barred("socket.connect")  # type: ignore[method-assign]
     socket.socket.bind = _barred("socket.bind")  # type: ignore[method-assign]
@@ -53,6 +53,11 @@ def follow(now_s: Callable[[], float], seed: int) -> None:
     _now_s = now_s
     _chance.seed(seed)
     random.seed(seed)
+
+
+def _token_hex(nbytes: int | None = None) -> str:
+    number = nbytes or 16
+    return f"{_chance.getrandbits(8 * number):0{2 * number}x}"
 
 
 def _barred(what: str) -> Callable[..., NoReturn]:

@@ -40,9 +40,7 @@ def simulate_all(
 ) -> Iterator[Result]:
     """Runs the seeds and yields what came of each, in order. `prepare` runs in each child."""
     batches = [seeds[start : start + batch] for start in range(0, len(seeds), batch)]
-    running: list[tuple[int, int]] = []
-    for each in batches[:jobs]:
-        running.append(_begin(each, prepare))
+    running = [_begin(each, prepare) for each in batches[:jobs]]
     rest = iter(batches[jobs:])
     while running:
         results = _end(*running.pop(0))
@@ -57,11 +55,11 @@ def _begin(seeds: Sequence[int], prepare: Callable[[], None]) -> tuple[int, int]
     readable, writable = os.pipe()
     sys.stdout.flush()
     child = os.fork()
-    if child:
-        os.close(writable)
-        return child, readable
-    os.close(readable)
-    _child(seeds, prepare, writable)
+    if not child:
+        os.close(readable)
+        _child(seeds, prepare, writable)
+    os.close(writable)
+    return child, readable
 
 
 def _child(seeds: Sequence[int], prepare: Callable[[], None], writable: int) -> NoReturn:

@@ -62,10 +62,11 @@ class Warned(NamedTuple):
 
 def install(network: Network, warned: Callable[[Warned], None]) -> None:
     """Whatever services open from now on, they open in this network."""
-    grpc.aio.insecure_channel = lambda target, *_: grpc_wire.Channel(network, target)
-    grpc.aio.server = lambda handlers, **_: grpc_wire.Server(network, handlers)
-    nats_connection.QuickClient = lambda: FakeClient(lambda: network.connect(NATS))  # type: ignore[assignment, misc]
-    agents_server.load = _load
+    grpc.aio.insecure_channel = lambda target, *_: grpc_wire.Channel(network, target)  # type: ignore[assignment]  # stands in
+    grpc.aio.server = lambda handlers, **_: grpc_wire.Server(network, handlers)  # type: ignore[assignment]  # too
+    client = lambda: FakeClient(lambda: network.connect(NATS))  # noqa: E731 - takes a class's place
+    nats_connection.QuickClient = client  # type: ignore[attr-defined, assignment]  # stands in
+    agents_server.load = _load  # type: ignore[attr-defined]  # where the service looks it up
 
     def keep(_logger: object, level: str, line: Any) -> Any:
         warned(Warned(level, str(line.get("event")), dict(line)))
@@ -105,7 +106,11 @@ def settings(layer: str, name: str) -> Any:
     """Intervals short against a simulation, long against its latencies."""
     common: dict[str, Any] = {"listen": f"{name}:{LAYERS[layer]}", "rpc_timeout_s": 3.0}
     common["txn_jwks_file"] = keys() / "jwks.json"
-    shared = {"nats_timeout_s": 2.0, "user_secret_file": keys() / "secret", "nats_replicas": 1}
+    shared: dict[str, Any] = {
+        "nats_timeout_s": 2.0,
+        "user_secret_file": keys() / "secret",
+        "nats_replicas": 1,
+    }
     engine, agents, emitter, bridge = (f"{each}:{port}" for each, port in LAYERS.items())
     if layer == "engine":
         return EngineSettings(
@@ -149,7 +154,7 @@ def _without(group: ComponentGroup, *left_out: object) -> ComponentGroup:
 
 def _serve_socket(bridge: BridgeServer, end: End) -> None:
     serving = bridge.edge.serve(cast("Transport", _Transport(end)))
-    asyncio.get_running_loop().create_task(serving, name="socket")
+    _ = asyncio.get_running_loop().create_task(serving, name="socket")
 
 
 class _Frame(NamedTuple):

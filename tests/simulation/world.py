@@ -72,7 +72,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.random = Random(seed)
-        self.loop = SimulatedLoop(Random(seed + 1))
+        self.loop = SimulatedLoop(Random(seed + 1))  # type: ignore[abstract]  # only for mypy
         reality.follow(self.loop.time, seed)
         self.trace: list[str] = []
         self.network = Network(self.loop, Random(seed + 2))
@@ -104,7 +104,7 @@ class World:
 
     def start(self, layer: str, name: str) -> None:
         replica = self.replicas[name] = Replica(layer, name, Process(name))
-        self.loop.spawn(replica.process, self._serve(replica), "service")
+        _ = self.loop.spawn(replica.process, self._serve(replica), "service")
 
     async def _serve(self, replica: Replica) -> None:
         replica.server, replica.group = services.build(replica.layer, replica.name, self.network)
@@ -126,7 +126,7 @@ class World:
             heard = self.observer.acknowledging(ctx, options.pop("observer", None))  # type: ignore[arg-type]
             return inner(ctx, **options, observer=heard)
 
-        agents.link.open = opened  # type: ignore[method-assign, assignment]
+        agents.link.open = opened  # type: ignore[method-assign]
 
     def _watch_adoptions(self, engine: EngineServer, process: Process) -> None:
         inner = engine.clean_up._adopt_run
