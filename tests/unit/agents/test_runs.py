@@ -114,6 +114,39 @@ class FakeHandle:
         self.abandoned = True
 
 
+class FakeModels:
+    """What one run has of the gateway."""
+
+    url, key = "http://gateway", "its key"
+    credentials = (("tracker", "/c/tracker"),)
+
+    def __init__(self, used: Usage) -> None:
+        self.said: list[str] = []
+        self.used = used
+
+    def renew(self, ctx: UserExecutionContext) -> None:
+        self.said.append(f"renew {ctx.expires_at_s:.0f}")
+
+    def cancel(self) -> None:
+        self.said.append("cancel")
+
+    async def close(self) -> Usage:
+        self.said.append("close")
+        return self.used
+
+
+class FakeGateway:
+    """Gives each run its own."""
+
+    def __init__(self) -> None:
+        self.models: list[FakeModels] = []
+        self.used = Usage()
+
+    def open(self, ctx: UserExecutionContext, trace: str) -> FakeModels:
+        self.models.append(FakeModels(self.used))
+        return self.models[-1]
+
+
 class World:
     """Runs, and what they talk to."""
 
@@ -124,6 +157,8 @@ class World:
     def __init__(self, max_runs: int = 10, grace_s: float = 0.02) -> None:
         self.links: list[FakeLink] = []
         self.handles: list[FakeHandle] = []
+        self.specs: list[RunSpec] = []
+        self.gateway = FakeGateway()
         self.is_ready = True
         self.refuse_start: FactoryChainError | None = None
         self.can_start = asyncio.Event()
@@ -136,6 +171,7 @@ class World:
             lambda ctx, trace: SilentConversation(),
             max_runs=max_runs,
             cancel_grace_s=grace_s,
+            gateway=self.gateway,
         )
 
     async def start(self) -> None: ...
@@ -146,6 +182,7 @@ class World:
         if self.refuse_start is not None:
             raise self.refuse_start
         await self.can_start.wait()
+        self.specs.append(spec)
         self.handles.append(FakeHandle(host))
         return self.handles[-1]
 
@@ -211,6 +248,35 @@ async def test_a_run_is_finished_and_gone_only_when_its_ending_is_durable(world:
     await asyncio.sleep(0)
     assert (run.state, link.is_closed, len(world.runs)) == (RunState.RUN_STATE_COMPLETED, True, 0)
     assert link.events[-1].agent_completed.usage.requests == 2
+
+
+@pytest.mark.parametrize("kind", OutcomeKind)
+async def test_what_the_gateway_counted_is_added_to_what_the_agent_did(
+    world: World, kind: OutcomeKind
+) -> None:
+    world.gateway.used = Usage(10, 5, 2, 1, 1)
+    run, handle, link = await world.begun(token())
+    if kind is OutcomeKind.CANCELLED:
+        run.cancel("USER")
+    handle.outcome.set_result(Outcome(kind, '"ok"', usage=Usage(1, 1, 1, 1, 1)))
+    await run.finished.wait()
+    last = link.events[-1]
+    usage = getattr(last, last.WhichOneof("event") or "").usage
+    assert (usage.input_tokens, usage.output_tokens, usage.requests) == (11, 6, 2)
+
+
+async def test_a_run_has_its_key_and_loses_it_when_it_is_told_to_stop(world: World) -> None:
+    run, handle, _ = await world.begun(token())
+    (models,) = world.gateway.models
+    spec = world.specs[0]
+    assert (spec.gateway_url, spec.gateway_key) == ("http://gateway", "its key")
+    assert spec.credentials == (("tracker", "/c/tracker"),)
+    assert models.said == []
+    run.cancel("USER")
+    assert models.said == ["cancel"], "before its code has stopped"
+    handle.outcome.set_result(Outcome(OutcomeKind.CANCELLED))
+    await run.finished.wait()
+    assert "close" in models.said
 
 
 async def test_calls_that_the_agent_left_open_are_closed_before_the_ending(world: World) -> None:
