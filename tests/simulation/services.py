@@ -37,7 +37,8 @@ from factorychain_agents.server import AgentsServer
 from factorychain_bridge.server import BridgeServer
 from factorychain_emitter.server import EmitterServer
 from factorychain_engine.server import EngineServer
-from tests.simulation import grpc_wire
+from tests.simulation.grpc_channel import Channel
+from tests.simulation.grpc_serving import Server as GrpcServing
 from tests.simulation.nats_wire import FakeClient
 from tests.simulation.network import End, Network
 
@@ -62,8 +63,8 @@ class Warned(NamedTuple):
 
 def install(network: Network, warned: Callable[[Warned], None]) -> None:
     """Whatever services open from now on, they open in this network."""
-    grpc.aio.insecure_channel = lambda target, *_: grpc_wire.Channel(network, target)  # type: ignore[assignment]  # stands in
-    grpc.aio.server = lambda handlers, **_: grpc_wire.Server(network, handlers)  # type: ignore[assignment]  # too
+    grpc.aio.insecure_channel = lambda target, *_: Channel(network, target)  # type: ignore[assignment]  # stands in
+    grpc.aio.server = lambda handlers, **_: GrpcServing(network, handlers)  # type: ignore[assignment]  # too
     client = lambda: FakeClient(lambda: network.connect(NATS))  # noqa: E731 - takes a class's place
     nats_connection.QuickClient = client  # type: ignore[attr-defined, assignment]  # stands in
     agents_server.load = _load  # type: ignore[attr-defined]  # where the service looks it up
