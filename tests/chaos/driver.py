@@ -22,6 +22,7 @@ from tests.chaos.recovery import Recovery, RecoveryWatch
 RECOVERED_WITHIN_S: Final = 60.0
 _PAUSE_S: Final = (0.3, 1.5)
 _NATS_AGAIN_S: Final = 5.0
+_UNDER_WAY_S: Final = 10.0
 
 
 @dataclass(slots=True)
@@ -65,7 +66,14 @@ class Driver:
         until = time.monotonic() + seconds
         while time.monotonic() < until:
             await asyncio.sleep(chance.uniform(*_PAUSE_S))
+            await self._runs_under_way()
             await self._together(next(plan))
+
+    async def _runs_under_way(self) -> None:
+        """Return when there is something to hit, or when that takes too long."""
+        until = time.monotonic() + _UNDER_WAY_S
+        while not self.in_flight() and time.monotonic() < until:
+            await asyncio.sleep(0.05)  # users say it nowhere else
 
     async def _together(self, faults: tuple[Fault, ...]) -> None:
         recovery = self.watch.watched = Recovery(time.time())
