@@ -7,6 +7,7 @@ there, a link with a connection.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import signal
 import time
@@ -18,6 +19,7 @@ from tests.chaos.chain import ChaosChain
 from tests.chaos.checker import Break
 from tests.chaos.faults import CUT, FREEZE, FULL, KILL, RESTART, SILENCE, Fault
 from tests.chaos.recovery import Recovery, RecoveryWatch
+from tests.waiting import until_true
 
 RECOVERED_WITHIN_S: Final = 60.0
 _PAUSE_S: Final = (0.3, 1.5)
@@ -71,9 +73,8 @@ class Driver:
 
     async def _runs_under_way(self) -> None:
         """Return when there is something to hit, or when that takes too long."""
-        until = time.monotonic() + _UNDER_WAY_S
-        while not self.in_flight() and time.monotonic() < until:
-            await asyncio.sleep(0.05)  # users say it nowhere else
+        with contextlib.suppress(TimeoutError):
+            await until_true(self.in_flight, _UNDER_WAY_S)
 
     async def _together(self, faults: tuple[Fault, ...]) -> None:
         recovery = self.watch.watched = Recovery(time.time())
