@@ -70,10 +70,10 @@ class Forwarder:
         if request.method not in _METHODS:
             raise Refusal(405, "CREDENTIAL_NOT_FOUND", f"{request.method} is not passed on")
         url = below(service.base, path)
-        body = await read_body(request, self._request_max_bytes)
         added = service.headers_with(secret)
         remover = Remover([secret])
         async with account.places:
+            body = await read_body(request, self._request_max_bytes)
             try:
                 asked = await self._session.request(
                     request.method,

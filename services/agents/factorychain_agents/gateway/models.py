@@ -76,8 +76,9 @@ class Models:
         if endpoint is None or request.method != "POST":
             text = f"{request.method} {path} is nothing that runs may ask for"
             raise Refusal(404, "MODEL_NOT_ALLOWED", text)
-        body = self._checked(await read_body(request, self._request_max_bytes), upstream)
+        # A place before the body: what waits for one must not fill this process's memory.
         async with account.places:
+            body = self._checked(await read_body(request, self._request_max_bytes), upstream)
             return await self._ask(request, account, upstream, endpoint, body)
 
     async def _ask(
