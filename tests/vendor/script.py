@@ -100,6 +100,8 @@ class Received:
     """Names in small letters."""
     body: dict[str, Any]
     at_s: float
+    peer: int = 0
+    """Port that the caller came from: the same for requests on one connection."""
     frames: int = 0
     """Sent so far."""
     ended_at_s: float | None = None

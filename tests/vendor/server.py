@@ -169,7 +169,8 @@ class Vendor:
         at_s = time.monotonic()
         body: Any = await request.json() if request.can_read_body else {}
         headers = {name.lower(): value for name, value in request.headers.items()}
-        got = Received(request.method, request.path_qs, headers, body, at_s)
+        peer = (request.get_extra_info("peername") or ("", 0))[1]
+        got = Received(request.method, request.path_qs, headers, body, at_s, peer)
         self.requests.append(got)
         self._changed.set()
         return got

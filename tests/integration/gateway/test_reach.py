@@ -29,6 +29,13 @@ async def test_usage_is_asked_for_and_what_came_for_it_is_kept_from_the_client(
     assert here.vendor.requests[0].body["stream_options"] == {"include_usage": True}
 
 
+@pytest.mark.parametrize("agent", ["repeater", "threaded", "claude_here"])
+async def test_connections_to_vendors_are_used_again(here: Place, agent: str) -> None:
+    for _ in range(3):
+        output(await here.chain.run(here.chain.token(agent), "2"))
+    assert len({each.peer for each in here.vendor.requests}) == 1
+
+
 async def test_servers_of_models_have_names(here: Place) -> None:
     assert output(await here.chain.run(here.chain.token("named"), "small")) == "You said: hi"
     assert (
