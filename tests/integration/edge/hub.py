@@ -54,6 +54,9 @@ class FakeSubscription:
         self.kept: list[FeedItem] = []
         self.live = False
 
+    def run_begins(self) -> None:
+        """Here nothing of it can be missed."""
+
     def go(self) -> None:
         self.live = True
         kept, self.kept = self.kept, []

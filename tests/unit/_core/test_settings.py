@@ -74,11 +74,15 @@ def test_a_service_has_no_setting_that_it_does_not_read(service: str) -> None:
     folders = [ROOT / "services" / service, ROOT / "factorychain" / "_core"]
     paths = [path for folder in folders for path in folder.rglob("*.py")]
     code = "\n".join(path.read_text() for path in paths if path.parent.name != "settings")
-    # The researcher reads its folder itself, also where there are no settings.
+    # Agents that come along read theirs themselves, also where there are no settings.
+    builtin = "\n".join(each.read_text() for each in (ROOT / "factorychain/builtin").rglob("*.py"))
     unread = [
         name
         for name in SERVICES[service].model_fields
-        if not re.search(rf"\.{name}\b", code) and name != "docs_dir"
+        if not re.search(rf"\.{name}\b", code)
+        and not re.search(
+            rf"\b{name.removeprefix('assistant_').upper()}|_{name.upper()}\b", builtin
+        )
     ]
     assert unread == []
 
