@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-from factorychain import Agent, AgentError, RunContext
+from factorychain import Agent, AgentError, InputTimeout, RunContext
 from tests.simulation import observing
 
 
@@ -28,6 +28,15 @@ class Safe(Agent):
         return await _walk(ctx, text)
 
 
+async def _ask(ctx: RunContext, canary: str) -> None:
+    try:
+        answer = await ctx.ask(f"Go on, {canary}?", timeout_s=10)
+    except InputTimeout:
+        return
+    if answer != canary:
+        observing.current().violated(f"{ctx.user} was taken to have answered {answer!r}")
+
+
 async def _walk(ctx: RunContext, text: str) -> str:
     order = json.loads(text)
     with observing.current().body(ctx):
@@ -35,6 +44,8 @@ async def _walk(ctx: RunContext, text: str) -> str:
             await ctx.emit("step", {"n": number, "canary": order["canary"]})
             await asyncio.sleep(order["pause_s"])
         await ctx.think(order["canary"])
+        if order["asks"]:
+            await _ask(ctx, order["canary"])
     if order["end"] == "fail":
         raise AgentError(f"as asked, {order['canary']}")
     if order["end"] == "hang":

@@ -38,6 +38,7 @@ class Order:
     agent: str
     input: str
     cancel_after_s: float | None
+    on_busy: str = "reject"
 
 
 @dataclass
@@ -50,6 +51,8 @@ class Client:
     bridges: Sequence[str]
     threads: Sequence[str]
     random: Random
+    speaks: bool = True
+    """Whether it answers what agents ask; a second device of a user only listens."""
     seen: dict[str, Seen] = field(default_factory=dict)
     idle: bool = True
 
@@ -91,6 +94,7 @@ class Client:
 
     async def _run(self, order: Order, request_id: str) -> None:
         fields = {"agent": order.agent, "thread": order.thread, "request_id": request_id}
+        fields["on_busy"] = order.on_busy
         fields["input"] = {"text": order.input}  # type: ignore[assignment]
         run = await self._start(fields)
         if run is None:
@@ -116,6 +120,17 @@ class Client:
                 return None
             await asyncio.sleep(self.random.uniform(0.2, 1.0))
         return None
+
+    async def _answer(self, run: str, request: str) -> None:
+        """Says what the agent asks for; also more than once, if it is not known to be heard."""
+        for _ in range(5):
+            with suppress(Lost):
+                value = f"canary-{self.principal.user}"
+                reply = await self._ask("respond", run=run, request=request, value=value)
+                error = reply.get("error")
+                if error is None or error["reason"] not in _LATER:  # type: ignore[index]
+                    return
+            await asyncio.sleep(0.5)
 
     async def _until_ended(self, thread: str, run: str) -> None:
         # How it ended is read from the log at the end; here it only matters that this user saw it.
@@ -181,6 +196,10 @@ class Client:
                 waiting.set_result(frame)
         elif frame["op"] == "events":
             self.observer.events(self.seen[frame["thread"]], frame["thread"], frame)
+            for event in frame["events"] if self.speaks else ():
+                if event["type"] == "input_requested":
+                    answering = self._answer(event["run"], event["data"]["request"])
+                    _ = asyncio.get_running_loop().create_task(answering)
         elif frame["op"] == "reset" and self.seen[frame["thread"]].events:
             self.observer.violated(f"{frame['thread']} was reset: {frame['reason']}")
 

@@ -40,6 +40,8 @@ class Plan:
 
     replicas: dict[str, int]
     users: dict[str, list[list[Order]]]
+    listeners: list[str]
+    """Users with a second device."""
     faults: list[Fault]
     ends_at_s: float
 
@@ -47,11 +49,9 @@ class Plan:
     def of(cls, random: Random) -> Plan:
         replicas = {layer: random.choice((1, 1, 2)) for layer in LAYERS}
         users = {name: _lanes(random, name) for name in ("ada", "bob")[: random.choice((1, 2, 2))]}
-        made = sorted(
-            (_fault(random, replicas, list(users)) for _ in range(_how_many(random))),
-            key=lambda f: f.at_s,
-        )
-        return cls(replicas, users, made, TROUBLE_S)
+        made = [_fault(random, replicas, list(users)) for _ in range(_how_many(random))]
+        listeners = [name for name in users if random.random() < 0.3]
+        return cls(replicas, users, listeners, sorted(made, key=lambda f: f.at_s), TROUBLE_S)
 
 
 def _how_many(random: Random) -> int:
@@ -71,13 +71,16 @@ def _order(random: Random, user: str) -> Order:
         "steps": random.randint(0, 6),
         "pause_s": random.choice((0.0, 0.01, 0.3, 1.5)),
         "end": random.choice(("complete", "complete", "complete", "fail", "hang")),
+        "asks": random.random() < 0.15,
         "canary": f"canary-{user}",
     }
     cancel_after_s = random.choice((None, None, 0.05, 1.0))
     if wanted["end"] == "hang" and cancel_after_s is None:
         cancel_after_s = 3.0
     agent = random.choice(("walker", "safe"))
-    return Order(f"t{random.randint(1, 3)}", agent, json.dumps(wanted), cancel_after_s)
+    on_busy = random.choice(("reject", "reject", "interrupt"))
+    thread = f"t{random.randint(1, 3)}"
+    return Order(thread, agent, json.dumps(wanted), cancel_after_s, on_busy)
 
 
 def _fault(random: Random, replicas: dict[str, int], users: list[str]) -> Fault:

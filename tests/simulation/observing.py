@@ -29,6 +29,7 @@ from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal, log_subject, thread_key
 from factorychain._core.link import RunObserver
 from factorychain.bridge.v1.log_pb2 import LogBatch
+from factorychain.errors import FactoryChainError
 from factorychain.types.v1.event_pb2 import Event
 from tests.simulation.nats_server import FakeNats
 
@@ -105,7 +106,13 @@ class Observer:
             begun[ctx.run_id] = ctx.thread
         if len(begun) > self._limit:
             self.violated(f"{len(begun)} runs of {ctx.user} at once: {[*begun]}")
-        yield
+        try:
+            yield
+        except FactoryChainError:  # what the chain tells agents' code
+            raise
+        except Exception as error:
+            self.violated(f"an agent's code was not let work: {error!r}")
+            raise
 
     def acknowledging(self, ctx: UserExecutionContext, inner: RunObserver | None) -> RunObserver:
         """Around what hears the acknowledgements of a run on the agents' link."""

@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
+from tests.simulation import services
 from tests.simulation.world import Result, World
 
 BATCH = 20
@@ -39,6 +40,7 @@ def simulate_all(
     batch: int = BATCH,
 ) -> Iterator[Result]:
     """Runs the seeds and yields what came of each, in order. `prepare` runs in each child."""
+    services.warm()
     batches = [seeds[start : start + batch] for start in range(0, len(seeds), batch)]
     running = [_begin(each, prepare) for each in batches[:jobs]]
     rest = iter(batches[jobs:])

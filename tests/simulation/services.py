@@ -49,6 +49,7 @@ LAYERS = {"engine": 7101, "agents": 7102, "emitter": 7103, "bridge": 7104}
 EDGE_PORT = 8080
 NATS = "nats:4222"
 USER_LIMIT = 2
+_AGENTS = ("tests.simulation.agents",)
 
 Server = EngineServer | AgentsServer | EmitterServer | BridgeServer
 
@@ -97,6 +98,12 @@ def keys() -> Path:
     return directory
 
 
+def warm() -> None:
+    """What every simulation needs, and takes longer than one: once, before there are children."""
+    keys()
+    _load(_AGENTS)
+
+
 def user_token(principal: Principal) -> str:
     secret = read_secret(keys() / "secret")
     return mint_user_token(secret, principal, ttl_s=7200, audience="factorychain-api")
@@ -123,7 +130,7 @@ def settings(layer: str, name: str) -> Any:
     if layer == "agents":
         return AgentsSettings(
             **common, engine_address=engine, emitter_address=emitter, isolation="task",
-            agent_modules=("tests.simulation.agents",), cancel_grace_s=2.0,
+            agent_modules=_AGENTS, cancel_grace_s=2.0,
         )  # fmt: skip
     if layer == "emitter":
         return EmitterSettings(**common, bridge_address=bridge)

@@ -178,16 +178,19 @@ class World:
         return self._close()
 
     def _populate(self) -> None:
-        bridges = [f"bridge-{each}" for each in range(1, self.plan.replicas["bridge"] + 1)]
         for user, lanes in self.plan.users.items():
             threads = sorted({order.thread for lane in lanes for order in lane})
-            client = Client(
-                self.network, self.observer, Principal("acme", user), bridges, threads,
-                Random(crc32(user.encode()) + self.seed),
-            )  # fmt: skip
-            self.clients[user] = client
-            with self.loop.within(client.process):
-                self.loop.call_later(0.5, client.begin, lanes)
+            self._connect(user, threads, user).begin(lanes)
+            if user in self.plan.listeners:
+                self._connect(user, threads, f"{user}'s second", speaks=False).begin([])
+
+    def _connect(self, user: str, threads: list[str], name: str, *, speaks: bool = True) -> Client:
+        bridges = [f"bridge-{each}" for each in range(1, self.plan.replicas["bridge"] + 1)]
+        random = Random(crc32(name.encode()) + self.seed)
+        principal = Principal("acme", user)
+        client = Client(self.network, self.observer, principal, bridges, threads, random, speaks)
+        self.clients[name] = client
+        return client
 
     def _schedule(self, fault: Fault) -> None:
         with self.loop.within(_OUTSIDE):
