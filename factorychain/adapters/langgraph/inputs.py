@@ -76,15 +76,18 @@ def unanswered(messages: list[AnyMessage]) -> list[BaseMessage]:
 def configurable(ctx: RunContext) -> dict[str, object]:
     """What the graph's code finds in `config["configurable"]`.
 
-    `thread_id` is the conversation's among all users', so that a store of the author's own that goes by
-    it can never mix them: `thread` alone is unique for its user only.
+    `user_id` and `thread_id` are unique among the users of all tenants, so that a store of the author's
+    own that goes by them can never mix two: `user` and `thread` alone are unique for their tenant and
+    user only.
     """
+    ukey = Principal(ctx.tenant, ctx.user).ukey
     return {
-        "thread_id": f"{Principal(ctx.tenant, ctx.user).ukey}.{thread_key(ctx.thread)}",
+        "thread_id": f"{ukey}.{thread_key(ctx.thread)}",
         "thread": ctx.thread,
         "run_id": ctx.run_id,
-        "user_id": ctx.user,
-        "tenant_id": ctx.tenant,
+        "user_id": ukey,
+        "user": ctx.user,
+        "tenant": ctx.tenant,
         "metadata": dict(ctx.metadata),
         "context": [{"description": key, "value": value} for key, value in ctx.context],
     }

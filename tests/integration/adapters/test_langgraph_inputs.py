@@ -113,16 +113,18 @@ async def test_who_asks_is_in_the_configuration_and_threads_of_two_users_are_two
 
     def answer(state: MessagesState, config: RunnableConfig) -> dict[str, Any]:
         seen.append(dict(config["configurable"]))
-        assert run_context().user == config["configurable"]["user_id"]
+        assert run_context().user == config["configurable"]["user"]
         return {"messages": [("ai", "yes")]}
 
     builder = StateGraph(MessagesState).add_node("answer", answer).add_edge(START, "answer")
     served = agent(builder.compile(), name="served", configurable={"shop": "north"})
-    for user in ("ada", "bob"):
-        await run_async(served, "hi", user=user, thread="t1", metadata={"lang": "it"})
-    assert [each["user_id"] for each in seen] == ["ada", "bob"]
-    assert [each["thread"] for each in seen] == ["t1", "t1"]
-    assert seen[0]["thread_id"] != seen[1]["thread_id"]
+    for tenant, user in (("default", "ada"), ("default", "bob"), ("acme", "ada")):
+        await run_async(
+            served, "hi", tenant=tenant, user=user, thread="t1", metadata={"lang": "it"}
+        )
+    assert [each["user"] for each in seen] == ["ada", "bob", "ada"]
+    assert [each["thread"] for each in seen] == ["t1", "t1", "t1"]
+    assert len({each["user_id"] for each in seen}) == len({each["thread_id"] for each in seen}) == 3
     assert seen[0]["metadata"] == {"lang": "it"}
     assert seen[0]["shop"] == "north"
     with pytest.raises(RuntimeError):
@@ -132,11 +134,11 @@ async def test_who_asks_is_in_the_configuration_and_threads_of_two_users_are_two
 async def test_a_context_schema_gets_what_is_known_of_the_run() -> None:
     @dataclasses.dataclass
     class Known:
-        user_id: str
+        user: str
         shop: str = ""
 
     def node(state: MessagesState, runtime: Runtime[Known]) -> dict[str, Any]:
-        return {"messages": [("ai", f"{runtime.context.user_id} in {runtime.context.shop}")]}
+        return {"messages": [("ai", f"{runtime.context.user} in {runtime.context.shop}")]}
 
     builder = StateGraph(MessagesState, context_schema=Known).add_node("n", node)
     graph = builder.add_edge(START, "n").compile()
