@@ -99,8 +99,14 @@ def _encoded(part: Part) -> Json:
     if isinstance(part, TextPart):
         return {"type": "text", "text": part.text}
     kind = "image" if isinstance(part, ImagePart) else "file"
-    where = {"url": part.url} if part.url else {"data": base64.b64encode(part.data).decode()}
-    return {"type": kind, **where} | ({"media_type": part.media_type} if part.media_type else {})
+    encoded: dict[str, Json] = {"type": kind}
+    if part.url:
+        encoded["url"] = part.url
+    else:
+        encoded["data"] = base64.b64encode(part.data).decode()
+    if part.media_type:
+        encoded["media_type"] = part.media_type
+    return encoded
 
 
 def _content(found: dict[str, Json], field: str) -> tuple[Part, ...]:
