@@ -15,24 +15,22 @@ from tests.command import ROOT
 SEEDS = 2000
 
 # It uses every core there is.
-pytestmark = pytest.mark.alone
+pytestmark = [pytest.mark.alone, pytest.mark.timeout(620)]
 
 
-def simulation(*arguments: str, timeout_s: float = 240) -> subprocess.CompletedProcess[str]:
+def simulation(*arguments: str, timeout_s: float = 600) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.simulation", *arguments]
     return subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False
     )
 
 
-@pytest.mark.timeout(300)
 def test_the_chain_keeps_its_promises_whatever_goes_wrong() -> None:
     done = simulation("--seeds", str(SEEDS))
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.startswith(f"{SEEDS} seeds"), done.stdout
 
 
-@pytest.mark.timeout(300)
 def test_each_of_the_seeded_bugs_is_found() -> None:
     done = simulation("--bugs", "--seeds", str(SEEDS))
     found = [line for line in done.stdout.splitlines() if ": seed " in line]
