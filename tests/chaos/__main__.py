@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -35,6 +36,9 @@ _ENVIRONMENT = {
 async def chaos(options: Options, folder: Path) -> bool:
     """Whether every promise was kept."""
     tell = _Teller()
+    me = asyncio.current_task()
+    assert me is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, me.cancel)
     env = {**_ENVIRONMENT, "FACTORYCHAIN_LOG_LEVEL": options.log_level}
     disk_bytes = options.disk_mib * 1024 * 1024 if FULL in options.kinds else 0
     tell(f"seed {options.seed}, logs in {folder}; the chain starts")
@@ -101,6 +105,8 @@ def main() -> int:
     except ChainFailed as error:
         print(error, file=sys.stderr)
         return 2
+    except asyncio.CancelledError:
+        print("told to stop", file=sys.stderr)
     finally:
         if good and options.keep is None:
             shutil.rmtree(folder)

@@ -30,7 +30,9 @@ Answer = dict[str, object]
 class Host:
     """The chain, its relays, and what may be done to them."""
 
-    def __init__(self, data: DataDir, ready_file: Path) -> None:
+    def __init__(self, data: DataDir, ready_file: Path, stopping: asyncio.Event) -> None:
+        """`stopping` is set when who gives the orders has gone, however it went."""
+        self._stopping = stopping
         self._plan = plan_chain(ChainOptions(0, (AGENTS,), None, "process"), data)
         self._relays = {each.name: Relay(_target(each, self._plan)) for each in LINKS}
         self._edge = ""
@@ -63,6 +65,7 @@ class Host:
             writer.write(json.dumps(self._obey(json.loads(line))).encode() + b"\n")
             await writer.drain()
         writer.close()
+        self._stopping.set()
 
     def _obey(self, order: dict[str, str]) -> Answer:
         if order["do"] == "edge":
@@ -99,7 +102,7 @@ async def _main(data: DataDir, ready_file: Path, control: Path) -> None:
     stopping = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    host = Host(data, ready_file)
+    host = Host(data, ready_file, stopping)
     try:
         await host.start()
         server = await asyncio.start_unix_server(host.serve, str(control))
