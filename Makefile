@@ -110,6 +110,13 @@ soak: $(STAMP) ## Check that nothing is left of 10,000 runs in processes (10 min
 chaos: $(STAMP) ## Break a running chain for 10 minutes and check what users saw; ARGS="--seconds 60"
 	$(BIN)/python -m tests.chaos $(ARGS)
 
+SEEDS ?= 2000
+
+.PHONY: simulation
+simulation: $(STAMP) ## Simulate the whole chain with SEEDS=2000 seeds, then find each of the seeded bugs (5 minutes)
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+	$(BIN)/python -m tests.simulation --bugs --seeds $(SEEDS) $(ARGS)
+
 .PHONY: faults
 faults: $(STAMP) ## Kill one process after the other of a replicated chain (2 minutes)
 	$(BIN)/python -m pytest tests/faults -q $(ARGS)

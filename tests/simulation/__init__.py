@@ -10,7 +10,7 @@ breaks. `faults` makes a plan of a seed: replicas, users, their runs, and what g
 carries it out, kills and pauses processes, and waits until the chain has come to rest; `observing`
 says what must hold; `bugs` are put into the services to know that this would find them.
 
-    python -m tests.simulation --seeds 2000            what `make test` runs
+    python -m tests.simulation --seeds 2000            what `make simulation` runs
     python -m tests.simulation --seed 263              one seed, with its trace if it fails
     python -m tests.simulation --bugs [NAME …] --seeds 2000
 """
