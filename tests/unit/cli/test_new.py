@@ -82,7 +82,7 @@ def test_a_name_that_cannot_be_is_refused_before_anything_is_made(
     ("name", "module", "cls"),
     [
         ("my-agent", "my_agent", "MyAgent"),
-        ("travel", "travel", "Travel"),
+        ("wayfarer", "wayfarer", "Wayfarer"),
         ("a--b_c", "a_b_c", "ABC"),
         ("desk2", "desk2", "Desk2"),
     ],
