@@ -77,6 +77,17 @@ async def at_rest(chain: Chain, temporary: Path, idle: int) -> Rest:
     return Rest(len(found), len(run_folders(temporary)), own["descriptors"])
 
 
+async def back_at(rest: Rest, chain: Chain, temporary: Path, idle: int) -> Rest:
+    """What there is once it is as before, or at last: what ended a moment ago is let go in another."""
+    found = await at_rest(chain, temporary, idle)
+    for _ in range(40):
+        if found == rest:
+            break
+        await asyncio.sleep(0.25)
+        found = await at_rest(chain, temporary, idle)
+    return found
+
+
 class FolderWatch:
     """Reads, for as long as it is entered, what is in the folders of run processes."""
 

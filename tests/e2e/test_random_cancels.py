@@ -21,7 +21,7 @@ from tests.e2e.chain import Chain, running_chain
 from tests.e2e.held import LAYERS, held
 from tests.e2e.impatient import Impatient, endings
 from tests.e2e.residue import CANARY
-from tests.e2e.sinks import FolderWatch, at_rest, children, stored
+from tests.e2e.sinks import FolderWatch, at_rest, back_at, children, stored
 from tests.e2e.sockets import Frame
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -73,7 +73,7 @@ async def test_runs_that_are_cancelled_at_random_leak_nothing_and_leave_nothing(
         for layer in LAYERS:  # the labels of all instruments, into the log
             await held(chain, layer)
         await _each_run_has_one_ending(users)
-        assert await at_rest(chain, temporary, IDLE) == rest, f"seed {SEED}"
+        assert await back_at(rest, chain, temporary, IDLE) == rest, f"seed {SEED}"
         _nothing_in_sockets(users)
         _nothing_in_folders(users, folders)
         _nothing_in_log(chain, users)

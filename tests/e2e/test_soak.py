@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.chain import Chain, running_chain
 from tests.e2e.held import LAYERS, held
-from tests.e2e.sinks import at_rest, children
+from tests.e2e.sinks import at_rest, back_at, children
 from tests.e2e.workers import (
     KINDS,
     RELEASED_WITHIN_S,
@@ -62,7 +62,7 @@ async def test_nothing_is_left_of_runs_in_processes(tmp_path: Path) -> None:
         for done in range(0, RUNS, _ROUND):
             count = min(_ROUND, RUNS - done)
             await run_all(chain, count, _KINDS)
-            assert await at_rest(chain, temporary, IDLE) == rest
+            assert await back_at(rest, chain, temporary, IDLE) == rest
             after = await _all_held(chain)
             print(f"{done + count:6} runs, MiB more than before: {_more_mib(before, after)}")
         assert await admissions(chain) == []
