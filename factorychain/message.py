@@ -9,18 +9,14 @@ from factorychain._instance import events
 from factorychain._instance.active import ActiveRun
 
 
-class MessageStream:
-    """One message of the answer, from `async with ctx.message() as m`.
-
-    A run that returns exactly the text of one of its messages has that message named in its output, so
-    that clients do not show the text twice.
-    """
+class _Stream:
+    """What is written piece by piece, under one id."""
 
     def __init__(self, run: ActiveRun) -> None:
         self._run = run
         self._pieces: list[str] = []
         self.id = run.new_id("m")
-        """Unique in the run."""
+        """Unique in the run, also among streams of another kind."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -37,6 +33,14 @@ class MessageStream:
     def text(self) -> str:
         """Everything that was written so far."""
         return "".join(self._pieces)
+
+
+class MessageStream(_Stream):
+    """One message of the answer, from `async with ctx.message() as m`.
+
+    A run that returns exactly the text of one of its messages has that message named in its output, so
+    that clients do not show the text twice.
+    """
 
     async def write(self, text: str) -> None:
         """Append text as it is; nothing happens for an empty one. Long text becomes several events."""
@@ -55,30 +59,8 @@ class MessageStream:
         await _reason(self._run, self.id, text)
 
 
-class ThinkingStream:
+class ThinkingStream(_Stream):
     """A model's reasoning, from `async with ctx.thinking() as t`: no part of the answer."""
-
-    def __init__(self, run: ActiveRun) -> None:
-        self._run = run
-        self._pieces: list[str] = []
-        self.id = run.new_id("m")
-        """Unique in the run, also among messages."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
-
-    @property
-    def text(self) -> str:
-        """Everything that was written so far."""
-        return "".join(self._pieces)
 
     async def write(self, text: str) -> None:
         """Append text as it is (`thinking_delta`); nothing happens for an empty one."""

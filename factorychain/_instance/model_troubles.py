@@ -6,9 +6,11 @@ is the response or its body. Invariant: only our own texts reach users from here
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+
+from factorychain._causes import causes
 
 REASON_HEADER: Final = "x-factorychain-reason"
 """Of the gateway's answer: the reason of the ending that an agent gets which lets the error pass."""
@@ -27,7 +29,6 @@ TEXTS: Final[Mapping[str, str]] = {
     "CREDENTIAL_NOT_FOUND": "The agent asked for a service that the operator has not mapped for its user",
     "SERVICE_UNAVAILABLE": "A service that the agent uses cannot be reached right now; try again later",
 }
-_DEPTH_MAX: Final = 16
 _SECONDS_MAX: Final = 1e9
 
 
@@ -43,7 +44,7 @@ class ModelTrouble:
 
 def trouble_of(error: BaseException) -> ModelTrouble | None:
     """What the gateway said, if that is what an error was raised for, or what it was raised from."""
-    for each in _chain(error):
+    for each in causes(error):
         found = _in_body(getattr(each, "body", None)) or _in_response(each)
         if found is not None:
             return found
@@ -81,17 +82,3 @@ def _seconds(found: object) -> float | None:
     except (TypeError, ValueError):
         return None
     return value if 0 <= value < _SECONDS_MAX else None
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what lies behind it, each once; into groups."""
-    waiting, seen = [error], set[int]()
-    while waiting and len(seen) < _DEPTH_MAX:
-        each = waiting.pop(0)
-        if id(each) in seen:
-            continue
-        seen.add(id(each))
-        yield each
-        if isinstance(each, BaseExceptionGroup):
-            waiting += each.exceptions
-        waiting += [one for one in (each.__cause__, each.__context__) if one is not None]

@@ -11,6 +11,8 @@ import socket
 from collections.abc import Iterator
 from types import TracebackType
 
+from factorychain._causes import causes
+
 _FILES = (
     "an agent reads only the interpreter, its libraries and what `read_paths` names, and writes only in "
     "its own folder (the working directory, also TMPDIR and HOME). Add the path to `read_paths` to read "
@@ -62,25 +64,11 @@ def hint(error: BaseException) -> str:
 
     Looks at what the error was raised from too, and into groups: a library wraps what it met.
     """
-    for each in _chain(error):
+    for each in causes(error):
         found = _of(each)
         if found:
             return found
     return ""
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and what lies behind it, each once."""
-    waiting, seen = [error], set[int]()
-    while waiting:
-        each = waiting.pop(0)
-        if id(each) in seen:
-            continue
-        seen.add(id(each))
-        yield each
-        if isinstance(each, BaseExceptionGroup):
-            waiting += each.exceptions
-        waiting += [one for one in (each.__cause__, each.__context__) if one is not None]
 
 
 def _of(error: BaseException) -> str:
