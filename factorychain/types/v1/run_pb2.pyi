@@ -122,6 +122,7 @@ class Run(_message.Message):
     PENDING_FIELD_NUMBER: _builtins.int
     ANSWERS_FIELD_NUMBER: _builtins.int
     RESUMES_FIELD_NUMBER: _builtins.int
+    CONTEXT_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """Id of the run."""
     thread: _builtins.str
@@ -172,6 +173,10 @@ class Run(_message.Message):
     def answers(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.InputReceived]:
         """What was answered of that; when all is, the next run goes on."""
 
+    @_builtins.property
+    def context(self) -> _containers.RepeatedCompositeFieldContainer[Global___ContextItem]:
+        """Context that was given at the start, while the run is not over: a later attempt gets it, too."""
+
     def __init__(
         self,
         *,
@@ -194,10 +199,11 @@ class Run(_message.Message):
         pending: _abc.Iterable[_event_pb2.InputRequested] | None = ...,
         answers: _abc.Iterable[_event_pb2.InputReceived] | None = ...,
         resumes: _builtins.str = ...,
+        context: _abc.Iterable[Global___ContextItem] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "ended_at", b"ended_at", "error", b"error", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "agent", b"agent", "answers", b"answers", "attempt", b"attempt", "created_at", b"created_at", "ended_at", b"ended_at", "epoch", b"epoch", "error", b"error", "input_json", b"input_json", "metadata_json", b"metadata_json", "output_json", b"output_json", "pending", b"pending", "replaces", b"replaces", "resumes", b"resumes", "run", b"run", "state", b"state", "thread", b"thread", "trace", b"trace", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "agent", b"agent", "answers", b"answers", "attempt", b"attempt", "context", b"context", "created_at", b"created_at", "ended_at", b"ended_at", "epoch", b"epoch", "error", b"error", "input_json", b"input_json", "metadata_json", b"metadata_json", "output_json", b"output_json", "pending", b"pending", "replaces", b"replaces", "resumes", b"resumes", "run", b"run", "state", b"state", "thread", b"thread", "trace", b"trace", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
