@@ -114,15 +114,19 @@ def _check_ending(user: Impatient, ending: Frame) -> None:
 
 
 def _nothing_in_sockets(users: list[Impatient]) -> None:
+    seen: set[str] = set()
     for user in users:
-        assert _canaries("".join(user.texts)) == {user.canary}, f"seed {SEED}: {user.name}"
+        found = _canaries("".join(user.texts))
+        assert found <= {user.canary}, f"seed {SEED}: {user.name}"
+        seen |= found
+    assert _many(seen)
 
 
 def _nothing_in_folders(users: list[Impatient], folders: FolderWatch) -> None:
     shared = {str(path): found for path, found in folders.found.items() if len(found) > 1}
     assert shared == {}, f"seed {SEED}"
     seen = set().union(*folders.found.values())
-    assert len(seen) > USERS / 2, "the folders were looked at too late"
+    assert _many(seen), "the folders were looked at too late"
     folders.found.clear()
     folders.look()
     assert not any(folders.found.values()), f"seed {SEED}: {folders.found}"
@@ -139,7 +143,7 @@ def _nothing_in_log(chain: Chain, users: list[Impatient]) -> None:
         for canary in found:
             assert set(_RUN.findall(line)) & runs[canary], f"seed {SEED}: {line}"
             assert set(_RUN.findall(line)) <= runs[canary], f"seed {SEED}: {line}"
-    assert seen == runs.keys()
+    assert _many(seen)
 
 
 async def _nothing_in_store(chain: Chain, users: list[Impatient]) -> None:
@@ -152,6 +156,11 @@ async def _nothing_in_store(chain: Chain, users: list[Impatient]) -> None:
         assert found <= own, f"seed {SEED}: {subject}: {payload!r}"
         seen |= found
     assert seen == set(owners.values())
+
+
+def _many(canaries: set[str]) -> bool:
+    """Enough for a leak to be seen; not all, since whoever cancelled early enough has left nothing."""
+    return len(canaries) > USERS / 4
 
 
 def _canaries(text: str) -> set[str]:

@@ -237,7 +237,10 @@ def said_of(fields: bytes) -> st.SearchStrategy[bytes]:
     return st.sampled_from([number(1) + fields, *asked])
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=300,
+)
 @given(
     kind=st.sampled_from(FromInstance),
     payload=st.one_of(
