@@ -7,7 +7,7 @@ carried and this process verified. What was found lives in a contextvar of the c
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -32,6 +32,9 @@ class VerifiedUser(Protocol):
 
     @property
     def expires_at_s(self) -> float: ...
+
+    @property
+    def claims(self) -> Mapping[str, Any]: ...
 
 
 class UserVerifier(Protocol):

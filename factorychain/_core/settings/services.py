@@ -46,6 +46,15 @@ class EngineSettings(
     )
     user_max_runs: int = Field(2, ge=1, le=1000, description="Active runs of one user")
     user_max_queued: int = Field(16, ge=0, le=1000, description="Queued runs of one user")
+    limits_file: Path | None = Field(
+        None,
+        description="File (TOML) with other limits by plan, tenant and user; read again when it changes;"
+        " see docs/limits.md",
+    )
+    plan_claim: str = Field(
+        "plan",
+        description="Claim of users' tokens that names a plan of LIMITS_FILE; empty means none",
+    )
     max_runs_total: int = Field(
         0, ge=0, description="Active runs that this replica owns; 0 means no limit"
     )
@@ -57,6 +66,12 @@ class EngineSettings(
         ge=1,
         le=7 * 86_400,
         description="How long a run may wait for its user's answers, beside its lifetime",
+    )
+    run_attempts: int = Field(
+        3,
+        ge=1,
+        le=100,
+        description="How often a run whose agents are lost is started in all, if its agent is repeat_safe",
     )
     run_idle_s: float = Field(
         60.0, ge=1, le=86_400, description="How long a run may give no sign of life"

@@ -757,6 +757,10 @@ class GetUsageResponse(_message.Message):
     LIFETIME_S_FIELD_NUMBER: _builtins.int
     USAGE_FIELD_NUMBER: _builtins.int
     RECORDED_RUNS_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    RUN_MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    USER_MAX_TOKENS_FIELD_NUMBER: _builtins.int
+    TENANT_MAX_TOKENS_FIELD_NUMBER: _builtins.int
     max_active_runs: _builtins.int
     """Runs that may be active at once."""
     active_runs: _builtins.int
@@ -769,6 +773,14 @@ class GetUsageResponse(_message.Message):
     """Longest life of a run, in seconds."""
     recorded_runs: _builtins.int
     """How many runs are recorded."""
+    plan: _builtins.str
+    """The plan that the limits are of; empty if none."""
+    run_max_tokens: _builtins.int
+    """Tokens of models, in and out, that one run may use; 0 if the caller's plan sets no limit."""
+    user_max_tokens: _builtins.int
+    """Those that the caller may use in a window of budgets; 0 as above."""
+    tenant_max_tokens: _builtins.int
+    """Those that all users of the caller's tenant may use in a window of budgets; 0 as above."""
     @_builtins.property
     def usage(self) -> _event_pb2.Usage:
         """What the recorded runs consumed."""
@@ -783,10 +795,14 @@ class GetUsageResponse(_message.Message):
         lifetime_s: _builtins.float = ...,
         usage: _event_pb2.Usage | None = ...,
         recorded_runs: _builtins.int = ...,
+        plan: _builtins.str = ...,
+        run_max_tokens: _builtins.int = ...,
+        user_max_tokens: _builtins.int = ...,
+        tenant_max_tokens: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_runs", b"active_runs", "lifetime_s", b"lifetime_s", "max_active_runs", b"max_active_runs", "max_queued_runs", b"max_queued_runs", "queued_runs", b"queued_runs", "recorded_runs", b"recorded_runs", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_runs", b"active_runs", "lifetime_s", b"lifetime_s", "max_active_runs", b"max_active_runs", "max_queued_runs", b"max_queued_runs", "plan", b"plan", "queued_runs", b"queued_runs", "recorded_runs", b"recorded_runs", "run_max_tokens", b"run_max_tokens", "tenant_max_tokens", b"tenant_max_tokens", "usage", b"usage", "user_max_tokens", b"user_max_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

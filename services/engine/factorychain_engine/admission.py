@@ -38,6 +38,12 @@ class ActiveRun:
     agents_boot: str = ""
     trace: str = ""
     replaces: str = ""
+    attempts: int = 1
+    """How often the run may be started in all: more than once only if its agent is `repeat_safe`."""
+    has_context: bool = False
+    """Whether its start came with context, which a later attempt needs, too."""
+    plan: str = ""
+    """The plan that the user's token named; its limits are looked up when they are needed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +170,20 @@ def accepted(record: UserRecord, entry: ActiveRun, address: str, boot: str) -> U
     if record.place(entry) is None:
         return record
     return _changed(record, entry.run, agents_address=address, agents_boot=boot)
+
+
+def next_attempt(record: UserRecord, entry: ActiveRun, deadline_s: float) -> UserRecord:
+    """Begin the attempt after `entry`'s, which may live until `deadline_s`; nothing changes if that was
+    done before, or if the place has another owner by now.
+    """
+    found = record.place(entry)
+    if found is None or (found.owner, found.attempt) != (entry.owner, entry.attempt):
+        return record
+    again = replace(
+        found, attempt=entry.attempt + 1, deadline_s=deadline_s, agents_address="", agents_boot=""
+    )
+    active = tuple(again if each.run == entry.run else each for each in record.active)
+    return replace(record, active=active)
 
 
 def adopt(record: UserRecord, gone: Collection[str], new_owner: str) -> UserRecord:

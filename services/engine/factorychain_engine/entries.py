@@ -14,6 +14,7 @@ from factorychain._core.log_reader import LogPosition, ThreadLogReader
 from factorychain.errors import FactoryChainError, RunNotFound
 from factorychain.types.v1.run_pb2 import AgentInfo
 from factorychain_engine.admission import ActiveRun, UserRecord, check_same_request
+from factorychain_engine.limits import LimitsOf
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.records import Records
 from factorychain_engine.started import AlreadyStarted, Started
@@ -35,15 +36,18 @@ class Entries:
         log: ThreadLogReader,
         outcomes: Outcomes,
         resolve: Resolve,
-        lifetime_s: float,
+        attempts: int,
+        limits: LimitsOf,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """`attempts`: how often a run may be started whose agent allows it to be started again."""
+        self._attempts = attempts
         self._engine_id = engine_id
         self._records = records
         self._log = log
         self._outcomes = outcomes
         self._resolve = resolve
-        self._lifetime_s = lifetime_s
+        self._limits = limits
         self._clock = clock
 
     async def make(self, start: StartRequest, known: Versioned, trace: str) -> ActiveRun:
@@ -57,6 +61,7 @@ class Entries:
             await self._check_replaced(start, known.record)
         base, base_seq, base_epoch = await self._base(start, known)
         agent = await self._agent(start, known.record)
+        limits = self._limits(start.principal, start.plan)
         now_s = self._clock()
         return ActiveRun(
             run=start.run,
@@ -65,12 +70,15 @@ class Entries:
             request_hash=start.request_hash,
             owner=self._engine_id,
             admitted_at_s=now_s,
-            deadline_s=now_s + _lifetime_s(agent, self._lifetime_s),
+            deadline_s=now_s + _lifetime_s(agent, limits.lifetime_s),
             base=base,
             base_seq=base_seq,
             base_epoch=base_epoch or int(now_s * 1000),
             trace=trace,
             replaces=start.replaces,
+            attempts=self._attempts if agent.repeat_safe else 1,
+            has_context=bool(start.context),
+            plan=start.plan,
         )
 
     async def _base(self, start: StartRequest, known: Versioned) -> tuple[int, int, int]:

@@ -86,8 +86,10 @@ class Responder:
         self._tokens = tokens
         self._start = start
 
-    async def respond(self, principal: Principal, answer: Answer, trace: str) -> GoesOn:
-        """Take an answer of this principal.
+    async def respond(
+        self, principal: Principal, answer: Answer, trace: str, plan: str = ""
+    ) -> GoesOn:
+        """Take an answer of this principal, whose token names `plan`.
 
         Raises:
             RunNotFound: the principal has no such run.
@@ -105,7 +107,7 @@ class Responder:
                 await self._outcomes.wait(principal, entry, LOOK_S)
             stored = await self._ended(principal, answer.run)
             if stored is not None:
-                found = await self._to_record(principal, stored, answer, trace)
+                found = await self._to_record(principal, stored, answer, trace, plan)
                 if found is not None:
                     return found
         raise ChainDegraded("agents", message="the run takes no answer right now; try again")
@@ -151,7 +153,7 @@ class Responder:
         return await self._records.find_run(principal, run)
 
     async def _to_record(
-        self, principal: Principal, stored: StoredRun, answer: Answer, trace: str
+        self, principal: Principal, stored: StoredRun, answer: Answer, trace: str, plan: str
     ) -> GoesOn | None:
         """None: the record has changed meanwhile."""
         run = stored.run
@@ -171,13 +173,13 @@ class Responder:
             run = answered.run
         elif not _same(known.value_json, answer.value_json):
             raise RequestAnswered(answer.request)
-        return await self._go_on(principal, run, trace)
+        return await self._go_on(principal, run, trace, plan)
 
-    async def _go_on(self, principal: Principal, run: Run, trace: str) -> GoesOn:
+    async def _go_on(self, principal: Principal, run: Run, trace: str, plan: str) -> GoesOn:
         left = _open(run)
         if left:
             return GoesOn(run.run, run.thread, open=left)
-        started = await self._start(resuming_start(principal, run), trace)
+        started = await self._start(resuming_start(principal, run, plan), trace)
         return GoesOn(
             started.run,
             started.thread,

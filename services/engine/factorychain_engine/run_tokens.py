@@ -8,16 +8,22 @@ from collections.abc import Mapping
 
 from factorychain._core.execution_context import Scope, UserExecutionContext
 from factorychain._core.ids import Principal
+from factorychain._core.plans import RUN_TOKENS, TENANT_TOKENS, USER_TOKENS
 from factorychain._core.txn_tokens import TxnSigner
 from factorychain_engine.admission import ActiveRun
+from factorychain_engine.limits import LimitsOf
 
 
 class RunTokens:
     """Mints the contexts of runs, each with its token."""
 
-    def __init__(self, signer: TxnSigner, limits: Mapping[str, int]) -> None:
+    def __init__(
+        self, signer: TxnSigner, limits: Mapping[str, int], limits_of_user: LimitsOf
+    ) -> None:
+        """`limits` are the same for all runs."""
         self._signer = signer
         self._limits = limits
+        self._of_user = limits_of_user
 
     def run(self, principal: Principal, entry: ActiveRun) -> UserExecutionContext:
         """For agents: they may speak for the run."""
@@ -39,5 +45,15 @@ class RunTokens:
             base_seq=entry.base_seq,
             base_epoch=entry.base_epoch,
             deadline_s=entry.deadline_s,
-            limits=self._limits,
+            limits=({"attempts": entry.attempts} if entry.attempts > 1 else {}) | {**self._limits, **self._of(principal, entry)},
         )
+
+    def _of(self, principal: Principal, entry: ActiveRun) -> dict[str, int]:
+        limits = self._of_user(principal, entry.plan)
+        tokens = {
+            RUN_TOKENS: limits.run_tokens,
+            USER_TOKENS: limits.user_tokens,
+            TENANT_TOKENS: limits.tenant_tokens,
+        }
+        said = {name: value for name, value in tokens.items() if value is not None}
+        return {"active_runs": limits.active_runs, **said}

@@ -18,6 +18,7 @@ from factorychain._core.keys import KeyUnusable, jwks_document
 from factorychain._core.link import LinkClient
 from factorychain._core.log_reader import ThreadLogReader
 from factorychain._core.nats_connection import NatsConnection
+from factorychain._core.plans import UserLimits
 from factorychain._core.settings import EngineSettings
 from factorychain._core.txn_tokens import TxnSigner, TxnVerifier
 from factorychain._core.user_tokens import UserVerifier
@@ -26,6 +27,7 @@ from factorychain.engine.v1 import engine_pb2, engine_pb2_grpc
 from factorychain.types.v1.run_pb2 import AgentInfo
 from factorychain_engine.admission import ActiveRun
 from factorychain_engine.agents_peer import AgentsPeers
+from factorychain_engine.attempts import Attempts
 from factorychain_engine.bookkeeping import Bookkeeping
 from factorychain_engine.cancelling import Canceller
 from factorychain_engine.catalog import AgentCatalog
@@ -35,6 +37,7 @@ from factorychain_engine.factory import ExecutionEngineFactory
 from factorychain_engine.heartbeat import Heartbeat
 from factorychain_engine.keys import PublicKeys
 from factorychain_engine.lifeline import EndReason, LifeLimits
+from factorychain_engine.limits import Limits
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.readiness import Readiness
 from factorychain_engine.records import Records
@@ -43,7 +46,7 @@ from factorychain_engine.roll import EngineRoll
 from factorychain_engine.run_tokens import RunTokens
 from factorychain_engine.run_views import RunViews
 from factorychain_engine.runs import SupervisedRun
-from factorychain_engine.service import EngineServicer, UserLimits
+from factorychain_engine.service import EngineServicer
 from factorychain_engine.settling import Settler
 from factorychain_engine.starts import PlaceLimits, Starts
 from factorychain_engine.storage import Storage
@@ -73,10 +76,12 @@ class EngineServer:
 
         Raises:
             KeyUnusable: A key or secret that is configured cannot be used.
+            Misconfigured: The limits' file cannot be used.
         """
         self.settings = settings
         self.engine_id = f"e{secrets.token_hex(8)}"
         self.signer = _signer(settings)
+        self.limits = _limits(settings)
         self.user_verifier = UserVerifier.from_settings(settings)
         self._reach_others()
         self._keep_state()
@@ -86,6 +91,7 @@ class EngineServer:
     def group(self) -> ComponentGroup:
         components: list[Component] = [
             self.user_verifier,
+            self.limits,
             self.nats,
             self.storage,
             self.peers,
@@ -140,11 +146,11 @@ class EngineServer:
     def _supervise(self) -> None:
         settings = self.settings
         limits = {
-            "active_runs": settings.user_max_runs,
             "idle_s": int(settings.run_idle_s),
             "ask_s": int(settings.ask_max_s),
         }
-        self.tokens = RunTokens(self.signer, limits)
+        self.tokens = RunTokens(self.signer, limits, self.limits.of)
+        self.attempts = Attempts(self.users, self.records, self.outcomes, self.peers)
         self.settler = Settler(self.link, self.tokens, self.outcomes)
         self.runs = SupervisedRuns()
         self.canceller = Canceller(self.runs, self.users, self.outcomes, self.peers, self.tokens)
@@ -154,7 +160,8 @@ class EngineServer:
             log=self.log,
             outcomes=self.outcomes,
             resolve=self._resolve,
-            lifetime_s=settings.run_lifetime_s,
+            attempts=settings.run_attempts,
+            limits=self.limits.of,
         )
         starts = Starts(
             users=self.users,
@@ -162,7 +169,7 @@ class EngineServer:
             outcomes=self.outcomes,
             interrupt=self._interrupt,
             context=self.tokens.run,
-            limits=PlaceLimits(settings.user_max_runs),
+            limits=PlaceLimits(self.limits.of),
         )
         self.factory = ExecutionEngineFactory(self.engine_id, starts, self.users)
         self.supervisor = RunSupervisor(
@@ -208,9 +215,8 @@ class EngineServer:
             input_limits=InputLimits(
                 settings.input_max_bytes, settings.metadata_max_bytes, settings.answer_max_bytes
             ),
-            user_limits=UserLimits(
-                settings.user_max_runs, settings.user_max_queued, settings.run_lifetime_s
-            ),
+            limits=self.limits.of,
+            plan_claim=settings.plan_claim,
         )
         service = Service(_SERVICE, engine_pb2_grpc.add_EngineServiceServicer_to_server, servicer)
         self.server = GrpcServer(
@@ -250,6 +256,8 @@ class EngineServer:
             tokens=self.tokens,
             outcomes=self.outcomes,
             settler=self.settler,
+            attempts=self.attempts,
+            on_again=self.books.again,
             limits=LifeLimits(
                 settings.run_idle_s,
                 settings.agents_lost_after_s,
@@ -268,6 +276,11 @@ class _OwnKeys:
 
     def current(self) -> KeySet:
         return self.keys
+
+
+def _limits(settings: EngineSettings) -> Limits:
+    ground = UserLimits(settings.user_max_runs, settings.user_max_queued, settings.run_lifetime_s)
+    return Limits(ground, settings.limits_file)
 
 
 def _signer(settings: EngineSettings) -> TxnSigner:

@@ -9,11 +9,11 @@ up under that principal before anything else is said about it, also by calls of 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from factorychain._core.credentials import current_run, current_user, remaining_s
 from factorychain._core.ids import Principal, parse_run_id, parse_thread_id
+from factorychain._core.plans import claimed_plan
 from factorychain._core.telemetry import current_traceparent
 from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.engine.v1 import engine_pb2_grpc
@@ -24,6 +24,7 @@ from factorychain_engine.catalog import AgentCatalog
 from factorychain_engine.endings import has_ended, usage_of
 from factorychain_engine.keys import PublicKeys
 from factorychain_engine.lifeline import EndReason
+from factorychain_engine.limits import LimitsOf
 from factorychain_engine.pages import page_size
 from factorychain_engine.responding import Responder
 from factorychain_engine.run_views import RunViews, runs_listing
@@ -43,15 +44,6 @@ DEFAULT_PAGE: Final = 50
 DEFAULT_THREAD_PAGE: Final = 200
 
 
-@dataclass(frozen=True, slots=True)
-class UserLimits:
-    """What `GetUsage` says of the operator's limits."""
-
-    max_active_runs: int
-    max_queued_runs: int
-    lifetime_s: float
-
-
 class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
     """Serves EngineService."""
 
@@ -67,7 +59,8 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         catalog: AgentCatalog,
         keys: PublicKeys,
         input_limits: InputLimits,
-        user_limits: UserLimits,
+        limits: LimitsOf,
+        plan_claim: str,
     ) -> None:
         self._supervisor = supervisor
         self._canceller = canceller
@@ -78,12 +71,13 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         self._catalog = catalog
         self._keys = keys
         self._input_limits = input_limits
-        self._user_limits = user_limits
+        self._limits = limits
+        self._plan_claim = plan_claim
 
     # --- runs -------------------------------------------------------------------------------
 
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:
-        start = parse_start(_principal(), request, self._input_limits)
+        start = parse_start(_principal(), request, self._input_limits, self._plan())
         started = await self._supervisor.start_run(start, current_traceparent())
         return pb.StartRunResponse(
             run=started.run,
@@ -119,7 +113,9 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         except InvalidField:
             await self._run(principal, request.run)  # said of the caller's own runs only
             raise
-        goes_on = await self._responder.respond(principal, answer, current_traceparent())
+        goes_on = await self._responder.respond(
+            principal, answer, current_traceparent(), self._plan()
+        )
         return pb.RespondToRunResponse(
             run=goes_on.run,
             thread=goes_on.thread,
@@ -173,16 +169,25 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
         return pb.ListAgentsResponse(agents=await self._catalog.agents())
 
     async def GetUsage(self, request: pb.GetUsageRequest, context: Context) -> pb.GetUsageResponse:
-        used = await self._runs.used(_principal())
+        principal = _principal()
+        used = await self._runs.used(principal)
+        limits = self._limits(principal, self._plan())
         return pb.GetUsageResponse(
-            max_active_runs=self._user_limits.max_active_runs,
+            max_active_runs=limits.active_runs,
             active_runs=used.active,
-            max_queued_runs=self._user_limits.max_queued_runs,
+            max_queued_runs=limits.queued_runs,
             queued_runs=0,
-            lifetime_s=self._user_limits.lifetime_s,
+            lifetime_s=limits.lifetime_s,
             usage=usage_of(used.totals),
             recorded_runs=used.totals.runs,
+            plan=limits.plan,
+            run_max_tokens=limits.run_tokens or 0,
+            user_max_tokens=limits.user_tokens or 0,
+            tenant_max_tokens=limits.tenant_tokens or 0,
         )
+
+    def _plan(self) -> str:
+        return claimed_plan(current_user().claims, self._plan_claim)
 
     async def GetKeys(self, request: pb.GetKeysRequest, context: Context) -> pb.GetKeysResponse:
         return pb.GetKeysResponse(jwks_json=self._keys.jwks_json())

@@ -15,6 +15,7 @@ from typing import Final
 
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
+from factorychain._core.plans import UserLimits
 from factorychain._core.stored import NatsUnavailable, WrongLastSequence
 from factorychain._core.telemetry import counter
 from factorychain.errors import ThreadBusy, UserEngineLimit
@@ -32,6 +33,7 @@ from factorychain_engine.admission import (
 )
 from factorychain_engine.endings import used_by
 from factorychain_engine.entries import Entries
+from factorychain_engine.limits import LimitsOf
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.retry import retries
 from factorychain_engine.started import AlreadyStarted, Started, Taken
@@ -42,6 +44,9 @@ _starts = counter("factorychain.engine.starts", "Starts by outcome")
 
 IN_DOUBT_S: Final = 10.0
 """How long a start waits to learn whether its compare-and-set was stored."""
+
+WAIT_FOR_INTERRUPT_S: Final = 30.0
+"""How long a start waits for a run to end that it interrupts."""
 
 ACCEPT_LOOKS: Final = 40
 ACCEPT_LOOK_S: Final = 0.05
@@ -54,8 +59,8 @@ Interrupt = Callable[[Principal, ActiveRun, float], Awaitable[bool]]
 class PlaceLimits:
     """What every place is bounded by."""
 
-    user_max_runs: int
-    wait_for_interrupt_s: float = 30.0
+    user: LimitsOf
+    wait_for_interrupt_s: float = WAIT_FOR_INTERRUPT_S
 
 
 class Starts:
@@ -92,7 +97,7 @@ class Starts:
                 known = known or await self._users.read(start.principal)
                 wanted = await self._entries.make(start, known, trace)
                 free = _without(known.record, admission.ended)
-                decision = admit(free, wanted, self._limits.user_max_runs)
+                decision = admit(free, wanted, self._limits_of(start).active_runs)
                 if isinstance(decision, Admitted):
                     admission.tried.append(wanted)
                     taken = await self._stored(start, known, decision.record, admission, began_s)
@@ -129,6 +134,9 @@ class Starts:
             return None
         _starts.add(1, {"outcome": "admitted" if problem is None else "repeated"})
         return Taken(wanted, context, time.perf_counter() - began_s, problem)
+
+    def _limits_of(self, start: StartRequest) -> UserLimits:
+        return self._limits.user(start.principal, start.plan)
 
     async def _signed(self, principal: Principal, entry: ActiveRun) -> UserExecutionContext:
         await asyncio.sleep(0)  # the requests to storage leave first
@@ -186,7 +194,7 @@ class Starts:
         if isinstance(decision, Full):
             _starts.add(1, {"outcome": "USER_ENGINE_LIMIT"})
             raise UserEngineLimit(
-                self._limits.user_max_runs,
+                self._limits_of(start).active_runs,
                 retry_after_s=_retry_after_s(holders, self._clock()),
             )
         if start.on_busy is OnBusy.INTERRUPT and await self._interrupted(

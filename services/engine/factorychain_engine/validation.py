@@ -73,6 +73,8 @@ class StartRequest:
     """The run that this one goes on for; empty: none."""
     resume_json: str = ""
     """What was answered to that one's requests."""
+    plan: str = ""
+    """The plan that the user's token names; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def parse_answer(request: engine_pb2.RespondToRunRequest, max_bytes: int) -> Ans
     return Answer(run, _name("request", request.request), request.value_json)
 
 
-def resuming_start(principal: Principal, ended: Run) -> StartRequest:
+def resuming_start(principal: Principal, ended: Run, plan: str) -> StartRequest:
     """The start of the run that goes on for one whose requests are all answered."""
     answers = {each.request: orjson.loads(each.value_json) for each in ended.answers}
     resume = orjson.dumps(answers, option=orjson.OPT_SORT_KEYS)
@@ -122,13 +124,17 @@ def resuming_start(principal: Principal, ended: Run) -> StartRequest:
         request_hash=blake2b(ended.run.encode() + resume, digest_size=16).hexdigest(),
         resumes=ended.run,
         resume_json=resume.decode(),
+        plan=plan,
     )
 
 
 def parse_start(
-    principal: Principal, request: engine_pb2.StartRunRequest, limits: InputLimits
+    principal: Principal,
+    request: engine_pb2.StartRunRequest,
+    limits: InputLimits,
+    plan: str = "",
 ) -> StartRequest:
-    """Check a start of this principal.
+    """Check a start of this principal, whose token names `plan`.
 
     Raises:
         InvalidField: a field is malformed or over its bound.
@@ -153,6 +159,7 @@ def parse_start(
         on_busy=on_busy,
         title=title_of(given),
         request_hash=_hash(request, thread, on_busy, given, metadata),
+        plan=plan,
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 from factorychain._core.settings import EngineSettings
 from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain_bridge.edge.engine import EngineClient
-from factorychain_engine.starts import PlaceLimits
+from factorychain_engine.starts import WAIT_FOR_INTERRUPT_S
 
 RPC_TIMEOUT_S = EngineSettings().rpc_timeout_s
 
@@ -34,7 +34,7 @@ class Channel:
     ("on_busy", "least_s"),
     [
         (pb.ON_BUSY_REJECT, RPC_TIMEOUT_S),
-        (pb.ON_BUSY_INTERRUPT, RPC_TIMEOUT_S + PlaceLimits(2).wait_for_interrupt_s),
+        (pb.ON_BUSY_INTERRUPT, RPC_TIMEOUT_S + WAIT_FOR_INTERRUPT_S),
     ],
 )
 async def test_a_start_is_waited_for_longer_than_the_engine_takes(
