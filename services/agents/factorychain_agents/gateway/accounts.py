@@ -16,7 +16,7 @@ from typing import Final
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain.usage import Usage
-from factorychain_agents.gateway.budgets import Used
+from factorychain_agents.gateway.budgets import BudgetLimits, Granted, Used
 from factorychain_agents.gateway.readers import Counted
 
 _KEY_BYTES: Final = 32
@@ -34,6 +34,7 @@ class Account:
         credentials: tuple[tuple[str, str], ...],
         at_once: int,
         ended: Callable[[Account], None],
+        limits: BudgetLimits,
     ) -> None:
         """Args:
         ctx: the run, as its token says.
@@ -42,6 +43,7 @@ class Account:
         services: names that `ctx.credential` knows in it.
         at_once: requests of it at the same time; more wait.
         ended: is told when its key is worth nothing any more.
+        limits: its budgets, from its beginning to its end: a later token changes nothing of them.
         """
         self.ctx = ctx
         self.trace = trace
@@ -49,6 +51,7 @@ class Account:
         self.credentials = credentials
         self.key = _KEY_PREFIX + secrets.token_urlsafe(_KEY_BYTES)
         self.places = asyncio.Semaphore(at_once)
+        self.limits = limits
         self.used = Used()
         """Against its budget."""
         self._usage = Usage()
@@ -107,8 +110,10 @@ class Account:
 class Accounts:
     """Those of the runs that are alive."""
 
-    def __init__(self, at_once: int) -> None:
+    def __init__(self, at_once: int, limits: BudgetLimits) -> None:
+        """`limits` are those of runs whose token grants nothing else."""
         self._at_once = at_once
+        self._limits = limits
         self._by_key: dict[str, Account] = {}
 
     def __len__(self) -> int:
@@ -122,7 +127,8 @@ class Accounts:
         credentials: tuple[tuple[str, str], ...],
     ) -> Account:
         """For a run that begins."""
-        account = Account(ctx, trace, url, credentials, self._at_once, self._forget)
+        limits = self._limits.granting(Granted.of(ctx.limits))
+        account = Account(ctx, trace, url, credentials, self._at_once, self._forget, limits)
         self._by_key[account.key] = account
         return account
 

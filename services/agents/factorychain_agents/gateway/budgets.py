@@ -10,11 +10,12 @@ the same; what is counted in them is this replica's alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from factorychain._core.ids import Principal
+from factorychain._core.plans import RUN_TOKENS, TENANT_TOKENS, USER_TOKENS
 from factorychain._core.settings import GatewaySettings
 
 
@@ -48,6 +49,20 @@ class Exhausted:
 
 
 @dataclass(frozen=True, slots=True)
+class Granted:
+    """Tokens that a run's own token grants; None: what the agents layer is configured with."""
+
+    run: int | None = None
+    user: int | None = None
+    tenant: int | None = None
+
+    @classmethod
+    def of(cls, limits: Mapping[str, int]) -> Granted:
+        """What the limits in a transaction token say."""
+        return cls(limits.get(RUN_TOKENS), limits.get(USER_TOKENS), limits.get(TENANT_TOKENS))
+
+
+@dataclass(frozen=True, slots=True)
 class BudgetLimits:
     """The operator's."""
 
@@ -65,6 +80,15 @@ class BudgetLimits:
             settings.llm_budget_window_s,
         )
 
+    def granting(self, granted: Granted) -> BudgetLimits:
+        """As these, but with the tokens that a run was granted."""
+        return replace(
+            self,
+            run=_with(self.run, granted.run),
+            user=_with(self.user, granted.user),
+            tenant=_with(self.tenant, granted.tenant),
+        )
+
 
 class Budgets:
     """What users and tenants have used in the window that is now."""
@@ -77,13 +101,19 @@ class Budgets:
         self._users: dict[Principal, Used] = {}
         self._tenants: dict[str, Used] = {}
 
-    def exhausted(self, principal: Principal, run: Used) -> Exhausted | None:
+    def exhausted(
+        self, principal: Principal, run: Used, limits: BudgetLimits | None = None
+    ) -> Exhausted | None:
         """What has nothing left for one more request of a run; None if all have."""
-        return self._first(principal, run, _REQUESTS) or self.overspent(principal, run)
+        return self._first(principal, run, _REQUESTS, limits) or self.overspent(
+            principal, run, limits
+        )
 
-    def overspent(self, principal: Principal, run: Used) -> Exhausted | None:
+    def overspent(
+        self, principal: Principal, run: Used, limits: BudgetLimits | None = None
+    ) -> Exhausted | None:
         """Whose tokens are used up; None if nobody's are."""
-        return self._first(principal, run, _TOKENS)
+        return self._first(principal, run, _TOKENS, limits)
 
     def request(self, principal: Principal, run: Used) -> None:
         """One more request."""
@@ -96,9 +126,11 @@ class Budgets:
             # A correction may meet a new window.
             each.tokens = max(0, each.tokens + tokens)
 
-    def _first(self, principal: Principal, run: Used, what: str) -> Exhausted | None:
+    def _first(
+        self, principal: Principal, run: Used, what: str, limits: BudgetLimits | None
+    ) -> Exhausted | None:
         user, tenant = self._of(principal)
-        limits = self._limits
+        limits = limits or self._limits
         for whose, budget, used in (
             ("run", limits.run, run),
             ("user", limits.user, user),
@@ -125,6 +157,10 @@ class Budgets:
 
     def _left_s(self) -> float:
         return (self._window + 1) * self._limits.window_s - self._now_s()
+
+
+def _with(budget: Budget, tokens: int | None) -> Budget:
+    return budget if tokens is None else replace(budget, tokens=tokens)
 
 
 _REQUESTS: Final = "requests"

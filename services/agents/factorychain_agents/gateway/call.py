@@ -114,7 +114,8 @@ class ModelCall:
         so_far = max(said, counted.output) + counted.input if counted else said
         if so_far > self._charged:
             self._charge(so_far)
-        return self._budgets.overspent(self.account.principal, self.account.used)
+        account = self.account
+        return self._budgets.overspent(account.principal, account.used, account.limits)
 
     # --- from its admission to its end ---
 

@@ -89,7 +89,7 @@ class Models:
         endpoint: Endpoint,
         body: dict[str, Json],
     ) -> web.StreamResponse:
-        exhausted = self._budgets.exhausted(account.principal, account.used)
+        exhausted = self._budgets.exhausted(account.principal, account.used, account.limits)
         if exhausted is not None and endpoint.operation:
             raise used_up(exhausted)
         hides_usage = endpoint.asks_usage and _ask_for_usage(body, upstream)

@@ -58,8 +58,9 @@ class Gateway:
         self.upstreams: Upstreams = upstreams_of(settings)
         self.services: MappedServices = services_of(settings)
         self._settings = settings
-        self._accounts = Accounts(settings.llm_run_max_concurrent)
-        self._budgets = Budgets(BudgetLimits.of(settings), time.time)
+        limits = BudgetLimits.of(settings)
+        self._accounts = Accounts(settings.llm_run_max_concurrent, limits)
+        self._budgets = Budgets(limits, time.time)
         self._socket = _bound(settings.llm_listen)
         self._before: dict[str, str | None] = {}
         self._runner: web.ServerRunner | None = None

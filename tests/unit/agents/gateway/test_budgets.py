@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from factorychain._core.ids import Principal
-from factorychain_agents.gateway.budgets import Budget, BudgetLimits, Budgets, Used
+from factorychain_agents.gateway.budgets import Budget, BudgetLimits, Budgets, Granted, Used
 
 ADA, BOB, EVE = Principal("acme", "ada"), Principal("acme", "bob"), Principal("other", "eve")
 
@@ -83,3 +83,18 @@ def test_a_correction_that_meets_a_new_window_makes_no_debt() -> None:
     assert budgets.exhausted(ADA, run) is None
     budgets.spend(ADA, run, 1)
     assert budgets.exhausted(ADA, run) is not None
+
+
+def test_what_a_run_is_granted_takes_the_place_of_what_is_configured() -> None:
+    configured = BudgetLimits(run=Budget(tokens=10), user=Budget(tokens=20))
+    budgets, run = Budgets(configured, Clock()), Used()
+    granted = configured.granting(Granted.of({"run_tokens": 50, "user_tokens": 40, "idle_s": 1}))
+    budgets.spend(ADA, run, 30)
+    assert budgets.exhausted(ADA, run, granted) is None
+    spent = budgets.exhausted(ADA, run)
+    assert spent is not None
+    assert (spent.whose, spent.limit) == ("run", 10)
+    budgets.spend(ADA, run, 10)
+    spent = budgets.overspent(ADA, run, granted)
+    assert spent is not None
+    assert (spent.whose, spent.limit) == ("user", 40)
