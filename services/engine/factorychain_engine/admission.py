@@ -1,18 +1,19 @@
-"""Who may run: the record of one user and every change that is made to it.
+"""Who may run: the record of one user and every change that is made to its places.
 
 Invariant: a record never holds more active runs than the limit, never two of one thread and never
 one run twice. Each function takes a record and returns the next one or says why not; the record is
 stored by one compare-and-set, so the invariant holds over any number of engines. A place is freed
 only by `release`, which is called for a run whose ending is in the log or that never reached
-agents: never by time.
+agents: never by time. Whoever waits for a place (`queueing`) has it before one who comes later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from factorychain.errors import InvalidField
+from factorychain_engine.queued_run import QueuedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,27 @@ class ActiveRun:
     """Whether its start came with context, which a later attempt needs, too."""
     plan: str = ""
     """The plan that the user's token named; its limits are looked up when they are needed."""
+    queued_at_s: float = 0.0
+    """When it was queued; 0: it never was. With it, where its thread's log ended then."""
+    queued_seq: int = 0
+    queued_epoch: int = 0
+    kept: str = ""
+    """Names what the queue has kept of its start."""
+
+    @property
+    def asked_at_s(self) -> float:
+        """When the run was admitted, be it to the queue."""
+        return self.queued_at_s or self.admitted_at_s
+
+    @property
+    def after(self) -> int:
+        """Seq of the thread's last event before the run."""
+        return self.queued_seq if self.queued_at_s else self.base_seq
+
+    @property
+    def epoch(self) -> int:
+        """Epoch of the numbering in which `after` counts."""
+        return self.queued_epoch if self.queued_at_s else self.base_epoch
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +101,10 @@ class UserRecord:
     user: str
     active: tuple[ActiveRun, ...] = ()
     totals: Totals = field(default=NOTHING_USED)
+    queue: tuple[QueuedRun, ...] = ()
+    """The runs that wait, the longest waiting first."""
+    queue_owner: str = ""
+    """The engine process that looks after the queue: the one that changed it last."""
 
     def find(self, run: str) -> ActiveRun | None:
         return next((each for each in self.active if each.run == run), None)
@@ -93,6 +119,18 @@ class UserRecord:
 
     def in_thread(self, thread: str) -> ActiveRun | None:
         return next((each for each in self.active if each.thread == thread), None)
+
+    def waiting(self, run: str) -> QueuedRun | None:
+        return next((each for each in self.queue if each.run == run), None)
+
+    def waiting_in(self, thread: str) -> tuple[QueuedRun, ...]:
+        """Those that wait for this thread, and are to start."""
+        return tuple(each for each in self.queue if each.thread == thread and not each.ending)
+
+    def position(self, run: str) -> int:
+        """How many wait up to this one: 1 is next; 0: it does not wait to start. Never grows."""
+        waiting = [each.run for each in self.queue if not each.ending]
+        return waiting.index(run) + 1 if run in waiting else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +148,24 @@ class AlreadyActive:
 
 
 @dataclass(frozen=True, slots=True)
+class AlreadyQueued:
+    """The same request was queued before."""
+
+    entry: QueuedRun
+
+
+@dataclass(frozen=True, slots=True)
 class Busy:
     """The thread already has an active run."""
 
     holder: ActiveRun
+
+
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """The thread has no active run, but others wait for it."""
+
+    waiting: tuple[QueuedRun, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,25 +175,56 @@ class Full:
     holders: tuple[ActiveRun, ...]
 
 
-Decision = Admitted | AlreadyActive | Busy | Full
+Decision = Admitted | AlreadyActive | AlreadyQueued | Busy | Behind | Full
 
 
 def admit(record: UserRecord, wanted: ActiveRun, max_active: int) -> Decision:
     """Decide on one start.
 
     Raises:
-        InvalidField: `wanted` is active already, with another body.
+        InvalidField: `wanted` is active or waits already, with another body.
     """
-    same = record.find(wanted.run)
-    if same is not None:
-        check_same_request(same.request_hash, wanted.request_hash)
-        return AlreadyActive(same)
+    before = _before(record, wanted)
+    if before is not None:
+        return before
     holder = record.in_thread(wanted.thread)
     if holder is not None:
         return Busy(holder)
-    if len(record.active) >= max_active:
+    waiting = record.waiting_in(wanted.thread)
+    if waiting:
+        return Behind(waiting)
+    if len(record.active) + len(startable(record, lambda _: max_active)) >= max_active:
         return Full(record.active)
     return Admitted(replace(record, active=(*record.active, wanted)))
+
+
+def _before(record: UserRecord, wanted: ActiveRun) -> AlreadyActive | AlreadyQueued | None:
+    active = record.find(wanted.run)
+    if active is not None:
+        check_same_request(active.request_hash, wanted.request_hash)
+        return AlreadyActive(active)
+    queued = record.waiting(wanted.run)
+    if queued is not None:
+        check_same_request(queued.request_hash, wanted.request_hash)
+        return AlreadyQueued(queued)
+    return None
+
+
+def startable(record: UserRecord, limit_of: Callable[[QueuedRun], int]) -> list[QueuedRun]:
+    """Those of the queue for which there is a place now, in the order in which they get it.
+
+    The first of each thread, the longest waiting first: one whose thread is busy holds up nobody but
+    those behind it in that thread.
+    """
+    found: list[QueuedRun] = []
+    threads = {each.thread for each in record.active}
+    for each in record.queue:
+        if each.ending or each.thread in threads:
+            continue
+        threads.add(each.thread)
+        if len(record.active) + len(found) < limit_of(each):
+            found.append(each)
+    return found
 
 
 def check_same_request(known_hash: str, request_hash: str) -> None:
@@ -187,11 +270,16 @@ def next_attempt(record: UserRecord, entry: ActiveRun, deadline_s: float) -> Use
 
 
 def adopt(record: UserRecord, gone: Collection[str], new_owner: str) -> UserRecord:
-    """Move what engines that are gone supervised to `new_owner`."""
+    """Move what engines that are gone looked after to `new_owner`: places, and the queue."""
     active = tuple(
         replace(each, owner=new_owner) if each.owner in gone else each for each in record.active
     )
-    return record if active == record.active else replace(record, active=active)
+    queue_owner = record.queue_owner
+    if record.queue and queue_owner in gone:
+        queue_owner = new_owner
+    if (active, queue_owner) == (record.active, record.queue_owner):
+        return record
+    return replace(record, active=active, queue_owner=queue_owner)
 
 
 def _changed(record: UserRecord, run: str, *, agents_address: str, agents_boot: str) -> UserRecord:

@@ -37,6 +37,13 @@ class Life(Protocol):
 class Agents(Protocol):
     """The agents layer."""
 
+    async def ready(self) -> None:
+        """Return when some replica can be reached.
+
+        Raises:
+            ChainDegraded: none can.
+        """
+
     async def execute(
         self, context: UserExecutionContext, request: ExecuteRequest, trace: str
     ) -> Life:

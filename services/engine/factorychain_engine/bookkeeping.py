@@ -113,6 +113,12 @@ class Bookkeeping:
         """The run was another engine's, which may have died before it wrote anything."""
         self._write(run, lambda: self._restore(run))
 
+    def again(self, run: SupervisedRun) -> None:
+        """Agents have a later attempt of the run."""
+        entry, note = run.entry, self._records.note_attempt
+        self._write(run, lambda: self._note_agents(run))
+        self._write(run, lambda: note(run.principal, entry.thread, entry.run, entry.attempt))
+
     def ended(self, run: SupervisedRun, ended: Run) -> None:
         """The run has ended, and its record says so."""
         timer = self._timers.pop(run, None)

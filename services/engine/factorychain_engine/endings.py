@@ -49,8 +49,9 @@ def ending_of(reason: EndReason, now_s: float, trace: str) -> Event:
     return event
 
 
-def project(run: Run, ending: Event) -> Run:
-    """The record after the ending; one that has ended already stays as it is.
+def project(run: Run, ending: Event, attempt: int = 0) -> Run:
+    """The record after the ending that `attempt` has (0: the record's); one that has ended already stays
+    as it is.
 
     Raises:
         ValueError: the event is no ending.
@@ -60,6 +61,8 @@ def project(run: Run, ending: Event) -> Run:
     ended = Run()
     ended.CopyFrom(run)
     ended.ended_at.CopyFrom(ending.at)
+    ended.attempt = attempt or run.attempt
+    ended.ClearField("context")  # no later attempt will need it
     kind = ending.WhichOneof("event")
     if kind == "agent_completed":
         _complete(ended, ending)

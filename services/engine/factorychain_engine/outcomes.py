@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from factorychain._core.ids import Principal
-from factorychain._core.log_reader import ThreadLogReader
+from factorychain._core.log_reader import EndingFound, ThreadLogReader
 from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import ActiveRun
@@ -73,7 +73,7 @@ class Outcomes:
         ending = await self._ending(principal, known.run.thread, known.run.run, known.base)
         if ending is None:
             return None
-        return await self._records.end_run(principal, known, lambda run: project(run, ending))
+        return await self._end(principal, known, ending)
 
     async def of_place(self, principal: Principal, entry: ActiveRun) -> Run | None:
         """As `of_record`, for a run of which only its place is known.
@@ -84,8 +84,7 @@ class Outcomes:
         ending = await self._ending(principal, entry.thread, entry.run, entry.base)
         if ending is None:
             return await self._ended_before(principal, entry)
-        known = await self.restored(principal, entry)
-        return await self._records.end_run(principal, known, lambda run: project(run, ending))
+        return await self._end(principal, await self.restored(principal, entry), ending)
 
     async def restored(self, principal: Principal, entry: ActiveRun) -> StoredRun:
         """The run's record; when its engine died before writing one, made again from the log."""
@@ -112,14 +111,21 @@ class Outcomes:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, LONGEST_POLL_S)
 
-    async def _ending(self, principal: Principal, thread: str, run: str, base: int) -> Event | None:
+    async def _end(self, principal: Principal, known: StoredRun, ending: EndingFound) -> Run:
+        return await self._records.end_run(
+            principal, known, lambda run: project(run, ending.event, ending.attempt)
+        )
+
+    async def _ending(
+        self, principal: Principal, thread: str, run: str, base: int
+    ) -> EndingFound | None:
         found = await self._log.find_ending(principal, thread, run, base)
         if found is None:
             return None
         if found.is_last:
             end = ThreadEnd(run, found.stream_seq, found.seq, found.epoch, self._monotonic())
             self._ends.put(f"{principal.ukey}.{thread}", end)
-        return found.event
+        return found
 
     async def _ended_before(self, principal: Principal, entry: ActiveRun) -> Run | None:
         """The run as an earlier place of it ended: the same start came again, and took a place before

@@ -118,6 +118,26 @@ class Records:
                 continue
             return ended.run
 
+    async def note_attempt(self, principal: Principal, thread: str, run: str, attempt: int) -> None:
+        """Write into a run's record which attempt runs now; an outcome that is there stays."""
+        key = _run_key(principal, thread, run)
+        while True:
+            entry = await self._runs.read(key)
+            stored = _read_run(entry) if entry.value else None
+            if stored is None or has_ended(stored.run) or stored.run.attempt >= attempt:
+                return
+            changed = Run()
+            changed.CopyFrom(stored.run)
+            changed.attempt = attempt
+            self._begun.forget(key)
+            try:
+                await self._runs.update(
+                    key, stored_run.encode(stored.with_run(changed)), entry.revision
+                )
+            except WrongLastSequence:
+                continue
+            return
+
     async def answer_run(
         self, principal: Principal, stored: StoredRun, answer: InputReceived
     ) -> StoredRun | None:

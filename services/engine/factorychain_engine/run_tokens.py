@@ -45,7 +45,7 @@ class RunTokens:
             base_seq=entry.base_seq,
             base_epoch=entry.base_epoch,
             deadline_s=entry.deadline_s,
-            limits=({"attempts": entry.attempts} if entry.attempts > 1 else {}) | {**self._limits, **self._of(principal, entry)},
+            limits={**self._limits, **self._of(principal, entry)},
         )
 
     def _of(self, principal: Principal, entry: ActiveRun) -> dict[str, int]:
@@ -56,4 +56,4 @@ class RunTokens:
             TENANT_TOKENS: limits.tenant_tokens,
         }
         said = {name: value for name, value in tokens.items() if value is not None}
-        return {"active_runs": limits.active_runs, **said}
+        return {"active_runs": limits.active_runs, "attempts": entry.attempts, **said}

@@ -1,7 +1,8 @@
 """One run under supervision: from the place that it holds to its ending in the log.
 
 Invariant: the end of a stream to agents never ends a run. Supervision goes on until an ending is in
-the log: the agent's own, or, when a `Lifeline` has given the run up, the one that `Settler` writes.
+the log: the agent's own, or, when a `Lifeline` has given the run up, the one that `Settler` writes. A run
+that was given up because its agents are lost may begin another attempt instead.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from factorychain.errors import FactoryChainError, RunNotFound
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import ActiveRun
 from factorychain_engine.agents_layer import Agents, Life, NotAccepted
+from factorychain_engine.attempts import Attempts
 from factorychain_engine.lifeline import (
     Cancel,
     EndReason,
@@ -53,11 +55,15 @@ class SupervisedRun:
         tokens: RunTokens,
         outcomes: Outcomes,
         settler: Settler,
+        attempts: Attempts,
+        on_again: Callable[[SupervisedRun], None],
         limits: LifeLimits,
         context: UserExecutionContext | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`context` is the run's for agents, if it was made already."""
+        """`context` is the run's for agents, if it was made already. `on_again` is called when agents have
+        another attempt of it.
+        """
         self.principal = principal
         self.entry = entry
         self.ended: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
@@ -67,6 +73,9 @@ class SupervisedRun:
         self._tokens = tokens
         self._outcomes = outcomes
         self._settler = settler
+        self._attempts = attempts
+        self._on_again = on_again
+        self._request: ExecuteRequest | None = None  # kept only for another attempt
         self._clock = clock
         self._limits = limits
         # One that was begun elsewhere may have waited for its user.
@@ -77,7 +86,9 @@ class SupervisedRun:
         self._address = entry.agents_address
         self._boot = entry.agents_boot
         self._life: Life | None = None
+        self._lost = False
         self._given_up: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
+        self._to_end = asyncio.Event()
         self._telling: asyncio.Task[None] | None = None
 
     @property
@@ -108,6 +119,8 @@ class SupervisedRun:
     def tick(self) -> None:
         """Look after the run's limits; called by the clean-up loop."""
         step = self._lifeline.look(self._clock())
+        if self._lifeline.cancel_reason is not None:
+            self._to_end.set()
         if isinstance(step, Settle):
             self._give_up(step.reason)
         elif isinstance(step, Cancel):
@@ -123,6 +136,8 @@ class SupervisedRun:
         Raises:
             NotAccepted: they refused.
         """
+        if self.entry.attempts > 1:
+            self._request = request
         try:
             life = await self._agents.execute(self._context, request, self.entry.trace)
         except NotAccepted:
@@ -136,14 +151,20 @@ class SupervisedRun:
         return True
 
     async def finish(self, known: StoredRun | None = None) -> Run:
-        """Look after the run until its ending is in the log and in its record."""
+        """Look after the run until its ending is in the log and in its record.
+
+        Raises:
+            TakenOver: another engine does that by now.
+        """
         try:
-            ended = await self._followed_or_given_up(known)
-            if ended is None:
-                ended = await self._settler.settle(
-                    self.principal, self.entry, self._given_up.result()
-                )
-            return ended
+            while True:
+                ended = await self._followed_or_given_up(known)
+                if ended is not None:
+                    return ended
+                reason = self._given_up.result()
+                if reason is not EndReason.AGENT_LOST or not await self._again():
+                    reason = self._lifeline.cancel_reason or reason
+                    return await self._settler.settle(self.principal, self.entry, reason)
         finally:
             self.close()
 
@@ -173,6 +194,9 @@ class SupervisedRun:
             ended = await self._look(known)
             if ended is not None or self._given_up.done():
                 return ended
+            if self._lost:
+                self._give_up(EndReason.AGENT_LOST)
+                return None
             if healthy:
                 backoff.reset()
             else:
@@ -200,6 +224,8 @@ class SupervisedRun:
                     break
                 self._lifeline.heard(self._clock(), sign)
                 healthy = True
+        except RunNotFound:
+            self._lost = True  # the replica is there, and has no more to do with the run
         except FactoryChainError as error:
             log.info("the stream of a run's life broke", run=self.entry.run, reason=error.reason)
         finally:
@@ -234,6 +260,59 @@ class SupervisedRun:
         self._lifeline.heard(self._clock())
         if self._lifeline.cancel_reason is not None:
             self.tick()
+
+    # --- once more --------------------------------------------------------------------------
+
+    async def _again(self) -> bool:
+        """Begin the run's next attempt; False: there is none, or the run is to end.
+
+        Raises:
+            TakenOver: another engine looks after the run.
+        """
+        now_s = self._clock()
+        deadline_s = self._lifeline.deadline_s(now_s)
+        over = self.entry.attempt >= self.entry.attempts or now_s >= deadline_s
+        if over or self._lifeline.cancel_reason is not None:
+            return False
+        self._begin_waiting(now_s, deadline_s)
+        beginning = detached(self._begin_next(deadline_s), name=f"begin {self.entry.run} again")
+        to_end = detached(self._to_end.wait(), name=f"cancel {self.entry.run}")
+        either: list[asyncio.Future[Any]] = [beginning, to_end, self._given_up]
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            return beginning.result() if beginning.done() else False
+        finally:
+            to_end.cancel()
+            beginning.cancel()
+            await asyncio.wait([beginning, to_end])
+
+    def _begin_waiting(self, now_s: float, deadline_s: float) -> None:
+        """Nobody has the run. Silence counts from here, so that it does not wait for agents for ever;
+        what it has waited for its user is in its deadline from now on.
+        """
+        left_s = max(0.0, self._limits.ask_max_s - self._lifeline.waited_s(now_s))
+        self._limits = replace(self._limits, ask_max_s=left_s)
+        self._lifeline = Lifeline(deadline_s, self._limits, now_s)
+        self._given_until_s = deadline_s
+        self._given_up = asyncio.get_running_loop().create_future()
+        self._address = self._boot = ""
+        self._lost = False
+
+    async def _begin_next(self, deadline_s: float) -> bool:
+        request = self._request or await self._attempts.request(self.principal, self.entry)
+        if request is None:
+            return False
+        entry = await self._attempts.take(self.principal, self.entry, deadline_s)
+        if entry is None:
+            return False
+        log.warning("a lost run is started again", run=entry.run, attempt=entry.attempt)
+        self.entry, self._request = entry, request
+        self._context = self._tokens.run(self.principal, entry)
+        life = await self._attempts.execute(self._context, request, entry.trace)
+        if life is not None:
+            self._follow(life)
+            self._on_again(self)
+        return True
 
     # --- ending it --------------------------------------------------------------------------
 

@@ -7,13 +7,14 @@ request is the same one; the sequence says from where the log is searched for th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from struct import Struct
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from factorychain.types.v1.run_pb2 import Run, RunState
+from factorychain.types.v1.run_pb2 import ContextItem, Run, RunState
 from factorychain_engine.admission import ActiveRun
 from factorychain_engine.endings import timestamp
 
@@ -61,7 +62,11 @@ def decode(value: bytes, revision: int) -> StoredRun:
 
 
 def record_of(
-    entry: ActiveRun, input_json: str = "", metadata_json: str = "", resumes: str = ""
+    entry: ActiveRun,
+    input_json: str = "",
+    metadata_json: str = "",
+    resumes: str = "",
+    context: Sequence[ContextItem] = (),
 ) -> StoredRun:
     """The record of a run that was just admitted, or as much of it as its place knows."""
     run = Run(
@@ -78,5 +83,6 @@ def record_of(
         after=entry.base_seq,
         epoch=entry.base_epoch,
         resumes=resumes,
+        context=context,
     )
     return StoredRun(run, entry.request_hash, entry.base)

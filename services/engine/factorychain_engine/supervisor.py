@@ -22,6 +22,7 @@ from factorychain.errors import Capacity, ChainDegraded, FactoryChainError
 from factorychain.types.v1.run_pb2 import Run, RunState
 from factorychain_engine.admission import ActiveRun
 from factorychain_engine.agents_layer import NotAccepted
+from factorychain_engine.attempts import TakenOver
 from factorychain_engine.bookkeeping import Bookkeeping
 from factorychain_engine.factory import ExecutionEngineFactory, Place
 from factorychain_engine.runs import SupervisedRun
@@ -113,6 +114,8 @@ class RunSupervisor:
                 _finish(run, ended)
         except AlreadyStarted as found:
             _answer(answer, found.started)
+        except TakenOver:
+            log.info("another engine looks after a run by now", run=start.run)
         except Exception as error:  # whatever it is, a run is left and must be adopted
             if isinstance(error, FactoryChainError) and not answer.done():
                 log.debug("a start is refused", run=start.run, reason=error.reason)
@@ -145,7 +148,7 @@ class RunSupervisor:
         start: StartRequest,
         answer: asyncio.Future[Started],
     ) -> Run:
-        known = record_of(place.entry, start.input_json, start.metadata_json, start.resumes)
+        known = _record_of(place.entry, start)
         _active.add(1)
         try:
             accepted = await self._begin(run, place, start)
@@ -182,6 +185,8 @@ class RunSupervisor:
                 finally:
                     _active.add(-1)
                 _finish(run, ended)
+        except TakenOver:
+            log.info("another engine looks after a run by now", run=run.entry.run)
         except Exception:  # as above
             log.exception("a run is left unattended", run=run.entry.run)
             self._on_trouble()
@@ -205,6 +210,12 @@ class RunSupervisor:
         self._runs.remove(run)
         if not run.ended.done():
             run.ended.set_exception(ChainDegraded("engine"))
+
+
+def _record_of(entry: ActiveRun, start: StartRequest) -> StoredRun:
+    # What a later attempt of a run needs is kept, where there may be one.
+    context = start.context if entry.attempts > 1 else ()
+    return record_of(entry, start.input_json, start.metadata_json, start.resumes, context)
 
 
 def _finish(run: SupervisedRun, ended: Run) -> None:

@@ -13,9 +13,13 @@ import orjson
 
 from factorychain._core.ids import Principal
 from factorychain_engine.admission import ActiveRun, Totals, UserRecord
+from factorychain_engine.queued_run import QueuedRun
 
-VERSION: Final = 1
+VERSION: Final = 2
+_WITHOUT_QUEUE: Final = 1
+"""What a record with nobody waiting says, so that an engine which knows no queue reads it, too."""
 
+_QUEUED_FIELDS: Final = frozenset(each.name for each in fields(QueuedRun))
 _ACTIVE_FIELDS: Final = frozenset(each.name for each in fields(ActiveRun))
 _TOTALS_FIELDS: Final = frozenset(each.name for each in fields(Totals))
 
@@ -26,15 +30,16 @@ class ForeignRecord(Exception):
 
 def encode(record: UserRecord) -> bytes:
     """The record as it is stored."""
-    return orjson.dumps(
-        {
-            "version": VERSION,
-            "tenant": record.tenant,
-            "user": record.user,
-            "active": record.active,
-            "totals": record.totals,
-        }
-    )
+    stored: dict[str, object] = {
+        "version": VERSION if record.queue else _WITHOUT_QUEUE,
+        "tenant": record.tenant,
+        "user": record.user,
+        "active": record.active,
+        "totals": record.totals,
+    }
+    if record.queue:
+        stored |= {"queue": record.queue, "queue_owner": record.queue_owner}
+    return orjson.dumps(stored)
 
 
 def decode(value: bytes) -> UserRecord:
@@ -54,6 +59,8 @@ def decode(value: bytes) -> UserRecord:
             user=raw["user"],
             active=tuple(ActiveRun(**_known(each, _ACTIVE_FIELDS)) for each in raw["active"]),
             totals=Totals(**_known(raw.get("totals", {}), _TOTALS_FIELDS)),
+            queue=tuple(QueuedRun(**_known(each, _QUEUED_FIELDS)) for each in raw.get("queue", ())),
+            queue_owner=raw.get("queue_owner", ""),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ForeignRecord(f"a user record cannot be read: {type(error).__name__}") from error

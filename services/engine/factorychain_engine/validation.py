@@ -108,8 +108,7 @@ def parse_answer(request: engine_pb2.RespondToRunRequest, max_bytes: int) -> Ans
 
 def resuming_start(principal: Principal, ended: Run, plan: str) -> StartRequest:
     """The start of the run that goes on for one whose requests are all answered."""
-    answers = {each.request: orjson.loads(each.value_json) for each in ended.answers}
-    resume = orjson.dumps(answers, option=orjson.OPT_SORT_KEYS)
+    resume = resume_of(ended)
     return StartRequest(
         principal=principal,
         run=resumed_run_id(principal, ended.run),
@@ -126,6 +125,12 @@ def resuming_start(principal: Principal, ended: Run, plan: str) -> StartRequest:
         resume_json=resume.decode(),
         plan=plan,
     )
+
+
+def resume_of(ended: Run) -> bytes:
+    """What was answered to the requests of a run: a JSON object of values by request."""
+    answers = {each.request: orjson.loads(each.value_json) for each in ended.answers}
+    return orjson.dumps(answers, option=orjson.OPT_SORT_KEYS)
 
 
 def parse_start(
