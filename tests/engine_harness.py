@@ -58,9 +58,10 @@ class Engine:
         assert self._stub is not None
         return self._stub
 
-    def as_user(self, principal: Principal) -> tuple[tuple[str, str], ...]:
+    def as_user(self, principal: Principal, **claims: str) -> tuple[tuple[str, str], ...]:
+        audience = self.server.settings.user_audience
         token = mint_user_token(
-            self._secret, principal, ttl_s=600, audience=self.server.settings.user_audience
+            self._secret, principal, ttl_s=600, audience=audience, further=claims
         )
         return (("authorization", f"Bearer {token}"),)
 

@@ -112,7 +112,7 @@ class Plans:
 
 def claimed_plan(claims: Mapping[str, object], name: str) -> str:
     """The plan that a verified token names in its claim `name`; empty if it names none."""
-    found = claims.get(name)
+    found = claims.get(name) if name else ""
     if not isinstance(found, str) or len(found) > PLAN_MAX_CHARS or not found.isprintable():
         return ""
     return found

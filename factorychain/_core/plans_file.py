@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Final, TypeAlias
 
 from factorychain._core.plans import PLAN_MAX_CHARS, Plans, TenantTerms, Terms, UserTerms
 
 _Table: TypeAlias = Mapping[str, object]
 
+FILE_MAX_BYTES: Final = 4 * 1024 * 1024
 _MOST_TOKENS: Final = 10**12
 _WHOLE: Final[Mapping[str, tuple[int, int]]] = {
     "active_runs": (1, 1000),
@@ -27,6 +29,22 @@ _LIMITS: Final = (*_WHOLE, "lifetime_s")
 
 class PlansUnusable(Exception):
     """The file says something that cannot be meant."""
+
+
+def read_file(path: Path) -> bytes:
+    """The file's content, for `parse_plans`.
+
+    Raises:
+        PlansUnusable: it is not there, or too large.
+    """
+    try:
+        with path.open("rb") as file:
+            document = file.read(FILE_MAX_BYTES + 1)
+    except OSError as error:
+        raise PlansUnusable(f"cannot be read: {error.strerror}") from error
+    if len(document) > FILE_MAX_BYTES:
+        raise PlansUnusable(f"has more than {FILE_MAX_BYTES} bytes")
+    return document
 
 
 def parse_plans(document: bytes) -> Plans:

@@ -197,10 +197,15 @@ def mint_user_token(
     issuer: str = "",
     tenant_claim: str = "tenant",
     now_s: float | None = None,
+    further: Mapping[str, str] | None = None,
 ) -> str:
-    """A token of the shared secret: for development and tests, where there is no identity provider."""
+    """A token of the shared secret: for development and tests, where there is no identity provider.
+
+    `further` claims may say what they like, but not who the token is of.
+    """
     now = time.time() if now_s is None else now_s
     claims: dict[str, Any] = {
+        **(further or {}),
         "sub": principal.user,
         tenant_claim: principal.tenant,
         "aud": audience,

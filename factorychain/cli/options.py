@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 
 from factorychain._core.ids import Principal
+from factorychain._core.plans_file import PlansUnusable, parse_plans, read_file
 from factorychain._core.settings import (
     AgentsSettings,
     BridgeSettings,
@@ -66,7 +67,18 @@ def environment_problems() -> list[str]:
             settings()
         except ValidationError as error:
             found += [each for each in settings_problem(error).splitlines() if each not in found]
-    return found
+    return found or _limits_problems()
+
+
+def _limits_problems() -> list[str]:
+    path = EngineSettings().limits_file
+    if path is None:
+        return []
+    try:
+        parse_plans(read_file(path))
+    except PlansUnusable as error:
+        return [f"FACTORYCHAIN_LIMITS_FILE: {path}: {error}"]
+    return []
 
 
 def check_environment() -> None:

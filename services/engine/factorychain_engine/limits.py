@@ -17,7 +17,7 @@ from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.metrics import counter, up_down_counter
 from factorychain._core.plans import Plans, UserLimits
-from factorychain._core.plans_file import PlansUnusable, parse_plans
+from factorychain._core.plans_file import PlansUnusable, parse_plans, read_file
 from factorychain._core.settings import PREFIX, Misconfigured
 
 log = get_logger(__name__)
@@ -36,7 +36,6 @@ REMIND_LOOKS: Final = 60
 """A file that cannot be used is reported again after so many looks."""
 REPORTED_PLANS: Final = 100
 """So many names of unknown plans are reported."""
-FILE_MAX_BYTES: Final = 4 * 1024 * 1024
 VARIABLE: Final = f"{PREFIX}LIMITS_FILE"
 
 
@@ -62,8 +61,8 @@ class Limits:
         self._tasks = TaskSet(self.name)
         if path is not None:
             try:
-                self._take(_read(path))
-            except (OSError, PlansUnusable) as error:
+                self._take(read_file(path))
+            except PlansUnusable as error:
                 raise Misconfigured(f"{VARIABLE}: {path}: {error}") from error
 
     @property
@@ -96,12 +95,12 @@ class Limits:
             return
         try:
             # Not in the event loop: it may lie on another machine.
-            document = await asyncio.to_thread(_read, self._path)
+            document = await asyncio.to_thread(read_file, self._path)
             if document == self._document:
                 self._is_good()
                 return
             self._take(document)
-        except (OSError, PlansUnusable) as error:
+        except PlansUnusable as error:
             self._is_broken(str(error))
             return
         self._is_good()
@@ -150,11 +149,3 @@ class Limits:
         while True:
             await asyncio.sleep(self._look_s)
             await self.look()
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        document = file.read(FILE_MAX_BYTES + 1)
-    if len(document) > FILE_MAX_BYTES:
-        raise PlansUnusable(f"has more than {FILE_MAX_BYTES} bytes")
-    return document

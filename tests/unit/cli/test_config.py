@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 import typer
@@ -56,3 +57,17 @@ def test_a_wrong_value_and_a_misspelt_name_fail_the_check(
     said = capsys.readouterr().err
     assert "FACTORYCHAIN_USER_MAX_RUN: no such variable" in said
     assert "FACTORYCHAIN_LOG_LEVEL: " in said
+
+
+def test_the_check_reads_the_limits_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "limits.toml"
+    monkeypatch.setenv("FACTORYCHAIN_LIMITS_FILE", str(path))
+    path.write_text("[plans.pro]\nactive_runs = 4\n")
+    config(check=True)
+    path.write_text("[plans.pro]\nactive_runs = 4000\n")
+    with pytest.raises(typer.Exit):
+        config(check=True)
+    said = capsys.readouterr().err
+    assert f"FACTORYCHAIN_LIMITS_FILE: {path}: plans.pro.active_runs: 4000 must be" in said
