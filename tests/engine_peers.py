@@ -17,7 +17,7 @@ from factorychain._core.grpc_server import GrpcServer, Service
 from factorychain._core.ids import Principal, log_subject, thread_key
 from factorychain._core.jetstream import JetStream
 from factorychain._core.link import ChannelHandler, LinkServer, Receipts
-from factorychain._core.log_reader import ThreadLogReader
+from factorychain._core.log_reader import LogPosition, ThreadLogReader
 from factorychain._core.settings import TransportSettings
 from factorychain._core.stored import WrongLastSequence
 from factorychain._core.txn_tokens import TxnVerifier
@@ -41,6 +41,8 @@ AGENTS = [
     AgentInfo(name="quick", available=True),
     AgentInfo(name="broken", available=False, missing=["Database"]),
     AgentInfo(name="brief", available=True, lifetime_s=0.5),
+    AgentInfo(name="safe", available=True, repeat_safe=True),
+    AgentInfo(name="brief_safe", available=True, repeat_safe=True, lifetime_s=1.0),
 ]
 
 
@@ -52,12 +54,12 @@ class Log:
         self.reader = ThreadLogReader(js, 1)
 
     async def append(self, ctx: UserExecutionContext, *events: Event, engine: bool = False) -> bool:
-        """Append events of a run; False if it has ended already."""
+        """Append events of a run; False if it has ended already, or a later attempt has begun."""
         while True:
             # In this order: an ending that comes in between makes the append fail.
             last = await self.reader.last(ctx.principal, ctx.thread)
             found = await self.reader.find_ending(ctx.principal, ctx.thread, ctx.run, ctx.base)
-            if found is not None:
+            if found is not None or (last is not None and _is_later(last, ctx)):
                 return False
             batch = LogBatch(
                 tenant=ctx.principal.tenant,
@@ -99,6 +101,10 @@ class Log:
     async def endings(self, principal: Principal, thread: str, run: str) -> list[Event]:
         events = await self.events(principal, thread)
         return [event for of, event in events if of == run and _is_ending(event)]
+
+
+def _is_later(last: LogPosition, ctx: UserExecutionContext) -> bool:
+    return last.run == ctx.run and last.batch.attempt > ctx.attempt
 
 
 def completed(output: str = '"done"', **usage: int) -> Event:
@@ -226,7 +232,8 @@ class Agents(agents_pb2_grpc.AgentsServiceServicer):
         if self.refuse_with is not None:
             raise self.refuse_with
         await self.before_accepting()
-        if ctx.run in self.runs:
+        known = self.runs.get(ctx.run)
+        if known is not None and known.ctx.attempt >= ctx.attempt:
             raise RunExists
         run = self.runs[ctx.run] = AgentRun(ctx, request)
         self.executed.append(ctx.run)
@@ -285,7 +292,7 @@ class Agents(agents_pb2_grpc.AgentsServiceServicer):
 
     def _find(self) -> AgentRun:
         run = self.runs.get(current_run().run)
-        if run is None:
+        if run is None or run.ctx.attempt != current_run().attempt:
             raise RunNotFound
         return run
 

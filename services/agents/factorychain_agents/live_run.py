@@ -38,6 +38,9 @@ _STATES = {
 }
 LOST = "AGENT_LOST"
 _SUPERSEDED = "SUPERSEDED"
+_HANDED_OVER = "HANDED_OVER"
+ATTEMPTS = "attempts"
+"""The limit in a run's token that says how often it may be started in all."""
 # What a stopping process gives an agent that it cancels.
 _LAST_GRACE_S = 1.0
 
@@ -106,9 +109,12 @@ class LiveRun:
                 self._handle.cancel()
 
     def lose(self) -> None:
-        """Stop it because this process stops: its ending must be out before that."""
+        """Stop it because this process stops: its ending must be out before that, unless the engine can
+        start it again elsewhere.
+        """
         self._grace_s = min(self._grace_s, _LAST_GRACE_S)
-        self.cancel(LOST)
+        begins_again = self.ctx.attempt < self.ctx.limits.get(ATTEMPTS, 1)
+        self.cancel(_HANDED_OVER if begins_again else LOST)
 
     def rejected(self, run_seq: int, reason: str, message: str) -> None:
         """An event was rejected: the agent hears of it."""
@@ -156,9 +162,11 @@ class LiveRun:
         try:
             async with asyncio.timeout_at(self._loop_time(self.ctx.expires_at_s)) as self._validity:
                 outcome = await self._with_models(await self._outcome(factory))
-                self.state = _STATES[outcome.kind]
+                if self._stop_reason == _HANDED_OVER:
+                    return
                 await self._end(outcome)
                 await link.wait_ended()
+                self.state = _STATES[outcome.kind]
                 _ended.add(1, {"outcome": outcome.kind.value, "agent": self.spec.agent})
         except FactoryChainError as error:
             log.warning("the run is no longer this process's", cause=error.reason)

@@ -91,7 +91,9 @@ class Runs:
         self._draining = True
 
     async def stop(self) -> None:
-        """End what is left: its agents are stopped, its ending says that they are lost."""
+        """Stop what is left: a run that may begin again goes to another replica, the ending of any other
+        says that its agents are lost.
+        """
         self.drain()
         for run in list(self._live.values()):
             run.lose()
@@ -144,13 +146,13 @@ class Runs:
         return run
 
     def find(self, ctx: UserExecutionContext) -> LiveRun:
-        """The token's run, if this process has it.
+        """The token's run and attempt, if this process has it.
 
         Raises:
             RunNotFound: it has not, or not any more.
         """
         run = self._live.get((ctx.principal, ctx.run))
-        if run is None:
+        if run is None or run.ctx.attempt != ctx.attempt:
             raise RunNotFound
         return run
 
@@ -161,8 +163,6 @@ class Runs:
             RunNotFound: this process has it not, or not any more.
         """
         run = self.find(ctx)
-        if run.ctx.attempt != ctx.attempt:
-            raise RunNotFound
         self._accepted.keep(ctx.run, ctx.attempt, ctx.expires_at_s)
         run.renew(ctx)
 

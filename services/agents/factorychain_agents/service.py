@@ -13,6 +13,8 @@ from factorychain._core.credentials import current_run
 from factorychain._core.telemetry import current_traceparent
 from factorychain.agents.v1 import agents_pb2 as pb
 from factorychain.agents.v1.agents_pb2_grpc import AgentsServiceServicer
+from factorychain.errors import RunNotFound
+from factorychain.types.v1.run_pb2 import RunState
 from factorychain_agents.boot import Boot
 from factorychain_agents.factory import StartRequest, report_every_s
 from factorychain_agents.live_run import LiveRun
@@ -48,6 +50,7 @@ class AgentsService(AgentsServiceServicer):
         yield pb.ExecuteResponse(accepted=self._accepted())
         async for alive in self._life(run):
             yield pb.ExecuteResponse(alive=alive)
+        _check_ended(run)
         yield pb.ExecuteResponse(finished=pb.RunFinished(state=run.state))
 
     async def Attach(  # noqa: N802
@@ -58,6 +61,7 @@ class AgentsService(AgentsServiceServicer):
         yield pb.AttachResponse(alive=_alive(run))  # how long it has waited is known only here
         async for alive in self._life(run):
             yield pb.AttachResponse(alive=alive)
+        _check_ended(run)
         yield pb.AttachResponse(finished=pb.RunFinished(state=run.state))
 
     async def Cancel(self, request: pb.CancelRequest, context: _Context) -> pb.CancelResponse:  # noqa: N802
@@ -95,6 +99,12 @@ class AgentsService(AgentsServiceServicer):
             if not run.finished.is_set():
                 waiting = run.waiting
                 yield _alive(run)
+
+
+def _check_ended(run: LiveRun) -> None:
+    """A run that this process has given up, and not ended, is not here any more."""
+    if run.state == RunState.RUN_STATE_RUNNING:
+        raise RunNotFound
 
 
 def _alive(run: LiveRun) -> pb.RunAlive:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -201,7 +202,7 @@ class World:
 
     async def begun(self, ctx: UserExecutionContext) -> tuple[Any, FakeHandle, FakeLink]:
         run = await self.runs.accept(ctx, START, "")
-        await until_true(lambda: bool(self.handles))
+        await until_true(lambda: len(self.handles) == len(self.links))
         return run, self.handles[-1], self.links[-1]
 
 
@@ -372,6 +373,24 @@ async def test_an_attempt_is_accepted_once_and_a_later_one_takes_over(world: Wor
     await asyncio.sleep(0)
     assert world.links[0].kinds == ["agent_started"]
     assert world.runs.find(token(attempt=2)) is later
+    with pytest.raises(RunNotFound):
+        world.runs.find(token())
+
+
+async def test_a_process_that_stops_ends_no_run_that_can_begin_again_elsewhere() -> None:
+    world = World()
+    again = replace(token(), limits={"attempts": 2})
+    run, handle, link = await world.begun(again)
+    last, last_handle, last_link = await world.begun(replace(again, run="r2", attempt=2))
+    stopping = asyncio.ensure_future(world.runs.stop())
+    await until_true(lambda: handle.cancelled and last_handle.cancelled)
+    for each in (handle, last_handle):
+        each.outcome.set_result(Outcome(OutcomeKind.CANCELLED))
+    await stopping
+    assert link.kinds == ["agent_started"]
+    assert (run.state, link.is_closed) == (RunState.RUN_STATE_RUNNING, True)
+    assert last_link.events[-1].agent_failed.reason == "AGENT_LOST"
+    assert last.state == RunState.RUN_STATE_FAILED
 
 
 async def test_a_run_is_found_by_its_own_principal_alone(world: World) -> None:

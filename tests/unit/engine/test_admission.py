@@ -21,6 +21,7 @@ from factorychain_engine.admission import (
     accepted,
     admit,
     adopt,
+    next_attempt,
     release,
 )
 
@@ -209,3 +210,22 @@ class TwoEngines(RuleBasedStateMachine):
 
 TwoEngines.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 test_two_engines_never_admit_a_third_run = TwoEngines.TestCase
+
+
+def test_the_next_attempt_is_nobodys_until_agents_have_it() -> None:
+    lost = replace(entry("r1"), attempts=3, agents_address="a:1", agents_boot="b1")
+    record = next_attempt(holding(lost, entry("r2")), lost, 250.0)
+    (again, other) = record.active
+    assert (again.attempt, again.agents_address, again.agents_boot) == (2, "", "")
+    assert again.deadline_s == 250.0
+    assert again.admitted_at_s == lost.admitted_at_s, "the same place"
+    assert other == entry("r2")
+    accepted_again = accepted(record, again, "a:2", "b2")
+    assert next_attempt(accepted_again, lost, 250.0) == accepted_again, "it was begun before"
+
+
+def test_an_engine_that_lost_its_runs_begins_no_attempt() -> None:
+    lost = entry("r1", owner="e1")
+    adopted = adopt(holding(lost), {"e1"}, "e2")
+    assert next_attempt(adopted, lost, 250.0) == adopted
+    assert next_attempt(EMPTY, lost, 250.0) == EMPTY
