@@ -73,6 +73,12 @@ class EngineSettings(
         le=100,
         description="How often a run whose agents are lost is started in all, if its agent is repeat_safe",
     )
+    queue_max_s: float = Field(
+        3600.0,
+        ge=1,
+        le=7 * 86_400,
+        description="How long a run may wait for a place before it ends with QUEUE_TIMEOUT",
+    )
     run_idle_s: float = Field(
         60.0, ge=1, le=86_400, description="How long a run may give no sign of life"
     )

@@ -32,9 +32,9 @@ class _OnBusyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnBusy.ValueTy
     ON_BUSY_REJECT: _OnBusy.ValueType  # 1
     """Refuse with THREAD_BUSY."""
     ON_BUSY_ENQUEUE: _OnBusy.ValueType  # 2
-    """Wait for a place."""
+    """Wait for a place, also if the caller has as many active runs as it may."""
     ON_BUSY_INTERRUPT: _OnBusy.ValueType  # 3
-    """Cancel the active run, then start."""
+    """Cancel the active run and those that wait for the thread, then start."""
 
 class OnBusy(_OnBusy, metaclass=_OnBusyEnumTypeWrapper):
     """What to do when the thread already has an active run."""
@@ -44,9 +44,9 @@ ON_BUSY_UNSPECIFIED: OnBusy.ValueType  # 0
 ON_BUSY_REJECT: OnBusy.ValueType  # 1
 """Refuse with THREAD_BUSY."""
 ON_BUSY_ENQUEUE: OnBusy.ValueType  # 2
-"""Wait for a place."""
+"""Wait for a place, also if the caller has as many active runs as it may."""
 ON_BUSY_INTERRUPT: OnBusy.ValueType  # 3
-"""Cancel the active run, then start."""
+"""Cancel the active run and those that wait for the thread, then start."""
 Global___OnBusy: _TypeAlias = OnBusy  # noqa: Y015
 
 @_typing.final
@@ -113,6 +113,7 @@ class StartRunResponse(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     EXISTING_FIELD_NUMBER: _builtins.int
     TRACE_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """The run."""
     thread: _builtins.str
@@ -125,6 +126,8 @@ class StartRunResponse(_message.Message):
     """Whether the run was there already."""
     trace: _builtins.str
     """W3C `traceparent` of the run."""
+    position: _builtins.int
+    """Position in the caller's queue if the run waits for a place, 1 is next; 0 if it does not."""
     def __init__(
         self,
         *,
@@ -134,10 +137,11 @@ class StartRunResponse(_message.Message):
         after: _builtins.int = ...,
         existing: _builtins.bool = ...,
         trace: _builtins.str = ...,
+        position: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "epoch", b"epoch", "existing", b"existing", "run", b"run", "thread", b"thread", "trace", b"trace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "epoch", b"epoch", "existing", b"existing", "position", b"position", "run", b"run", "thread", b"thread", "trace", b"trace"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,25 +26,25 @@ from factorychain.types.v1 import event_pb2 as factorychain_dot_types_dot_v1_dot
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66\x61\x63torychain/types/v1/run.proto\x12\x15\x66\x61\x63torychain.types.v1\x1a!factorychain/types/v1/event.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"l\n\x08RunError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\x12\x1a\n\rretry_after_s\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_retry_after_s\"\xe1\x04\n\x03Run\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06thread\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12.\n\x05state\x18\x04 \x01(\x0e\x32\x1f.factorychain.types.v1.RunState\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ninput_json\x18\x07 \x01(\t\x12\x13\n\x0boutput_json\x18\x08 \x01(\t\x12+\n\x05usage\x18\t \x01(\x0b\x32\x1c.factorychain.types.v1.Usage\x12.\n\x05\x65rror\x18\n \x01(\x0b\x32\x1f.factorychain.types.v1.RunError\x12\x15\n\rmetadata_json\x18\x0b \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x0c \x01(\r\x12\x10\n\x08replaces\x18\r \x01(\t\x12\r\n\x05trace\x18\x0e \x01(\t\x12\r\n\x05\x61\x66ter\x18\x0f \x01(\x04\x12\r\n\x05\x65poch\x18\x10 \x01(\x04\x12\x36\n\x07pending\x18\x11 \x03(\x0b\x32%.factorychain.types.v1.InputRequested\x12\x35\n\x07\x61nswers\x18\x12 \x03(\x0b\x32$.factorychain.types.v1.InputReceived\x12\x0f\n\x07resumes\x18\x13 \x01(\t\x12\x33\n\x07\x63ontext\x18\x14 \x03(\x0b\x32\".factorychain.types.v1.ContextItem\"\xb2\x01\n\x06Thread\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x15\n\rmetadata_json\x18\x03 \x01(\t\x12.\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nactive_run\x18\x06 \x01(\t\"1\n\x0b\x43ontextItem\x12\x13\n\x0b\x64\x65scription\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"H\n\x08ToolInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x19\n\x11input_schema_json\x18\x03 \x01(\t\"\xda\x01\n\tAgentInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x11\n\tavailable\x18\x03 \x01(\x08\x12\x0f\n\x07missing\x18\x04 \x03(\t\x12\x19\n\x11input_schema_json\x18\x05 \x01(\t\x12.\n\x05tools\x18\x06 \x03(\x0b\x32\x1f.factorychain.types.v1.ToolInfo\x12\x12\n\nis_default\x18\x07 \x01(\x08\x12\x13\n\x0brepeat_safe\x18\x08 \x01(\x08\x12\x12\n\nlifetime_s\x18\t \x01(\x01*\xb1\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x15\n\x11RUN_STATE_WAITING\x10\x03\x12\x17\n\x13RUN_STATE_COMPLETED\x10\x04\x12\x14\n\x10RUN_STATE_FAILED\x10\x05\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x06\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x66\x61\x63torychain/types/v1/run.proto\x12\x15\x66\x61\x63torychain.types.v1\x1a!factorychain/types/v1/event.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"l\n\x08RunError\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\x12\x1a\n\rretry_after_s\x18\x04 \x01(\x01H\x00\x88\x01\x01\x42\x10\n\x0e_retry_after_s\"\xf3\x04\n\x03Run\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0e\n\x06thread\x18\x02 \x01(\t\x12\r\n\x05\x61gent\x18\x03 \x01(\t\x12.\n\x05state\x18\x04 \x01(\x0e\x32\x1f.factorychain.types.v1.RunState\x12.\n\ncreated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nded_at\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\ninput_json\x18\x07 \x01(\t\x12\x13\n\x0boutput_json\x18\x08 \x01(\t\x12+\n\x05usage\x18\t \x01(\x0b\x32\x1c.factorychain.types.v1.Usage\x12.\n\x05\x65rror\x18\n \x01(\x0b\x32\x1f.factorychain.types.v1.RunError\x12\x15\n\rmetadata_json\x18\x0b \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x0c \x01(\r\x12\x10\n\x08replaces\x18\r \x01(\t\x12\r\n\x05trace\x18\x0e \x01(\t\x12\r\n\x05\x61\x66ter\x18\x0f \x01(\x04\x12\r\n\x05\x65poch\x18\x10 \x01(\x04\x12\x36\n\x07pending\x18\x11 \x03(\x0b\x32%.factorychain.types.v1.InputRequested\x12\x35\n\x07\x61nswers\x18\x12 \x03(\x0b\x32$.factorychain.types.v1.InputReceived\x12\x0f\n\x07resumes\x18\x13 \x01(\t\x12\x33\n\x07\x63ontext\x18\x14 \x03(\x0b\x32\".factorychain.types.v1.ContextItem\x12\x10\n\x08position\x18\x15 \x01(\r\"\xb2\x01\n\x06Thread\x12\x0e\n\x06thread\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x15\n\rmetadata_json\x18\x03 \x01(\t\x12.\n\ncreated_at\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nupdated_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nactive_run\x18\x06 \x01(\t\"1\n\x0b\x43ontextItem\x12\x13\n\x0b\x64\x65scription\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"H\n\x08ToolInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x19\n\x11input_schema_json\x18\x03 \x01(\t\"\xda\x01\n\tAgentInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\x12\x11\n\tavailable\x18\x03 \x01(\x08\x12\x0f\n\x07missing\x18\x04 \x03(\t\x12\x19\n\x11input_schema_json\x18\x05 \x01(\t\x12.\n\x05tools\x18\x06 \x03(\x0b\x32\x1f.factorychain.types.v1.ToolInfo\x12\x12\n\nis_default\x18\x07 \x01(\x08\x12\x13\n\x0brepeat_safe\x18\x08 \x01(\x08\x12\x12\n\nlifetime_s\x18\t \x01(\x01*\xb1\x01\n\x08RunState\x12\x19\n\x15RUN_STATE_UNSPECIFIED\x10\x00\x12\x14\n\x10RUN_STATE_QUEUED\x10\x01\x12\x15\n\x11RUN_STATE_RUNNING\x10\x02\x12\x15\n\x11RUN_STATE_WAITING\x10\x03\x12\x17\n\x13RUN_STATE_COMPLETED\x10\x04\x12\x14\n\x10RUN_STATE_FAILED\x10\x05\x12\x17\n\x13RUN_STATE_CANCELLED\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'factorychain.types.v1.run_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNSTATE']._serialized_start=1376
-  _globals['_RUNSTATE']._serialized_end=1553
+  _globals['_RUNSTATE']._serialized_start=1394
+  _globals['_RUNSTATE']._serialized_end=1571
   _globals['_RUNERROR']._serialized_start=126
   _globals['_RUNERROR']._serialized_end=234
   _globals['_RUN']._serialized_start=237
-  _globals['_RUN']._serialized_end=846
-  _globals['_THREAD']._serialized_start=849
-  _globals['_THREAD']._serialized_end=1027
-  _globals['_CONTEXTITEM']._serialized_start=1029
-  _globals['_CONTEXTITEM']._serialized_end=1078
-  _globals['_TOOLINFO']._serialized_start=1080
-  _globals['_TOOLINFO']._serialized_end=1152
-  _globals['_AGENTINFO']._serialized_start=1155
-  _globals['_AGENTINFO']._serialized_end=1373
+  _globals['_RUN']._serialized_end=864
+  _globals['_THREAD']._serialized_start=867
+  _globals['_THREAD']._serialized_end=1045
+  _globals['_CONTEXTITEM']._serialized_start=1047
+  _globals['_CONTEXTITEM']._serialized_end=1096
+  _globals['_TOOLINFO']._serialized_start=1098
+  _globals['_TOOLINFO']._serialized_end=1170
+  _globals['_AGENTINFO']._serialized_start=1173
+  _globals['_AGENTINFO']._serialized_end=1391
 # @@protoc_insertion_point(module_scope)

@@ -123,6 +123,7 @@ class Run(_message.Message):
     ANSWERS_FIELD_NUMBER: _builtins.int
     RESUMES_FIELD_NUMBER: _builtins.int
     CONTEXT_FIELD_NUMBER: _builtins.int
+    POSITION_FIELD_NUMBER: _builtins.int
     run: _builtins.str
     """Id of the run."""
     thread: _builtins.str
@@ -149,6 +150,8 @@ class Run(_message.Message):
     """Epoch of the thread's numbering."""
     resumes: _builtins.str
     """The run that this one goes on for, after its requests were answered."""
+    position: _builtins.int
+    """Position in the user's queue while it waits, 1 is next; 0 otherwise."""
     @_builtins.property
     def created_at(self) -> _timestamp_pb2.Timestamp:
         """When it was admitted."""
@@ -200,10 +203,11 @@ class Run(_message.Message):
         answers: _abc.Iterable[_event_pb2.InputReceived] | None = ...,
         resumes: _builtins.str = ...,
         context: _abc.Iterable[Global___ContextItem] | None = ...,
+        position: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "ended_at", b"ended_at", "error", b"error", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "agent", b"agent", "answers", b"answers", "attempt", b"attempt", "context", b"context", "created_at", b"created_at", "ended_at", b"ended_at", "epoch", b"epoch", "error", b"error", "input_json", b"input_json", "metadata_json", b"metadata_json", "output_json", b"output_json", "pending", b"pending", "replaces", b"replaces", "resumes", b"resumes", "run", b"run", "state", b"state", "thread", b"thread", "trace", b"trace", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "agent", b"agent", "answers", b"answers", "attempt", b"attempt", "context", b"context", "created_at", b"created_at", "ended_at", b"ended_at", "epoch", b"epoch", "error", b"error", "input_json", b"input_json", "metadata_json", b"metadata_json", "output_json", b"output_json", "pending", b"pending", "position", b"position", "replaces", b"replaces", "resumes", b"resumes", "run", b"run", "state", b"state", "thread", b"thread", "trace", b"trace", "usage", b"usage"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -6,6 +6,7 @@ else; a record that shows an ending never changes to another.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -15,12 +16,13 @@ from factorychain.types.v1.run_pb2 import Run, RunError, RunState
 from factorychain_engine.admission import NOTHING_USED, ActiveRun, Totals
 from factorychain_engine.lifeline import EndReason
 
-_CANCELLED_BY: Final = frozenset({EndReason.USER, EndReason.INTERRUPTED})
+_CANCELLED_BY: Final[frozenset[str]] = frozenset({EndReason.USER, EndReason.INTERRUPTED})
 
-_FAILED_MESSAGES: Final = {
+_FAILED_MESSAGES: Final[Mapping[str, str]] = {
     EndReason.DEADLINE: "The run took longer than it may and was ended",
     EndReason.UNRESPONSIVE: "The agent gave no sign of life and was ended",
     EndReason.AGENT_LOST: "The agent was lost before it had finished",
+    EndReason.QUEUE_TIMEOUT: "The run waited for a place for longer than it may",
 }
 
 ENDED_STATES: Final = frozenset(
@@ -37,15 +39,18 @@ def has_ended(run: Run) -> bool:
     return run.state in ENDED_STATES
 
 
-def ending_of(reason: EndReason, now_s: float, trace: str) -> Event:
-    """The event that ends a run which its agents cannot, or would not, end."""
+def ending_of(reason: str, now_s: float, trace: str, message: str = "") -> Event:
+    """The event that ends a run which its agents cannot, or would not, end.
+
+    `reason` is an `EndReason`, or what a run that had waited was refused with, with its message.
+    """
     event = Event(at=timestamp(now_s), trace=trace)
     if reason in _CANCELLED_BY:
-        event.agent_cancelled.reason = reason.value
+        event.agent_cancelled.reason = str(reason)
         return event
-    event.agent_failed.reason = reason.value
-    event.agent_failed.message = _FAILED_MESSAGES[reason]
-    event.agent_failed.retryable = True
+    event.agent_failed.reason = str(reason)
+    event.agent_failed.message = message or _FAILED_MESSAGES[reason]
+    event.agent_failed.retryable = reason in _FAILED_MESSAGES
     return event
 
 
@@ -93,7 +98,7 @@ def used_by(run: Run, entry: ActiveRun) -> Totals:
     """What an ended run adds to its user's totals when it leaves this place: nothing if it was an
     earlier place in which it ran.
     """
-    if (run.after, run.epoch) != (entry.base_seq, entry.base_epoch):
+    if (run.after, run.epoch) != (entry.after, entry.epoch):
         return NOTHING_USED
     usage = run.usage
     return Totals(

@@ -22,6 +22,7 @@ class EndReason(StrEnum):
     DEADLINE = "DEADLINE"
     UNRESPONSIVE = "UNRESPONSIVE"
     AGENT_LOST = "AGENT_LOST"
+    QUEUE_TIMEOUT = "QUEUE_TIMEOUT"
 
 
 @dataclass(frozen=True, slots=True)

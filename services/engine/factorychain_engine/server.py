@@ -134,6 +134,7 @@ class EngineServer:
         self.storage = Storage(
             self.js,
             records_max_age_s=settings.records_max_age_s,
+            queue_max_s=settings.queue_max_s,
             replicas=settings.nats_replicas,
         )
         self.users = UsersStore(self.storage.users)

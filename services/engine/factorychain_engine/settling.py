@@ -21,7 +21,6 @@ from factorychain.errors import ChainDegraded, FactoryChainError, RunEnded
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import ActiveRun
 from factorychain_engine.endings import ending_of
-from factorychain_engine.lifeline import EndReason
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.retry import retries
 from factorychain_engine.run_tokens import RunTokens
@@ -63,26 +62,33 @@ class Settler:
         self._outcomes = outcomes
         self._clock = clock
 
-    async def settle(self, principal: Principal, entry: ActiveRun, reason: EndReason) -> Run:
-        """End the run, however long the emitter is away; returns it as it has really ended."""
-        with span("settle_run", parent=entry.trace, attributes={"end.reason": reason.value}):
+    async def settle(
+        self, principal: Principal, entry: ActiveRun, reason: str, message: str = ""
+    ) -> Run:
+        """End the run, however long the emitter is away; returns it as it has really ended.
+
+        `reason` and `message` are those of `ending_of`.
+        """
+        with span("settle_run", parent=entry.trace, attributes={"end.reason": str(reason)}):
             async for _ in retries():
                 try:
                     ended = await self._outcomes.of_place(principal, entry)
                     if ended is None:
-                        await self._say(principal, entry, reason)
+                        await self._say(principal, entry, reason, message)
                         ended = await self._outcomes.of_place(principal, entry)
                 except (FactoryChainError, TimeoutError) as error:
                     log.warning("a run is not settled yet", run=entry.run, cause=_cause(error))
                     continue
                 if ended is not None:
-                    _settled.add(1, {"reason": reason.value})
+                    _settled.add(1, {"reason": str(reason)})
                     return ended
         raise AssertionError("unreachable: retries() never ends")
 
-    async def _say(self, principal: Principal, entry: ActiveRun, reason: EndReason) -> None:
+    async def _say(
+        self, principal: Principal, entry: ActiveRun, reason: str, message: str
+    ) -> None:
         context = self._tokens.lifecycle(principal, entry)
-        event = ending_of(reason, self._clock(), entry.trace)
+        event = ending_of(reason, self._clock(), entry.trace, message)
         async with asyncio.timeout(ATTEMPT_S):
             async with self._link.open(context, trace=entry.trace) as run:
                 try:

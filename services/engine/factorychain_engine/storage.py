@@ -8,10 +8,15 @@ from factorychain._core.jetstream import JetStream
 from factorychain._core.kv import KvBucket, ensure_bucket
 
 USERS: Final = "users"
+QUEUED: Final = "queued"
 RUNS: Final = "runs"
 THREADS: Final = "threads"
 VALUES: Final = "values"
 ENGINES: Final = "engines"
+
+QUEUED_LONGER_S: Final = 2 * 86_400.0
+"""What runs are to be started with is kept for so long beyond the longest wait: until they have ended,
+if no engine is there to do it in time, and at most that long if nobody knows of it any more."""
 
 
 class Storage:
@@ -19,12 +24,18 @@ class Storage:
 
     name = "storage"
 
-    def __init__(self, js: JetStream, *, records_max_age_s: float, replicas: int) -> None:
-        """`records_max_age_s` 0 keeps for ever what runs and threads leave."""
+    def __init__(
+        self, js: JetStream, *, records_max_age_s: float, queue_max_s: float, replicas: int
+    ) -> None:
+        """`records_max_age_s` 0 keeps for ever what runs and threads leave. `queue_max_s`: how long a
+        run may wait for a place.
+        """
         self._js = js
+        self._queue_max_s = queue_max_s
         self._records_max_age_s = records_max_age_s
         self._replicas = replicas
         self.users = KvBucket.of(js, USERS)
+        self.queued = KvBucket.of(js, QUEUED)
         self.runs = KvBucket.of(js, RUNS)
         self.threads = KvBucket.of(js, THREADS)
         self.values = KvBucket.of(js, VALUES)
@@ -44,6 +55,7 @@ class Storage:
         for name, max_age_s in (
             (USERS, 0.0),
             (ENGINES, 0.0),
+            (QUEUED, self._queue_max_s + QUEUED_LONGER_S),
             (RUNS, self._records_max_age_s),
             (THREADS, self._records_max_age_s),
             (VALUES, self._records_max_age_s),
