@@ -51,6 +51,9 @@ class Plan:
         users = {name: _lanes(random, name) for name in ("ada", "bob")[: random.choice((1, 2, 2))]}
         made = [_fault(random, replicas, list(users)) for _ in range(_how_many(random))]
         listeners = [name for name in users if random.random() < 0.3]
+        if random.random() < 0.3:
+            users["ada"].append([_long_and_safe(random)])
+            made += [_loss_of_agents(random, replicas) for _ in range(random.choice((1, 1, 3)))]
         return cls(replicas, users, listeners, sorted(made, key=lambda f: f.at_s), TROUBLE_S)
 
 
@@ -83,6 +86,24 @@ def _order(random: Random, user: str) -> Order:
     return Order(thread, agent, json.dumps(wanted), cancel_after_s, on_busy)
 
 
+def _long_and_safe(random: Random) -> Order:
+    """A run that lives long enough to be lost, and is started again then."""
+    wanted = {"steps": 6, "pause_s": random.choice((0.6, 1.5)), "end": "complete", "asks": False}
+    cancel_after_s = random.choice((None, None, None, 6.0))
+    order = json.dumps({**wanted, "canary": "canary-ada"})
+    return Order("t1", "safe", order, cancel_after_s)
+
+
+def _loss_of_agents(random: Random, replicas: dict[str, int]) -> Fault:
+    """A replica is killed, or silent for so long that its runs are given up before it wakes up."""
+    at_s, name = random.uniform(0.5, 9.0), _one(random, replicas, "agents")
+    if random.random() < 0.5:
+        back_s = random.choice((0.05, 3.0, 9.0))
+        where = f"{name}, back after {back_s} s"
+        return Fault(at_s, "kill", where, lambda world: world.kill(name, back_s))
+    return Fault(at_s, "pause", f"{name} for 10 s", lambda world: world.pause(name, 10.0))
+
+
 def _fault(random: Random, replicas: dict[str, int], users: list[str]) -> Fault:
     at_s = random.uniform(0.4, TROUBLE_S)
     kind = random.choice(_KINDS)
@@ -111,12 +132,7 @@ def _kill(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
 def _pause(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
     name, for_s = _one(random, replicas), random.choice((0.3, 2.0, 8.0, 14.0))
 
-    def happen(world: World) -> None:
-        process = world.replicas[name].process
-        process.paused = True
-        world.loop.call_later(for_s, world.loop.resume, process)
-
-    return f"{name} for {for_s} s", happen
+    return f"{name} for {for_s} s", lambda world: world.pause(name, for_s)
 
 
 def _reset(random: Random, replicas: dict[str, int], _: list[str]) -> Made:

@@ -72,6 +72,8 @@ class Observer:
         self.violations: list[str] = []
         self.admitted: dict[str, tuple[Principal, str]] = {}
         self.bodies = 0
+        self.again = 0
+        """Attempts after the first."""
         self.acknowledged = 0
         self.read = 0
         self._nats = nats
@@ -97,6 +99,7 @@ class Observer:
         """An agent's code runs."""
         principal = Principal(ctx.tenant, ctx.user)
         self.bodies += 1
+        self.again += ctx.attempt > 1
         self._note(f"agent {ctx.user} {ctx.run_id[:8]} attempt {ctx.attempt}")
         begun = self._begun.setdefault(principal, {})
         for run, thread in list(begun.items()):

@@ -145,6 +145,11 @@ class World:
         if replica.process.alive:
             self._restart_later(replica, back_after_s)
 
+    def pause(self, name: str, for_s: float) -> None:
+        process = self.replicas[name].process
+        process.paused = True
+        self.loop.call_later(for_s, self.loop.resume, process)
+
     def _restart_later(self, replica: Replica, after_s: float) -> None:
         self.loop.kill(replica.process)
         self.network.gone(replica.process)
@@ -245,7 +250,7 @@ class World:
         observer = self.observer
         counts = {
             "runs": len(observer.admitted), "bodies": observer.bodies, "events": observer.read,
-            "acknowledged": observer.acknowledged, "faults": sum(self.faults.values()),
+            "attempts after the first": observer.again, "acknowledged": observer.acknowledged, "faults": sum(self.faults.values()),
         }  # fmt: skip
         digest = self.loop.digest
         self.loop.close()
