@@ -390,3 +390,62 @@ class ListAgentsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListAgentsResponse: _TypeAlias = ListAgentsResponse  # noqa: Y015
+
+@_typing.final
+class GetLoadRequest(_message.Message):
+    """Asks how much room there is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLoadRequest: _TypeAlias = GetLoadRequest  # noqa: Y015
+
+@_typing.final
+class GetLoadResponse(_message.Message):
+    """The room of this process."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    BOOT_ID_FIELD_NUMBER: _builtins.int
+    RUNNING_FIELD_NUMBER: _builtins.int
+    CAPACITY_FIELD_NUMBER: _builtins.int
+    ACCEPTING_FIELD_NUMBER: _builtins.int
+    ROOM_IN_MS_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """The address of this replica, as in RunAccepted."""
+    boot_id: _builtins.str
+    """Random id of this process's life."""
+    running: _builtins.int
+    """Runs that it has."""
+    capacity: _builtins.int
+    """Runs that it may have."""
+    accepting: _builtins.bool
+    """Whether it takes runs at all: it does not while it starts or stops, or cannot run agents."""
+    room_in_ms: _builtins.int
+    """Milliseconds until a place is likely to be free, by how runs have ended lately; 0 if one is free."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        boot_id: _builtins.str = ...,
+        running: _builtins.int = ...,
+        capacity: _builtins.int = ...,
+        accepting: _builtins.bool = ...,
+        room_in_ms: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accepting", b"accepting", "address", b"address", "boot_id", b"boot_id", "capacity", b"capacity", "room_in_ms", b"room_in_ms", "running", b"running"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetLoadResponse: _TypeAlias = GetLoadResponse  # noqa: Y015

@@ -65,6 +65,11 @@ class AgentsServiceStub:
                 request_serializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.ListAgentsRequest.SerializeToString,
                 response_deserializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.ListAgentsResponse.FromString,
                 _registered_method=True)
+        self.GetLoad = channel.unary_unary(
+                '/factorychain.agents.v1.AgentsService/GetLoad',
+                request_serializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.GetLoadRequest.SerializeToString,
+                response_deserializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.GetLoadResponse.FromString,
+                _registered_method=True)
 
 
 class AgentsServiceServicer:
@@ -113,6 +118,13 @@ class AgentsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetLoad(self, request, context):
+        """How much room this process has: what the engine chooses a replica by.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +157,11 @@ def add_AgentsServiceServicer_to_server(servicer, server):
                     servicer.ListAgents,
                     request_deserializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.ListAgentsRequest.FromString,
                     response_serializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.ListAgentsResponse.SerializeToString,
+            ),
+            'GetLoad': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetLoad,
+                    request_deserializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.GetLoadRequest.FromString,
+                    response_serializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.GetLoadResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +327,33 @@ class AgentsService:
             '/factorychain.agents.v1.AgentsService/ListAgents',
             factorychain_dot_agents_dot_v1_dot_agents__pb2.ListAgentsRequest.SerializeToString,
             factorychain_dot_agents_dot_v1_dot_agents__pb2.ListAgentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetLoad(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/factorychain.agents.v1.AgentsService/GetLoad',
+            factorychain_dot_agents_dot_v1_dot_agents__pb2.GetLoadRequest.SerializeToString,
+            factorychain_dot_agents_dot_v1_dot_agents__pb2.GetLoadResponse.FromString,
             options,
             channel_credentials,
             insecure,

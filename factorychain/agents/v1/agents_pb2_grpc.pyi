@@ -28,6 +28,8 @@ class AgentsServiceStub:
     """Gives the token's run this token in the place of its own, because it lives longer: it has waited."""
     ListAgents: _aio.UnaryUnaryMultiCallable[_agents_pb2.ListAgentsRequest, _agents_pb2.ListAgentsResponse]
     """The agents of this process and whether each can be started."""
+    GetLoad: _aio.UnaryUnaryMultiCallable[_agents_pb2.GetLoadRequest, _agents_pb2.GetLoadResponse]
+    """How much room this process has: what the engine chooses a replica by."""
 
 class AgentsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs agents, each in a scope of its own. The run is always the one that the transaction token names."""
@@ -79,5 +81,13 @@ class AgentsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_agents_pb2.ListAgentsRequest, _abc.Awaitable[_agents_pb2.ListAgentsResponse]],
     ) -> _abc.Awaitable[_agents_pb2.ListAgentsResponse]:
         """The agents of this process and whether each can be started."""
+
+    @_abc_1.abstractmethod
+    def GetLoad(
+        self,
+        request: _agents_pb2.GetLoadRequest,
+        context: _aio.ServicerContext[_agents_pb2.GetLoadRequest, _abc.Awaitable[_agents_pb2.GetLoadResponse]],
+    ) -> _abc.Awaitable[_agents_pb2.GetLoadResponse]:
+        """How much room this process has: what the engine chooses a replica by."""
 
 def add_AgentsServiceServicer_to_server(servicer: AgentsServiceServicer, server: _aio.Server) -> None: ...

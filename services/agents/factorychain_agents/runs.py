@@ -23,6 +23,7 @@ from factorychain_agents.accepted import AcceptedRuns
 from factorychain_agents.factory import AgentInstanceFactory, StartRequest
 from factorychain_agents.host import Conversation, RunLink
 from factorychain_agents.live_run import LiveRun
+from factorychain_agents.room import Room
 from factorychain_agents.run_models import Gateway, NoGateway
 
 _live = up_down_counter("factorychain.agents.runs", "Runs that this process has", "{run}")
@@ -69,7 +70,7 @@ class Runs:
         self._gateway = gateway or NoGateway()
         self._links = links
         self._conversation = conversation
-        self._max_runs = max_runs
+        self.room = Room(max_runs, time.monotonic)
         self._cancel_grace_s = cancel_grace_s
         self._accepted = AcceptedRuns()
         self._live: dict[tuple[Principal, str], LiveRun] = {}
@@ -85,6 +86,10 @@ class Runs:
 
     async def start(self) -> None:
         """Runs come by `accept`."""
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
 
     def drain(self) -> None:
         """Accept no more."""
@@ -121,8 +126,8 @@ class Runs:
             raise ChainDegraded("agents")
         if not await self._links.ready():
             raise ChainDegraded("emitter")
-        if len(self._live) >= self._max_runs:
-            raise Capacity
+        if self.room.is_full:
+            raise Capacity(retry_after_s=self.room.free_in_s())
         # From here to the entry in `_live` nothing is awaited: one of two equal calls gets through.
         if not self._accepted.add(ctx.run, ctx.attempt, ctx.expires_at_s, time.time()):
             raise RunExists
@@ -137,6 +142,7 @@ class Runs:
         earlier = self._live.get(key)
         self._live[key] = run
         _live.add(1)
+        self.room.came()
         if earlier is not None:
             earlier.refused()
         link = await self._links.open(ctx, running.traceparent, run.rejected, run.refused)
@@ -173,6 +179,7 @@ class Runs:
                 await run.live(self._factory, link)
         finally:
             _live.add(-1)
+            self.room.left()
             run.finish()
             if self._live.get(key) is run:
                 del self._live[key]

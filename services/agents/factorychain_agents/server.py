@@ -150,7 +150,13 @@ class AgentsServer:
 
     def _server(self) -> GrpcServer:
         settings = self.settings
-        service = AgentsService(self.runs, self.registry, self.boot, settings.alive_interval_s)
+        service = AgentsService(
+            self.runs,
+            self.registry,
+            self.boot,
+            settings.alive_interval_s,
+            lambda: self.server.health.serving,
+        )
         server = GrpcServer(
             settings,
             [Service(_SERVICE, add_AgentsServiceServicer_to_server, service)],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -28,12 +28,18 @@ class AgentsService(AgentsServiceServicer):
     """Serves the agents layer."""
 
     def __init__(
-        self, runs: Runs, registry: AgentRegistry, boot: Boot, alive_interval_s: float
+        self,
+        runs: Runs,
+        registry: AgentRegistry,
+        boot: Boot,
+        alive_interval_s: float,
+        is_serving: Callable[[], bool],
     ) -> None:
         self._runs = runs
         self._registry = registry
         self._boot = boot
         self._alive_interval_s = alive_interval_s
+        self._is_serving = is_serving
 
     async def Execute(  # noqa: N802 - the name in the proto
         self, request: pb.ExecuteRequest, context: _Context
@@ -80,6 +86,17 @@ class AgentsService(AgentsServiceServicer):
         self, request: pb.ListAgentsRequest, context: _Context
     ) -> pb.ListAgentsResponse:
         return pb.ListAgentsResponse(agents=self._registry.infos())
+
+    async def GetLoad(self, request: pb.GetLoadRequest, context: _Context) -> pb.GetLoadResponse:  # noqa: N802
+        room = self._runs.room
+        return pb.GetLoadResponse(
+            address=self._boot.address(),
+            boot_id=self._boot.boot_id,
+            running=room.running,
+            capacity=room.capacity,
+            accepting=self._is_serving() and not self._runs.draining,
+            room_in_ms=int(room.free_in_s() * 1000),
+        )
 
     def _accepted(self) -> pb.RunAccepted:
         return pb.RunAccepted(address=self._boot.address(), boot_id=self._boot.boot_id)
