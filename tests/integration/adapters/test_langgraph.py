@@ -22,6 +22,8 @@ from tests.integration.adapters.graphs import (
 )
 from tests.vendor import Call, Turn, Vendor, VendorUsage
 
+pytestmark = pytest.mark.usefixtures("langchain_clients")
+
 
 def types_of(result: RunResult) -> list[str]:
     return [each.type for each in result.events]

@@ -23,6 +23,8 @@ from tests.integration.adapters.graphs import (
 )
 from tests.vendor import Turn, Vendor
 
+pytestmark = pytest.mark.usefixtures("langchain_clients")
+
 
 async def test_data_and_text_fill_the_fields_of_a_graph_without_messages() -> None:
     graph, conversation = pipeline(), Conversation()

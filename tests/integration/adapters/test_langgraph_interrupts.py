@@ -6,6 +6,7 @@ import asyncio
 import operator
 from typing import Annotated, Any
 
+import pytest
 from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import interrupt
@@ -21,6 +22,8 @@ from tests.integration.adapters.graphs import (
     tool_loop,
 )
 from tests.vendor import Call, Turn, Vendor
+
+pytestmark = pytest.mark.usefixtures("langchain_clients")
 
 
 class Form(TypedDict):

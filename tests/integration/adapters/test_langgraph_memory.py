@@ -22,6 +22,8 @@ from tests.integration.adapters.graphs import (
 )
 from tests.vendor import Call, Turn, Vendor
 
+pytestmark = pytest.mark.usefixtures("langchain_clients")
+
 
 def said(vendor: Vendor) -> list[tuple[str, str]]:
     """The conversation as the model was told it last."""

@@ -9,8 +9,9 @@ from tests.integration.adapters.pydantic_ai.models import Models
 from tests.integration.examples.modules import EXAMPLES, example
 from tests.vendor import Call, Turn, Vendor
 from tests.vendor.fixture import vendor
+from tests.vendor.langchain_clients import langchain_clients
 
-__all__ = ["vendor"]
+__all__ = ["langchain_clients", "vendor"]
 
 FOLDERS = {each.parent.name for each in EXAMPLES.glob("*/README.md")}
 
@@ -57,6 +58,7 @@ def test_nothing_is_paid_that_is_not_approved(approved: bool, output: str) -> No
     assert tools == (["look_up", "pay"] if approved else ["look_up"])
 
 
+@pytest.mark.usefixtures("langchain_clients")
 async def test_a_graph_looks_trains_up_and_books_what_is_confirmed(
     vendor: Vendor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import pytest_asyncio
 from tests.integration.gateway.conftest import Place, started
 from tests.integration.gateway.reading import failure, output, usage
 from tests.vendor import Fault, Turn, VendorUsage
+from tests.vendor.langchain_clients import own_langchain_clients
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -20,7 +21,7 @@ AGENTS = ("chain", "pydantic", "typed")
 async def frameworks(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Place]:
     folder = tmp_path_factory.mktemp("frameworks")
     module = "tests.integration.gateway.framework_samples"
-    async with started(folder, module, isolation="task") as place:
+    async with own_langchain_clients(), started(folder, module, isolation="task") as place:
         yield place
 
 
