@@ -92,6 +92,20 @@ class Waits(Agent):
         return "done"
 
 
+class Persists(Agent):
+    """Waits for as long as it is told; started again, it says so and ends at once."""
+
+    name = "persists"
+    repeat_safe = True
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        times = await ctx.state.update(lambda count: int(str(count)) + 1, default=0)
+        await ctx.say(f"attempt {ctx.attempt}")
+        if ctx.attempt == 1:
+            await asyncio.sleep(float(text))
+        return f"attempt {ctx.attempt}, begun {times} times"
+
+
 class Breaks(Agent):
     """Fails as an agent with a bug does."""
 

@@ -70,18 +70,28 @@ async def test_a_run_goes_on_when_a_service_is_killed(own_chain: Chain, layer: s
     await _next_run_starts(chain, token, thread)
 
 
-async def test_a_run_whose_agents_are_killed_ends_as_lost(own_chain: Chain) -> None:
+async def test_a_run_whose_agents_are_killed_ends_as_lost_or_begins_again(own_chain: Chain) -> None:
     chain, token = own_chain, own_chain.token("bereft")
     async with connected(chain.state.edge, token) as socket:
         started = await socket.start("waits", "600", thread="killed-agents")
+        safe = await socket.start("persists", "600", thread="killed-safe")
         await socket.event(started["run"], "agent_thinking")
+        await socket.event(safe["run"], "message_delta")
         old = chain.pid("agents")
         os.kill(old, signal.SIGKILL)
         await chain.restarted("agents", old)
         ending = await socket.ending(started["run"], timeout_s=60)
+        again = await socket.ending(safe["run"], timeout_s=60)
         endings = [e for e in socket.run_events(started["run"]) if e["type"] in ENDINGS]
+        events = socket.run_events(safe["run"])
     assert (ending["type"], ending["data"]["reason"]) == ("agent_failed", "AGENT_LOST")
     assert len(endings) == 1
+    attempts = [e["data"]["attempt"] for e in events if e["type"] == "agent_started"]
+    assert (attempts, again["type"]) == ([1, 2], "agent_completed")
+    assert again["data"]["output"] == "attempt 2, begun 2 times"
+    assert [e["seq"] for e in events] == list(range(1, len(events) + 1))
+    messages = [e["data"]["message"] for e in events if e["type"] == "message_delta"]
+    assert len(set(messages)) == len(messages) == 2, "an id is not used by two attempts"
     await _next_run_starts(chain, token, "killed-agents")
 
 
