@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from factorychain._core.answer_schema import BadSchema, check_schema, problem_of
+from factorychain._core.crash_points import crash_point
 from factorychain._instance.events import input_received
 from factorychain._instance.waiting import Waiting
 from factorychain.errors import EventRejected, InputTimeout, InvalidField, RunNotFound
@@ -105,6 +106,7 @@ class AskedUser:
         answer = self._answers.get(request)
         if answer is not None and not answer.done():
             answer.set_result(value_json.encode())
+        crash_point("agents.answer.taken")
 
     def close_all(self) -> None:
         """The run ends: nothing is answered any more."""

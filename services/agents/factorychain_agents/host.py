@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from factorychain._core.crash_points import crash_point
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.link import request_key
 from factorychain._core.telemetry import ChainSpan, SpanKind, parse_traceparent, record_creation
@@ -101,7 +102,9 @@ class InstanceHost:
         opens, closes = self._note(kind, event)
         self._run_seq += 1
         self._last_sign = time.monotonic()
+        crash_point("agents.event.sending")
         await self._link.send(event, self._run_seq, opens_call=opens, closes_call=closes)
+        crash_point("agents.event.sent")
         if not self._run_seq % _YIELD_EVERY:
             await asyncio.sleep(0)
 

@@ -12,6 +12,7 @@ import time
 from dataclasses import replace
 
 from factorychain._core import genai
+from factorychain._core.crash_points import crash_point
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.logging import get_logger
 from factorychain._core.metrics import counter
@@ -164,8 +165,10 @@ class LiveRun:
                 outcome = await self._with_models(await self._outcome(factory))
                 if self._stop_reason == _HANDED_OVER:
                     return
+                crash_point("agents.ending.sending")
                 await self._end(outcome)
                 await link.wait_ended()
+                crash_point("agents.ending.durable")
                 self.state = _STATES[outcome.kind]
                 _ended.add(1, {"outcome": outcome.kind.value, "agent": self.spec.agent})
         except FactoryChainError as error:

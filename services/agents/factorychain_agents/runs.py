@@ -13,6 +13,7 @@ from typing import Protocol
 
 from factorychain._core import genai
 from factorychain._core.component import TaskSet
+from factorychain._core.crash_points import crash_point
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.logging import log_context
@@ -128,6 +129,7 @@ class Runs:
             raise ChainDegraded("emitter")
         if self.room.is_full:
             raise Capacity(retry_after_s=self.room.free_in_s())
+        crash_point("agents.run.accepting")
         # From here to the entry in `_live` nothing is awaited: one of two equal calls gets through.
         if not self._accepted.add(ctx.run, ctx.attempt, ctx.expires_at_s, time.time()):
             raise RunExists
@@ -148,6 +150,7 @@ class Runs:
         link = await self._links.open(ctx, running.traceparent, run.rejected, run.refused)
         run.begin(link, self._conversation(ctx, running.traceparent))
         run.task = self._tasks.spawn(self._run(key, run, link), ctx.run)
+        crash_point("agents.run.accepted")
         await asyncio.sleep(0)  # the link's turn: the user's first event goes before our answer
         return run
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from factorychain._core.crash_points import crash_point
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal, parse_run_id, parse_thread_id
 from factorychain._core.link import Receipts
@@ -80,6 +81,7 @@ class AgentWebSocketBridge:
             on_close=self._close,
         )
         try:
+            crash_point("bridge.run.opened")
             replaced = self._routes.open(writer)
             if replaced is None:
                 _open_routes.add(1)

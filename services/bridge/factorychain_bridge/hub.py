@@ -20,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from factorychain._core.component import TaskSet
+from factorychain._core.crash_points import crash_point
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.nats_connection import NatsConnection, NatsState
@@ -155,6 +156,7 @@ class Hub:
         Raises:
             NatsUnavailable: The thread could not be read.
         """
+        crash_point("bridge.thread.joining")
         subscription = self.prepare(principal, thread)
         try:
             await subscription.locate(after, epoch, sink)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from factorychain._core.component import TaskSet
+from factorychain._core.crash_points import crash_point
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.jetstream import Stream
@@ -200,6 +201,7 @@ class RunWriter:
             _batches.add()
             _appended.add(append.events)
             self._log.on_appended(stream_seq)
+            crash_point("bridge.append.acknowledged")
 
     async def _append_seen(self, append: Append) -> int:
         """With a span: the first and the last append of an attempt."""
@@ -216,14 +218,18 @@ class RunWriter:
 
     async def _publish(self, append: Append, trace: str) -> int:
         headers = {TRACEPARENT: trace} if trace else None
-        return await self._stream.publish(
+        crash_point("bridge.append.sending")
+        stored = await self._stream.publish(
             self._subject,
             append.payload,
             expected_last_subject_seq=append.expected,
             headers=headers,
         )
+        crash_point("bridge.ending.stored" if append.ends else "bridge.append.stored")
+        return stored
 
     async def _read(self, step: ReadForward) -> None:
+        crash_point("bridge.log.reading")
         try:
             last = await self._stream.last_message(self._subject)
             if last is None:

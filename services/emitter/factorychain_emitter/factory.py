@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from factorychain._core import genai
+from factorychain._core.crash_points import crash_point
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.link import LinkClient, Receipts
 from factorychain._core.telemetry import record_creation, span
@@ -39,6 +40,7 @@ class EmitterFactory:
         }
         with span("emitter open", parent=opening.trace, attributes=attributes) as opened:
             emitter = UserWebSocketEmitter(ctx, opening, receipts, self._limits)
+            crash_point("emitter.run.opened")
             try:
                 upstream = self._bridge.open(
                     ctx,

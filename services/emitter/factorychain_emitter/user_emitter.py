@@ -15,6 +15,7 @@ from typing import Protocol
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from factorychain._core import genai
+from factorychain._core.crash_points import crash_point
 from factorychain._core.event_kinds import DELTAS, ENDINGS
 from factorychain._core.execution_context import Scope, UserExecutionContext
 from factorychain._core.link.refusal import Refusal
@@ -88,6 +89,7 @@ class UserWebSocketEmitter:
 
     def events(self, events: list[tuple[int, bytes]]) -> None:
         """Takes events, in order; raises nothing for what is wrong with them."""
+        crash_point("emitter.event.taken")
         for run_seq, raw in events:
             if self._lifecycle:
                 self._take(run_seq, raw)
@@ -97,6 +99,7 @@ class UserWebSocketEmitter:
                     return
                 self._last = run_seq
                 self._take(run_seq, raw)
+        crash_point("emitter.event.forwarded")
         self._count_redactions()
         self._acknowledge()
 
@@ -215,6 +218,7 @@ class UserWebSocketEmitter:
         self._settle(durable_run_seq, ended=False)
 
     def acknowledged(self, durable_run_seq: int, ended: bool) -> None:
+        crash_point("emitter.event.durable")
         self._settle(durable_run_seq, ended)
 
     def rejected(self, run_seq: int, reason: str, message: str) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+from factorychain._core.crash_points import crash_point
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
@@ -60,6 +61,7 @@ class Attempts:
         """
         if await _stored(lambda: self._outcomes.of_place(principal, entry)) is not None:
             return None
+        crash_point("engine.attempt.taking")
         record = await _stored(
             lambda: self._users.change(
                 principal, lambda record: next_attempt(record, entry, deadline_s)
@@ -69,6 +71,7 @@ class Attempts:
         if found is None or (found.owner, found.attempt) != (entry.owner, entry.attempt + 1):
             raise TakenOver(entry.run)
         _again.add(1)
+        crash_point("engine.attempt.taken")
         return found
 
     async def execute(

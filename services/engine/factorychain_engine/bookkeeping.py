@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from factorychain._core.component import TaskSet
+from factorychain._core.crash_points import crash_point
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain.types.v1.run_pb2 import Run
@@ -151,6 +152,7 @@ class Bookkeeping:
             run.principal,
             lambda record: accepted(record, run.entry, run.agents_address, run.agents_boot),
         )
+        crash_point("engine.agents.noted")
 
     async def _restore(self, run: SupervisedRun) -> None:
         known = await self._outcomes.restored(run.principal, run.entry)

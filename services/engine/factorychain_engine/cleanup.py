@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from factorychain._core.component import TaskSet
+from factorychain._core.crash_points import crash_point
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
@@ -145,9 +146,11 @@ class CleanUp:
 
     async def _adopt(self, principal: Principal, orphans: dict[str, str]) -> None:
         gone = set(orphans.values()) - {self._engine_id}
+        crash_point("engine.adopt.taking")
         record = await self._users.change(
             principal, lambda record: adopt(record, gone, self._engine_id)
         )
+        crash_point("engine.adopt.taken")
         for run in orphans:
             entry = record.find(run)
             if entry is None or entry.owner != self._engine_id:

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
+from factorychain._core.crash_points import crash_point
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
@@ -103,6 +104,7 @@ class ExecutionEngineFactory:
                 await self._hand_over(place)
 
     async def _free(self, place: Place) -> None:
+        crash_point("engine.place.freeing")
         async for _ in retries():
             try:
                 await self._users.change(
@@ -111,6 +113,7 @@ class ExecutionEngineFactory:
             except NatsUnavailable as error:
                 log.warning("a place is not freed yet", run=place.entry.run, cause=error.what)
             else:
+                crash_point("engine.place.freed")
                 return
 
     async def _hand_over(self, place: Place) -> None:

@@ -12,6 +12,7 @@ import time
 import orjson
 
 from factorychain._core.component import TaskSet
+from factorychain._core.crash_points import crash_point
 from factorychain._core.kv import KvBucket
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
@@ -74,3 +75,4 @@ class Heartbeat:
         value = orjson.dumps({"at_s": round(time.time(), 3)})
         await self._bucket.put(self._engine_id, value, ttl_s=round(self._ttl_s))
         self._renewed_at_s = time.monotonic()
+        crash_point("engine.heartbeat.renewed")

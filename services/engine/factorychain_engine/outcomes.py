@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from factorychain._core.crash_points import crash_point
 from factorychain._core.ids import Principal
 from factorychain._core.log_reader import EndingFound, ThreadLogReader
 from factorychain.types.v1.event_pb2 import Event
@@ -112,9 +113,12 @@ class Outcomes:
             pause_s = min(pause_s * 1.5, LONGEST_POLL_S)
 
     async def _end(self, principal: Principal, known: StoredRun, ending: EndingFound) -> Run:
-        return await self._records.end_run(
+        crash_point("engine.ending.found")
+        ended = await self._records.end_run(
             principal, known, lambda run: project(run, ending.event, ending.attempt)
         )
+        crash_point("engine.ending.recorded")
+        return ended
 
     async def _ending(
         self, principal: Principal, thread: str, run: str, base: int

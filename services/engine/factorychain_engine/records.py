@@ -14,6 +14,7 @@ from typing import Final
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from factorychain._core.crash_points import crash_point
 from factorychain._core.ids import Principal, thread_key
 from factorychain._core.kv import KvBucket
 from factorychain._core.logging import get_logger
@@ -76,11 +77,13 @@ class Records:
     async def create_run(self, principal: Principal, stored: StoredRun) -> None:
         """Write a run's first record; one that is there already (of an adopter) stays."""
         key = _key_of(principal, stored.run)
+        crash_point("engine.record.creating")
         try:
             revision = await self._runs.create(key, stored_run.encode(stored))
         except WrongLastSequence:
             self._begun.forget(key)
             return
+        crash_point("engine.record.created")
         if self._begun.get(key) is not None:
             self._begun.put(key, revision)
 
@@ -183,6 +186,7 @@ class Records:
             except WrongLastSequence:
                 known = None
                 continue
+            crash_point("engine.thread.recorded")
             self._touched.put(key, _StoredThread(record, revision))
             return
 

@@ -16,6 +16,7 @@ from typing import Final
 import orjson
 
 from factorychain._core.answer_schema import problem_of
+from factorychain._core.crash_points import crash_point
 from factorychain._core.ids import Principal
 from factorychain._core.log_reader import ThreadLogReader
 from factorychain.errors import (
@@ -125,12 +126,14 @@ class Responder:
         here = self._runs.find(principal, entry.run)
         address = entry.agents_address if here is None else here.agents_address
         context = self._tokens.run(principal, entry) if here is None else here.context
+        crash_point("engine.answer.passing")
         try:
             await self._agents.respond(
                 context, address, answer.request, answer.value_json, entry.trace
             )
         except RunNotFound:
             return False
+        crash_point("engine.answer.passed")
         return True
 
     # --- a run that has ended ---------------------------------------------------------------

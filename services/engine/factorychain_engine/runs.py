@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from factorychain._core.component import detached
+from factorychain._core.crash_points import crash_point
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
@@ -138,6 +139,7 @@ class SupervisedRun:
         """
         if self.entry.attempts > 1:
             self._request = request
+        crash_point("engine.execute.sending")
         try:
             life = await self._agents.execute(self._context, request, self.entry.trace)
         except NotAccepted:
@@ -147,6 +149,7 @@ class SupervisedRun:
                 "the agents did not answer a start", run=self.entry.run, reason=error.reason
             )
             return False
+        crash_point("engine.execute.accepted")
         self._follow(life)
         return True
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
+from factorychain._core.crash_points import crash_point
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
@@ -89,11 +90,13 @@ class Settler:
     ) -> None:
         context = self._tokens.lifecycle(principal, entry)
         event = ending_of(reason, self._clock(), entry.trace, message)
+        crash_point("engine.settle.saying")
         async with asyncio.timeout(ATTEMPT_S):
             async with self._link.open(context, trace=entry.trace) as run:
                 try:
                     await run.send(event.SerializeToString(), 0)
                     await run.wait_ended()
+                    crash_point("engine.settle.said")
                 except RunEnded:
                     return
 

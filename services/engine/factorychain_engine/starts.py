@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from factorychain._core.crash_points import crash_point
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.plans import UserLimits
@@ -146,6 +147,7 @@ class Starts:
         self, principal: Principal, known: Versioned, record: UserRecord, admission: _Admission
     ) -> bool:
         """One compare-and-set; whether it was stored. After a lost answer the record is read again."""
+        crash_point("engine.start.admitting")
         try:
             await self._users.replace(principal, known, record)
         except WrongLastSequence:
@@ -156,6 +158,7 @@ class Starts:
             await self._reachable_again(principal, error)
             return False
         admission.tried.clear()
+        crash_point("engine.start.admitted")
         return True
 
     async def _reachable_again(self, principal: Principal, cause: NatsUnavailable) -> None:

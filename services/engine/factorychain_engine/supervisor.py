@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 
 from factorychain._core.component import TaskSet
+from factorychain._core.crash_points import crash_point
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger, log_context
@@ -153,6 +154,7 @@ class RunSupervisor:
         try:
             accepted = await self._begin(run, place, start)
             _answer(answer, Started.of_entry(place.entry, existing=False))
+            crash_point("engine.start.answered")
             self._books.started(run, known, start.title, accepted)
             return await self._finished(run, place, known)
         finally:

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from factorychain._core.crash_points import crash_point
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal, thread_key
 from factorychain._core.stored import KvEntry, WrongLastSequence
@@ -130,7 +131,10 @@ class ThreadValues:
             return 0
         stored = StoredValue(change.value, change.request_id)
         encoded = stored_value.encode(context, change.name, stored)
-        return await self._bucket.update(key, encoded, revision)
+        crash_point("engine.value.storing")
+        replaced = await self._bucket.update(key, encoded, revision)
+        crash_point("engine.value.stored")
+        return replaced
 
     async def _write_again(self, context: UserExecutionContext, change: Change) -> int:
         """Something else is stored than was expected: this change itself, the marker of what was

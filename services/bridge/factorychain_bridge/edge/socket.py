@@ -13,6 +13,7 @@ from typing import Any
 
 from aiohttp import WSMsgType
 
+from factorychain._core.crash_points import crash_point
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.status import as_error
@@ -182,6 +183,7 @@ class EdgeSocket:
                 frame = outbox.next()
                 if frame is not None:
                     kind = WSMsgType.PONG if isinstance(frame, Pong) else WSMsgType.TEXT
+                    crash_point("bridge.socket.writing")
                     await transport.send_frame(frame, kind)
                     outbox.done(len(frame))
                 elif outbox.closed:
