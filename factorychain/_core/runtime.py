@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from factorychain._core import logging, telemetry
 from factorychain._core.component import Component, ComponentGroup
+from factorychain._core.crash_points import die_as_told
 from factorychain._core.settings import CommonSettings, Misconfigured, settings_problem
 from factorychain._core.statistics import StatisticsOnSignal
 from factorychain._core.watchdog import HealthWatch, LoopWatchdog
@@ -59,6 +60,8 @@ def run_service(
     settings = load(settings_type)
     take_short_slices()  # before there is any other thread
     logging.configure(name, level=settings.log_level, log_format=settings.log_format)
+    if settings.crash_file is not None:
+        die_as_told(settings.crash_file)
     sys.exit(uvloop.run(_serve(name, settings, build)))
 
 

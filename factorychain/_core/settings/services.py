@@ -245,10 +245,6 @@ class BridgeSettings(
     listen: Address = Field("127.0.0.1:7104", description="Address that the service listens on")
     engine_address: Address = Field("127.0.0.1:7101", description="gRPC target of the engine layer")
     edge_listen: Address = Field("127.0.0.1:8080", description="Address of HTTP and WebSockets")
-    mode: Literal["production", "development"] = Field(
-        "production",
-        description="development allows loopback origins and tokens from /v1/dev/token",
-    )
     allowed_origins: Listed = Field(
         (), description="Exact origins of browsers, comma-separated; others are refused"
     )

@@ -71,6 +71,24 @@ class CommonSettings(Documented):
     drain_timeout_s: float = Field(
         10.0, ge=0.1, le=3600, description="How long a stopping service may take to finish its work"
     )
+    mode: Literal["production", "development"] = Field(
+        "production",
+        description="development allows loopback origins, tokens from /v1/dev/token, and CRASH_FILE",
+    )
+    crash_file: Path | None = Field(
+        None,
+        description="For tests, in development mode only: file that says where this process is to die"
+        " (reliability.md, crash points)",
+    )
+
+    @model_validator(mode="after")
+    def _dies_only_in_tests(self) -> Self:
+        if self.crash_file is not None and self.mode != "development":
+            raise ValueError(
+                f"{PREFIX}CRASH_FILE has processes die, for tests: unset it, or set"
+                f" {PREFIX}MODE=development"
+            )
+        return self
 
 
 class TransportSettings(Documented):
