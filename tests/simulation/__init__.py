@@ -12,5 +12,6 @@ says what must hold; `bugs` are put into the services to know that this would fi
 
     python -m tests.simulation --seeds 2000            what `make simulation` runs
     python -m tests.simulation --seed 263              one seed, with its trace if it fails
+    python -m tests.simulation --crash-points --seeds 500   processes die at each crash point (`crashes`)
     python -m tests.simulation --bugs [NAME …] --seeds 2000
 """

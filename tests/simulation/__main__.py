@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections import Counter
+from functools import partial
 from time import perf_counter
 
 from tests.simulation import reality
@@ -24,6 +25,8 @@ def main() -> int:
         from tests.simulation.bugs import find_all
 
         return find_all(arguments.bugs, arguments.seeds, arguments.jobs)
+    if arguments.crash_points:
+        return _crash(arguments)
     return _search(arguments)
 
 
@@ -48,6 +51,32 @@ def _search(arguments: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def _crash(arguments: argparse.Namespace) -> int:
+    """Seeds in which processes die at crash points, until each has been hit a few times."""
+    from tests.simulation.crashes import never_hit
+    from tests.simulation.running import simulate, simulate_all
+
+    began_s, hits, number = _real_s(), Counter[str](), 0
+    seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    one = partial(simulate, at_crash_points=True)
+    for result in simulate_all(seeds, arguments.jobs, one=one):
+        number += 1
+        hits.update(result.crashed)
+        if result.violations:
+            print(
+                f"{result}\nagain: python -m tests.simulation --crash-points --seed {result.seed}"
+            )
+            return 1
+        if not never_hit(hits, arguments.times):
+            break
+    left = never_hit(hits, arguments.times)
+    took_s = _real_s() - began_s
+    print(f"{number} seeds in {took_s:.1f} s, {hits.total()} deaths at {len(hits)} crash points")
+    if left and len(seeds) > 1:
+        print(f"fewer than {arguments.times} at " + ", ".join(f"{n} ({hits[n]})" for n in left))
+    return 1 if left and len(seeds) > 1 else 0
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1, help="how many")
@@ -57,6 +86,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--digests", action="store_true", help="print what each seed's course comes to"
     )
+    parser.add_argument(
+        "--crash-points",
+        action="store_true",
+        help="processes die there, and nothing else goes wrong",
+    )
+    parser.add_argument("--times", type=int, default=3, help="how often at each crash point")
     parser.add_argument("--bugs", nargs="*", help="seed bugs (all, or by name) and look for them")
     return parser.parse_args()
 

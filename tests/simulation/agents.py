@@ -28,6 +28,10 @@ class Safe(Agent):
         return await _walk(ctx, text)
 
 
+def _one_more(kept: int) -> int:
+    return kept + 1
+
+
 async def _ask(ctx: RunContext, canary: str) -> None:
     try:
         answer = await ctx.ask(f"Go on, {canary}?", timeout_s=10)
@@ -44,6 +48,8 @@ async def _walk(ctx: RunContext, text: str) -> str:
             await ctx.emit("step", {"n": number, "canary": order["canary"]})
             await asyncio.sleep(order["pause_s"])
         await ctx.think(order["canary"])
+        if order["keeps"]:
+            observing.current().kept(ctx, await ctx.state.update(_one_more, default=0))
         if order["asks"]:
             await _ask(ctx, order["canary"])
     if order["end"] == "fail":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,16 @@ class Plan:
         return cls(replicas, users, listeners, sorted(made, key=lambda f: f.at_s), TROUBLE_S)
 
 
+    @classmethod
+    def for_crash_points(cls, random: Random) -> Plan:
+        """Nothing goes wrong by itself, and there are runs that pass every point."""
+        plan = cls.of(random)
+        asking = {"steps": 2, "pause_s": 0.3, "end": "complete", "asks": True, "keeps": True}
+        order = json.dumps({**asking, "canary": "canary-ada"})
+        plan.users["ada"] += [[_long_and_safe(random)], [Order("t2", "walker", order, None)]]
+        return replace(plan, faults=[])
+
+
 def _how_many(random: Random) -> int:
     return random.choice((0, 1, 1, 2, 3, 4, 6, 10))
 
@@ -75,6 +85,7 @@ def _order(random: Random, user: str) -> Order:
         "pause_s": random.choice((0.0, 0.01, 0.3, 1.5)),
         "end": random.choice(("complete", "complete", "complete", "fail", "hang")),
         "asks": random.random() < 0.15,
+        "keeps": random.random() < 0.3,
         "canary": f"canary-{user}",
     }
     cancel_after_s = random.choice((None, None, 0.05, 1.0))
@@ -88,9 +99,9 @@ def _order(random: Random, user: str) -> Order:
 
 def _long_and_safe(random: Random) -> Order:
     """A run that lives long enough to be lost, and is started again then."""
-    wanted = {"steps": 6, "pause_s": random.choice((0.6, 1.5)), "end": "complete", "asks": False}
+    wanted = {"steps": 6, "pause_s": random.choice((0.6, 1.5)), "end": "complete"}
     cancel_after_s = random.choice((None, None, None, 6.0))
-    order = json.dumps({**wanted, "canary": "canary-ada"})
+    order = json.dumps({**wanted, "asks": False, "keeps": True, "canary": "canary-ada"})
     return Order("t1", "safe", order, cancel_after_s)
 
 

@@ -90,7 +90,7 @@ class Network:
     def connect(self, address: str) -> End | None:
         """A connection of the current process; None if nobody listens."""
         listening = self._listeners.get(address)
-        if listening is None or not listening[0].alive:
+        if listening is None or not listening[0].alive or not self.loop.current.alive:
             return None
         process, accept = listening
         here, there = End(self, self.loop.current), End(self, process)

@@ -81,6 +81,7 @@ class Observer:
         self._note = note
         self._adoptions: dict[str, tuple[str, float, Callable[[], bool]]] = {}
         self._begun: dict[Principal, dict[str, str]] = {}
+        self._kept: dict[tuple[Principal, str], int] = {}
 
     # --- the log ----------------------------------------------------------------------------
 
@@ -116,6 +117,13 @@ class Observer:
         except Exception as error:
             self.violated(f"an agent's code was not let work: {error!r}")
             raise
+
+    def kept(self, ctx: RunContext, count: int) -> None:
+        """An agent has counted one more in its thread: what it was told is kept is not forgotten."""
+        key = Principal(ctx.tenant, ctx.user), ctx.thread
+        if count <= self._kept.get(key, 0):
+            self.violated(f"{ctx.thread} of {ctx.user} kept {self._kept[key]}, now {count}")
+        self._kept[key] = count
 
     def acknowledging(self, ctx: UserExecutionContext, inner: RunObserver | None) -> RunObserver:
         """Around what hears the acknowledgements of a run on the agents' link."""

@@ -22,10 +22,10 @@ BATCH = 20
 """Seeds in a child: few enough that what they leave fits into memory."""
 
 
-def simulate(seed: int) -> Result:
+def simulate(seed: int, *, at_crash_points: bool = False) -> Result:
     """Runs one seed in this process; afterwards the process is good for nothing but more of them."""
     gc.disable()
-    world = World(seed)
+    world = World(seed, at_crash_points=at_crash_points)
     _kept.append(world)
     return world.run()
 
@@ -38,37 +38,42 @@ def simulate_all(
     jobs: int,
     prepare: Callable[[], None] = lambda: None,
     batch: int = BATCH,
+    one: Callable[[int], Result] = simulate,
 ) -> Iterator[Result]:
-    """Runs the seeds and yields what came of each, in order. `prepare` runs in each child."""
+    """Runs the seeds and yields what came of each, in order. `prepare` runs in each child, `one` a seed."""
     services.warm()
     batches = [seeds[start : start + batch] for start in range(0, len(seeds), batch)]
-    running = [_begin(each, prepare) for each in batches[:jobs]]
+    running = [_begin(each, prepare, one) for each in batches[:jobs]]
     rest = iter(batches[jobs:])
     while running:
         results = _end(*running.pop(0))
         following = next(rest, None)
         if following is not None:
-            running.append(_begin(following, prepare))
+            running.append(_begin(following, prepare, one))
         yield from results
 
 
-def _begin(seeds: Sequence[int], prepare: Callable[[], None]) -> tuple[int, int]:
+def _begin(
+    seeds: Sequence[int], prepare: Callable[[], None], one: Callable[[int], Result]
+) -> tuple[int, int]:
     """Forks; returns the child and where its results will be read."""
     readable, writable = os.pipe()
     sys.stdout.flush()
     child = os.fork()
     if not child:
         os.close(readable)
-        _child(seeds, prepare, writable)
+        _child(seeds, prepare, one, writable)
     os.close(writable)
     return child, readable
 
 
-def _child(seeds: Sequence[int], prepare: Callable[[], None], writable: int) -> NoReturn:
+def _child(
+    seeds: Sequence[int], prepare: Callable[[], None], one: Callable[[int], Result], writable: int
+) -> NoReturn:
     status = 1
     try:
         prepare()
-        results = [simulate(seed) for seed in seeds]
+        results = [one(seed) for seed in seeds]
         with os.fdopen(writable, "wb") as pipe:
             pickle.dump(results, pipe)
         status = 0

@@ -12,6 +12,7 @@ from random import Random
 from zlib import crc32
 
 from factorychain._core.component import ComponentGroup
+from factorychain._core.crash_points import watch
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.link import LinkRun
@@ -22,6 +23,7 @@ from factorychain_engine.admission import ActiveRun
 from factorychain_engine.server import EngineServer
 from tests.simulation import observing, reality, services
 from tests.simulation.client import Client
+from tests.simulation.crashes import Crashes
 from tests.simulation.faults import Fault, Plan
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.nats_server import FakeNats
@@ -49,6 +51,8 @@ class Result:
     trace: list[str]
     digest: int
     counts: dict[str, int] = field(default_factory=dict)
+    crashed: list[str] = field(default_factory=list)
+    """The crash points at which processes have died."""
 
     def __str__(self) -> str:
         lines = [f"seed {self.seed}: {each}" for each in self.violations]
@@ -69,14 +73,16 @@ class Replica:
 class World:
     """The chain of one seed."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, at_crash_points: bool = False) -> None:
+        """`at_crash_points`: what goes wrong is that processes die there, and nothing else."""
         self.seed = seed
         self.random = Random(seed)
         self.loop = SimulatedLoop(Random(seed + 1))  # type: ignore[abstract]  # only for mypy
         reality.follow(self.loop.time, seed)
         self.trace: list[str] = []
         self.network = Network(self.loop, Random(seed + 2))
-        self.plan = Plan.of(self.random)
+        make_plan = Plan.for_crash_points if at_crash_points else Plan.of
+        self.plan = make_plan(self.random)
         services.install(self.network, self._warned)
         self.nats = FakeNats(self.loop.time)
         self.nats_server = NatsServer(self.nats, Random(seed + 3))
@@ -85,6 +91,9 @@ class World:
         self.replicas: dict[str, Replica] = {}
         self.clients: dict[str, Client] = {}
         self.faults: dict[str, int] = {}
+        self.crashes: Crashes | None = None
+        if at_crash_points:
+            self.crashes = Crashes(self.loop, Random(seed + 4), self._crash)
 
     def note(self, what: str) -> None:
         self.trace.append(f"{self.loop.now_s:9.4f} {what}")
@@ -139,6 +148,12 @@ class World:
             inner(principal, entry)
 
         engine.clean_up._adopt_run = adopt
+
+    def _crash(self, name: str, back_after_s: float) -> None:
+        point = self.crashes.hit[-1] if self.crashes is not None else ""
+        self.note(f"FAULT {name} dies at {point}, back after {back_after_s} s")
+        self.faults["crash"] = self.faults.get("crash", 0) + 1
+        self.kill(name, back_after_s)
 
     def kill(self, name: str, back_after_s: float) -> None:
         replica = self.replicas[name]
@@ -254,7 +269,9 @@ class World:
         }  # fmt: skip
         digest = self.loop.digest
         self.loop.close()
-        return Result(self.seed, observer.violations, self.trace, digest, counts)
+        crashed = self.crashes.hit if self.crashes is not None else []
+        watch(None)
+        return Result(self.seed, observer.violations, self.trace, digest, counts, crashed)
 
 
 _OUTSIDE = Process("outside")

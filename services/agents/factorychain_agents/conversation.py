@@ -5,9 +5,11 @@ Invariant: which thread and whose it is stands in the token alone; the token sta
 
 from __future__ import annotations
 
+import asyncio
+import random
 import secrets
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
 
 from factorychain._core.credentials import TXN_HEADER
 from factorychain._core.execution_context import UserExecutionContext
@@ -19,8 +21,15 @@ from factorychain.engine.v1.engine_pb2 import (
     StoreValueRequest,
 )
 from factorychain.engine.v1.engine_pb2_grpc import EngineServiceStub
+from factorychain.errors import ChainDegraded
 
 _MOST: Final = 1000
+_PATIENCE_S: Final = 30.0
+"""An engine may be away for so long before what an agent asked of it fails."""
+_FIRST_PAUSE_S: Final = 0.05
+_LONGEST_PAUSE_S: Final = 2.0
+
+T = TypeVar("T")
 
 
 class EngineConversation:
@@ -39,15 +48,18 @@ class EngineConversation:
         """The earlier runs, the oldest first, each serialized."""
         request = GetHistoryRequest(limit=max(1, min(limit, _MOST)))
         with span("read_history", parent=self._trace):
-            found = await self._engine.GetHistory(request, metadata=self._credential)
+            found = await self._asked(
+                lambda: self._engine.GetHistory(request, metadata=self._credential)
+            )
         return [each.SerializeToString() for each in found.runs]
 
     async def load(self, name: str) -> tuple[bytes | None, int]:
         """As `RunHost.load`."""
         check_value(name)
+        request = LoadValueRequest(name=name)
         with span("load_value", parent=self._trace):
-            found = await self._engine.LoadValue(
-                LoadValueRequest(name=name), metadata=self._credential
+            found = await self._asked(
+                lambda: self._engine.LoadValue(request, metadata=self._credential)
             )
         return found.value if found.HasField("value") else None, found.revision
 
@@ -59,8 +71,27 @@ class EngineConversation:
             name=name, value=value, revision=revision, request_id=secrets.token_hex(16)
         )
         with span("store_value", parent=self._trace):
-            stored = await self._engine.StoreValue(request, metadata=self._credential)
+            stored = await self._asked(
+                lambda: self._engine.StoreValue(request, metadata=self._credential)
+            )
         return stored.revision
+
+    async def _asked(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """The engine's answer; a run goes on when one comes back that was away for a while.
+
+        Raises:
+            ChainDegraded: it was away for too long.
+        """
+        loop = asyncio.get_running_loop()
+        until_s, pause_s = loop.time() + _PATIENCE_S, _FIRST_PAUSE_S
+        while True:
+            try:
+                return await ask()
+            except ChainDegraded:
+                if loop.time() + pause_s > until_s:
+                    raise
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
+            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
 
     @property
     def _credential(self) -> tuple[tuple[str, str], ...]:

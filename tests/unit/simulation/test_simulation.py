@@ -32,6 +32,11 @@ def test_the_chain_keeps_its_promises_whatever_goes_wrong() -> None:
     assert done.stdout.startswith(f"{SEEDS} seeds"), done.stdout
 
 
+def test_a_process_may_die_at_any_crash_point() -> None:
+    done = simulation("--crash-points", "--times", "2", "--seeds", "200")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_seed_takes_the_same_course_again() -> None:
     once, again = (simulation("--seeds", "12", "--digests", "--jobs", jobs) for jobs in ("1", "2"))
     courses = once.stdout.splitlines()[:-1]
