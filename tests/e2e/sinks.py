@@ -68,12 +68,17 @@ class Rest(NamedTuple):
 
 async def at_rest(chain: Chain, temporary: Path, idle: int) -> Rest:
     """Waits until the zygote and so many idle processes are all that there is."""
-    await until_true(
-        lambda: len(run_folders(temporary)) == idle and len(children(chain)) == idle + 1, 20
-    )
-    found = children(chain)
+
+    def resting() -> bool:
+        return len(run_folders(temporary)) == idle and len(children(chain)) == idle + 1
+
+    while True:
+        await until_true(resting, 30)
+        found = children(chain)
+        own = await held(chain, "agents")
+        if resting():  # and none was replaced while it was looked at
+            break
     assert psutil.STATUS_ZOMBIE not in states(found)
-    own = await held(chain, "agents")
     return Rest(len(found), len(run_folders(temporary)), own["descriptors"])
 
 

@@ -129,6 +129,8 @@ async def _execute(chain: Chain, token: str) -> None:
                 grpc.StatusCode.UNAVAILABLE,
                 # Unchecked agents find that this run is theirs already.
                 grpc.StatusCode.ALREADY_EXISTS,
+                # Or they have given it up, since the emitter refused it.
+                grpc.StatusCode.NOT_FOUND,
             ), error
 
 

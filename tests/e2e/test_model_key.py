@@ -141,11 +141,15 @@ async def _chat_spans(place: Place, count: int, trace_id: str = "") -> list[Expo
             await asyncio.sleep(0.05)
 
 
+_GONE = (FileNotFoundError, ProcessLookupError, psutil.NoSuchProcess)
+"""A process that has just ended says one of these."""
+
+
 def _look_at_processes(chain: Chain) -> None:
     """Environments and command lines of all processes; the memory of those that agents' code is in."""
     supervisor = psutil.Process(chain.process.pid)
     for each in supervisor.children(recursive=True):
-        with contextlib.suppress(FileNotFoundError, psutil.NoSuchProcess):  # it has just ended
+        with contextlib.suppress(*_GONE):
             shown = Path(f"/proc/{each.pid}/environ").read_text(errors="replace")
             assert _found(shown + " ".join(each.cmdline())) == [], each
     keys_of_runs = 0
@@ -162,7 +166,7 @@ def _memory(pid: int) -> Iterator[bytes]:
     try:
         maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
         memory = Path(f"/proc/{pid}/mem").open("rb", buffering=0)  # noqa: SIM115
-    except (PermissionError, FileNotFoundError):
+    except (PermissionError, *_GONE):
         return
     with memory:
         for line in maps:
