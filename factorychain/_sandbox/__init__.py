@@ -20,7 +20,7 @@ from factorychain._sandbox.confinement import (
 )
 from factorychain._sandbox.environment import compose_environment
 from factorychain._sandbox.hints import hint
-from factorychain._sandbox.limits import lower_session_weight
+from factorychain._sandbox.limits import lower_session_weight, set_session_weight
 from factorychain._sandbox.support import Support, probe
 
 __all__ = [
@@ -36,4 +36,5 @@ __all__ = [
     "lower_session_weight",
     "prepare",
     "probe",
+    "set_session_weight",
 ]

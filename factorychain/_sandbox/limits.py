@@ -64,7 +64,16 @@ def lower_session_weight(nice: int) -> None:
     second in all: beyond that a session keeps its weight, which is that of one process.
     """
     with contextlib.suppress(OSError):
-        _write("/proc/self/autogroup", str(nice).encode())
+        set_session_weight(nice)
+
+
+def set_session_weight(nice: int, process: str = "self") -> None:
+    """Sets the weight of a process's session, as the niceness of one process would.
+
+    Raises:
+        OSError: it may not be set, or not now, or this kernel has none.
+    """
+    _write(f"/proc/{process}/autogroup", str(nice).encode())
 
 
 def _write(path: str, text: bytes) -> None:

@@ -172,6 +172,13 @@ class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings, Gatewa
         le=19,
         description="Niceness of runs over that of the services, 19 the least weight",
     )
+    agent_busy_nice: int = Field(
+        19,
+        ge=0,
+        le=19,
+        description="Niceness of runs for as long as they keep a processor busy, so that others that only"
+        " wake up now and then need not wait for them; no more than FACTORYCHAIN_AGENT_NICE: as the others",
+    )
     agent_processes: bool = Field(
         False,
         description="Whether agents that ask for it may start other processes, whose number no limit"

@@ -114,6 +114,7 @@ class AgentsServer:
             grace_s=settings.cancel_grace_s,
             events_per_s=settings.run_events_per_s,
             events_burst=settings.run_events_burst,
+            busy_nice=settings.agent_busy_nice,
             gateway_url=self.gateway.url if self.gateway is not None else "",
         )
         isolated = self.registry.isolated("process")

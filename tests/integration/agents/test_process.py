@@ -211,6 +211,22 @@ async def test_a_loop_that_is_held_up_is_interrupted_by_a_cancel(
     await nothing_runs(chain)
 
 
+async def test_a_run_that_keeps_a_processor_busy_gives_way_to_one_that_waits(chain: Chain) -> None:
+    running = chain.agents.processes
+    calm, waiting = await begun(chain, "waits")
+    await until_true(lambda: running.running == 1)
+    (waits,) = running.processes
+    before = os.getpriority(os.PRIO_PROCESS, waits)
+    _, spinning = await begun(chain, "spins")
+    await until_true(lambda: running.running == 2)
+    (spins,) = set(running.processes) - {waits}
+    await until_true(lambda: os.getpriority(os.PRIO_PROCESS, spins) == 19)
+    assert os.getpriority(os.PRIO_PROCESS, waits) == before < 19
+    await cancel(chain, calm, "USER")
+    await ended(waiting)
+    await ended(spinning)
+
+
 async def test_a_run_ends_at_its_deadline(chain: Chain) -> None:
     events = await chain.run(chain.token("stubborn", deadline_s=time.time() + 0.5))
     assert events[-1].agent_failed.reason == "DEADLINE"

@@ -34,6 +34,7 @@ from factorychain_agents.process.printed import Show
 from factorychain_agents.process.process_run import ProcessRun, RunLimits
 from factorychain_agents.process.profiles import SINGLE_THREADED, Allowed, Kind, importing, kind_of
 from factorychain_agents.process.spawner import Spawner
+from factorychain_agents.process.weights import Weights
 from factorychain_agents.process.zygote_client import Zygote
 
 log = get_logger(__name__)
@@ -72,6 +73,8 @@ class ProcessOptions:
     grace_s: float
     events_per_s: float
     events_burst: float
+    busy_nice: int = 19
+    """Niceness of runs that keep a processor busy."""
     gateway_url: str = ""
     """Of the model gateway, which every run may reach; empty if there is none."""
 
@@ -170,6 +173,9 @@ class ProcessExecutor:
             if not self._missing.get(each.name):
                 self._pool(each.name).refill()
         _ = self._tasks.spawn(self._tick(), "tick")
+        calm_nice, busy_nice = self._options.allowed.nice, self._options.busy_nice
+        weights = Weights(lambda: self.processes, calm_nice=calm_nice, busy_nice=busy_nice)
+        _ = self._tasks.spawn(weights.keep(), "weights")
 
     async def stop(self) -> None:
         """End what is left; runs were ended by their owner."""
