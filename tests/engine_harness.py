@@ -88,6 +88,10 @@ class Engine:
         """The runs that hold places."""
         return [each.run for each in (await self.server.users.read(principal)).record.active]
 
+    async def waiting(self, principal: Principal = ADA) -> list[str]:
+        """The runs that wait for places."""
+        return [each.run for each in (await self.server.users.read(principal)).record.queue]
+
     async def until_active(self, runs: list[str]) -> None:
         async def is_so() -> bool:
             return await self.active() == runs

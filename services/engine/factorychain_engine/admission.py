@@ -128,7 +128,7 @@ class UserRecord:
         return tuple(each for each in self.queue if each.thread == thread and not each.ending)
 
     def position(self, run: str) -> int:
-        """How many wait up to this one: 1 is next; 0: it does not wait to start. Never grows."""
+        """How many wait up to this one: 1 is next; 0: it does not wait to start."""
         waiting = [each.run for each in self.queue if not each.ending]
         return waiting.index(run) + 1 if run in waiting else 0
 

@@ -19,6 +19,7 @@ from factorychain_engine.admission import ActiveRun
 from factorychain_engine.agents_layer import Agents
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.outcomes import Outcomes
+from factorychain_engine.queues import Queues
 from factorychain_engine.run_tokens import RunTokens
 from factorychain_engine.runs import SupervisedRun
 from factorychain_engine.supervised_runs import SupervisedRuns
@@ -39,12 +40,36 @@ class Canceller:
         outcomes: Outcomes,
         agents: Agents,
         tokens: RunTokens,
+        queues: Queues,
     ) -> None:
+        self._queues = queues
         self._runs = runs
         self._users = users
         self._outcomes = outcomes
         self._agents = agents
         self._tokens = tokens
+
+    async def cancel_run(
+        self, principal: Principal, run: str, reason: EndReason, timeout_s: float
+    ) -> bool:
+        """End a run wherever it stands; False if it has not ended within `timeout_s`.
+
+        Raises:
+            ChainDegraded: storage does not answer, or the engine that has the run stops.
+        """
+        clock: Callable[[], float] = asyncio.get_running_loop().time
+        until_s = clock() + timeout_s
+        while True:
+            record = (await self._users.read(principal)).record
+            left_s = max(0.0, until_s - clock())
+            place = record.find(run)
+            if place is not None:
+                return await self.cancel(principal, place, reason, left_s) is not None
+            if record.waiting(run) is None:
+                return True
+            # What waits now may have a place when this was stored.
+            if await self._queues.end(principal, run, reason, left_s) or clock() >= until_s:
+                return (await self._users.read(principal)).record.waiting(run) is None
 
     async def cancel(
         self, principal: Principal, entry: ActiveRun, reason: EndReason, timeout_s: float

@@ -20,6 +20,7 @@ from factorychain._core.telemetry import counter
 from factorychain_engine.admission import ActiveRun, UserRecord, adopt
 from factorychain_engine.factory import UNOWNED
 from factorychain_engine.heartbeat import Heartbeat
+from factorychain_engine.queues import Queues
 from factorychain_engine.roll import EngineRoll
 from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.users_store import UsersStore
@@ -30,6 +31,9 @@ _adopted = counter("factorychain.engine.adopted", "Runs that were adopted")
 SWEEP_EVERY_S: Final = 300.0
 """How often all records are looked through although nobody is missing."""
 UNHEALTHY_AFTER_PASSES: Final = 4
+
+_QUEUE: Final = ""
+"""In the place of a run's id: the queue."""
 
 Adopt = Callable[[Principal, ActiveRun], None]
 
@@ -47,6 +51,7 @@ class CleanUp:
         users: UsersStore,
         runs: SupervisedRuns,
         adopt_run: Adopt,
+        queues: Queues,
         roll: EngineRoll,
         interval_s: float,
     ) -> None:
@@ -55,6 +60,7 @@ class CleanUp:
         self._users = users
         self._runs = runs
         self._adopt_run = adopt_run
+        self._queues = queues
         self._roll = roll
         self._interval_s = interval_s
         self._tasks = TaskSet(self.name)
@@ -85,6 +91,7 @@ class CleanUp:
         while True:
             try:
                 self._runs.tick()
+                self._queues.tick()
                 await self._look_for_forgotten()
                 await self._look_for_orphans()
             except NatsUnavailable as error:
@@ -108,6 +115,8 @@ class CleanUp:
             }
             if forgotten:
                 await self._adopt(principal, forgotten)
+            elif record.queue and self._is_forgotten_queue(principal, record):
+                self._queues.adopted(principal, record)
 
     async def _look_for_orphans(self) -> None:
         vanished = self._roll.look(await self._heartbeat.engines())
@@ -119,7 +128,7 @@ class CleanUp:
         self._asked = False  # asked again from now on means another look
         owners: set[str] = set()
         async for principal, record in self._users.scan():
-            owners.update(each.owner for each in record.active)
+            owners.update(_owners(record))
             orphans = self._orphans(principal, record)
             if orphans:
                 await self._adopt(principal, orphans)
@@ -127,14 +136,22 @@ class CleanUp:
         self._swept_at_s = time.monotonic()
 
     def _orphans(self, principal: Principal, record: UserRecord) -> dict[str, str]:
-        """The runs that nobody looks after, with the owner that they had."""
-        owners = {each.owner for each in record.active} - {self._engine_id, UNOWNED}
+        """The runs that nobody looks after, and the queue if so, with the owner that they had."""
+        owners = _owners(record) - {self._engine_id, UNOWNED}
         gone = self._roll.gone(owners, time.monotonic()) | {UNOWNED}
-        return {
+        orphans = {
             each.run: each.owner
             for each in record.active
             if each.owner in gone or self._is_forgotten(principal, each)
         }
+        if record.queue and (
+            record.queue_owner in gone or self._is_forgotten_queue(principal, record)
+        ):
+            orphans[_QUEUE] = record.queue_owner
+        return orphans
+
+    def _is_forgotten_queue(self, principal: Principal, record: UserRecord) -> bool:
+        return record.queue_owner == self._engine_id and not self._queues.has(principal)
 
     def _is_forgotten(self, principal: Principal, entry: ActiveRun) -> bool:
         """This engine's own, but nothing here holds it: storage never said that it was taken."""
@@ -151,6 +168,8 @@ class CleanUp:
             principal, lambda record: adopt(record, gone, self._engine_id)
         )
         crash_point("engine.adopt.taken")
+        if record.queue and record.queue_owner == self._engine_id:
+            self._queues.adopted(principal, record)
         for run in orphans:
             entry = record.find(run)
             if entry is None or entry.owner != self._engine_id:
@@ -158,3 +177,9 @@ class CleanUp:
             if not self._runs.is_starting(run) and self._runs.find(principal, run) is None:
                 _adopted.add(1)
                 self._adopt_run(principal, entry)
+
+
+def _owners(record: UserRecord) -> set[str]:
+    """The engines that look after something of the user's."""
+    owners = {each.owner for each in record.active}
+    return owners | {record.queue_owner} if record.queue else owners

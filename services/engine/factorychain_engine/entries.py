@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
+from factorychain._core.ids import Principal
 from factorychain._core.log_reader import LogPosition, ThreadLogReader
-from factorychain.errors import FactoryChainError, RunNotFound
+from factorychain.errors import Capacity, FactoryChainError, RunNotFound
 from factorychain.types.v1.run_pb2 import AgentInfo
 from factorychain_engine.admission import ActiveRun, UserRecord, check_same_request
 from factorychain_engine.limits import LimitsOf
 from factorychain_engine.outcomes import Outcomes
+from factorychain_engine.queued_run import QueuedRun
+from factorychain_engine.queueing import as_place
 from factorychain_engine.records import Records
 from factorychain_engine.started import AlreadyStarted, Started
 from factorychain_engine.stored_run import StoredRun
 from factorychain_engine.users_store import Versioned
-from factorychain_engine.validation import StartRequest
+from factorychain_engine.validation import OnBusy, StartRequest
 
 Resolve = Callable[[str], Awaitable[AgentInfo]]
 
@@ -35,12 +39,16 @@ class Entries:
         records: Records,
         log: ThreadLogReader,
         outcomes: Outcomes,
+        ready: Callable[[], Awaitable[None]],
         resolve: Resolve,
         attempts: int,
         limits: LimitsOf,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`attempts`: how often a run may be started whose agent allows it to be started again."""
+        """`ready` returns when there are agents to be asked (`agents_layer.Agents`). `attempts`: how often a
+        run may be started whose agent allows it to be started again.
+        """
+        self._ready = ready
         self._attempts = attempts
         self._engine_id = engine_id
         self._records = records
@@ -49,6 +57,24 @@ class Entries:
         self._resolve = resolve
         self._limits = limits
         self._clock = clock
+
+    async def room(self, start: StartRequest, record: UserRecord) -> bool:
+        """Whether agents can be asked to take the run; False if they are full and it wants to wait.
+        A repeated start finds its run also while agents are away.
+
+        Raises:
+            Capacity: they are full.
+            ChainDegraded: they are away.
+        """
+        if record.find(start.run) or record.waiting(start.run):
+            return True
+        try:
+            await self._ready()
+        except Capacity:
+            if start.on_busy is not OnBusy.ENQUEUE:
+                raise
+            return False
+        return True
 
     async def make(self, start: StartRequest, known: Versioned, trace: str) -> ActiveRun:
         """The entry that the start is to have in the user's record `known`.
@@ -81,6 +107,31 @@ class Entries:
             plan=start.plan,
         )
 
+    async def begin(self, principal: Principal, queued: QueuedRun) -> ActiveRun:
+        """The place of a run that waits, beginning now. Read the user's record first: as long as that
+        stays the run has not ended, so its ending would come after what is read here.
+
+        Raises:
+            AgentNotFound, AgentDependencyMissing: its agent is not there any more.
+            Capacity: agents are full.
+            ChainDegraded: storage or agents are away.
+        """
+        await self._ready()
+        agent = await self._resolve(queued.agent)
+        last = await self._log.last(principal, queued.thread)
+        limits = self._limits(principal, queued.plan)
+        now_s = self._clock()
+        waited = replace(
+            as_place(queued),
+            owner=self._engine_id,
+            admitted_at_s=now_s,
+            deadline_s=now_s + _lifetime_s(agent, limits.lifetime_s),
+            attempts=self._attempts if agent.repeat_safe else 1,
+        )
+        if last is None:
+            return replace(waited, base=0, base_seq=0)
+        return replace(waited, base=last.stream_seq, base_seq=last.seq, base_epoch=last.epoch)
+
     async def _base(self, start: StartRequest, known: Versioned) -> tuple[int, int, int]:
         """Where the thread's log ends: stream sequence, seq and epoch; zeros for an empty thread.
 
@@ -108,15 +159,15 @@ class Entries:
 
     async def _agent(self, start: StartRequest, record: UserRecord) -> AgentInfo:
         # A repeated start finds its run also when its agent is gone by now.
-        active = record.find(start.run)
-        return AgentInfo(name=active.agent) if active else await self._resolve(start.agent)
+        there = record.find(start.run) or record.waiting(start.run)
+        return AgentInfo(name=there.agent) if there else await self._resolve(start.agent)
 
     async def _check_replaced(self, start: StartRequest, record: UserRecord) -> None:
         if not start.replaces:
             return
         if await self._records.run_in(start.principal, start.thread, start.replaces) is None:
-            active = record.find(start.replaces)
-            if active is None or active.thread != start.thread:
+            there = record.find(start.replaces) or record.waiting(start.replaces)
+            if there is None or there.thread != start.thread:
                 raise RunNotFound("replaces: no such run in this thread")
 
 

@@ -10,17 +10,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
 
 from factorychain._core.crash_points import crash_point
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
+from factorychain.errors import FactoryChainError
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import NOTHING_USED, ActiveRun, Totals, UserRecord, release
 from factorychain_engine.endings import used_by
-from factorychain_engine.retry import retries
+from factorychain_engine.queued_run import QueuedRun
+from factorychain_engine.queueing import give_back
+from factorychain_engine.retry import PASSING, retries
 from factorychain_engine.started import Taken
 from factorychain_engine.starts import Starts
 from factorychain_engine.users_store import UsersStore
@@ -32,14 +35,35 @@ HAND_OVER_S: Final = 2.0
 UNOWNED: Final = ""
 
 
+class Waiting(Protocol):
+    """Who hears that places are free (`Queues`)."""
+
+    def freed(self, principal: Principal, record: UserRecord) -> None: ...
+
+    def returned(self, principal: Principal, retry_after_s: float | None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """A run whose place was given back: how it waits again, or why it is to end."""
+
+    queued: QueuedRun
+    retry_after_s: float | None
+
+
 class Place:
     """A place that is held, for one run."""
 
-    __slots__ = ("_done", "_used", "entry", "principal")
+    __slots__ = ("_done", "_queued", "_returned", "_used", "entry", "principal")
 
-    def __init__(self, principal: Principal, entry: ActiveRun) -> None:
+    def __init__(
+        self, principal: Principal, entry: ActiveRun, queued: QueuedRun | None = None
+    ) -> None:
+        """`queued`: as the run stood in the queue that it comes from."""
         self.principal = principal
         self.entry = entry
+        self._queued = queued
+        self._returned: Returned | None = None
         self._done = False
         self._used = NOTHING_USED
 
@@ -51,23 +75,41 @@ class Place:
     def used(self) -> Totals:
         return self._used
 
+    def ended_before(self) -> None:
+        """The run had its place before: this one can be freed, and nothing remembers it."""
+        self._done = True
+
     def ended(self, run: Run) -> None:
         """The run's ending is in the log and in its record: the place can be freed."""
         self._done = True
         self._used = used_by(run, self.entry)
 
-    def refused(self) -> None:
-        """Agents never took the run: the place can be freed, and nothing remembers it."""
+    @property
+    def returned(self) -> Returned | None:
+        return self._returned
+
+    def refused(self, refusal: FactoryChainError, cancelled: str = "") -> None:
+        """Agents never took the run: the place can be freed, and nothing remembers it. One that had
+        waited was admitted: it waits again, or ends, also if it was to be cancelled meanwhile.
+        """
         self._done = True
+        if self._queued is not None:
+            again = not cancelled and refusal.code in PASSING
+            ending, message = ("", "") if again else (refusal.reason, refusal.message)
+            if cancelled:
+                ending, message = cancelled, ""
+            queued = replace(self._queued, ending=ending, ending_message=message)
+            self._returned = Returned(queued, refusal.retry_after_s)
 
 
 class ExecutionEngineFactory:
     """Makes places to run."""
 
-    def __init__(self, engine_id: str, starts: Starts, users: UsersStore) -> None:
+    def __init__(self, engine_id: str, starts: Starts, users: UsersStore, waiting: Waiting) -> None:
         self._engine_id = engine_id
         self._starts = starts
         self._users = users
+        self._waiting = waiting
 
     @asynccontextmanager
     async def place(self, start: StartRequest, trace: str) -> AsyncIterator[tuple[Place, Taken]]:
@@ -75,15 +117,16 @@ class ExecutionEngineFactory:
 
         Raises:
             AlreadyStarted: the same request was admitted before.
+            Enqueued: it waits, as it wanted to if there is no place.
             InvalidField: the same request id came with another body.
             AgentNotFound, AgentDependencyMissing, RunNotFound: what it names is not there.
-            UserEngineLimit, ThreadBusy: there is no place.
+            UserEngineLimit, ThreadBusy, UserQueueLimit: there is no place.
             ChainDegraded: storage or agents are away.
         """
         taken = await self._starts.take(start, trace)
         async with self._held(Place(start.principal, taken.entry)) as place:
             if taken.problem is not None:
-                place.refused()
+                place.ended_before()
                 raise taken.problem
             yield place, taken
 
@@ -91,6 +134,14 @@ class ExecutionEngineFactory:
     async def adopted(self, principal: Principal, entry: ActiveRun) -> AsyncIterator[Place]:
         """Hold the place of a run whose engine is gone; the record names this engine already."""
         async with self._held(Place(principal, entry)) as place:
+            yield place
+
+    @asynccontextmanager
+    async def promoted(
+        self, principal: Principal, entry: ActiveRun, queued: QueuedRun
+    ) -> AsyncIterator[Place]:
+        """Hold the place of a run that had waited; the record names this engine already."""
+        async with self._held(Place(principal, entry, queued)) as place:
             yield place
 
     @asynccontextmanager
@@ -107,14 +158,23 @@ class ExecutionEngineFactory:
         crash_point("engine.place.freeing")
         async for _ in retries():
             try:
-                await self._users.change(
-                    place.principal, lambda record: release(record, place.entry, place.used)
+                record = await self._users.change(
+                    place.principal, lambda record: self._freed(record, place)
                 )
             except NatsUnavailable as error:
                 log.warning("a place is not freed yet", run=place.entry.run, cause=error.what)
             else:
                 crash_point("engine.place.freed")
-                return
+                break
+        if place.returned is None:
+            self._waiting.freed(place.principal, record)
+        else:
+            self._waiting.returned(place.principal, place.returned.retry_after_s)
+
+    def _freed(self, record: UserRecord, place: Place) -> UserRecord:
+        if place.returned is None:
+            return release(record, place.entry, place.used)
+        return give_back(record, place.entry, place.returned.queued, self._engine_id)
 
     async def _hand_over(self, place: Place) -> None:
         """Leave the run to another engine. If that cannot be stored, the missing heartbeat tells."""

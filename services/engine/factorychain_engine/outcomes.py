@@ -92,6 +92,9 @@ class Outcomes:
         stored = await self._records.run_in(principal, entry.thread, entry.run)
         if stored is not None:
             return stored
+        kept = await self._kept(principal, entry)
+        if kept is not None:
+            return kept
         known = record_of(entry)
         started = await self._started(principal, entry)
         return known if started is None else known.with_run(begun(known.run, started))
@@ -139,6 +142,15 @@ class Outcomes:
             return None
         stored = await self._records.find_run(principal, entry.run)
         return stored.run if stored is not None and has_ended(stored.run) else None
+
+    async def _kept(self, principal: Principal, entry: ActiveRun) -> StoredRun | None:
+        if not entry.kept:
+            return None
+        kept = await self._records.queued(principal, entry.run, entry.kept)
+        if kept is None:
+            return None
+        run = kept.run
+        return record_of(entry, run.input_json, run.metadata_json, run.resumes, run.context)
 
     async def _started(self, principal: Principal, entry: ActiveRun) -> Event | None:
         last = await self._log.last(principal, entry.thread)

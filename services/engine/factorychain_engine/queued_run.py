@@ -24,6 +24,7 @@ class QueuedRun:
     trace: str = ""
     replaces: str = ""
     plan: str = ""
+    has_context: bool = False
     ending: str = ""
     """Why it is to end without having started; once this is set it never starts."""
     ending_message: str = ""

@@ -87,6 +87,11 @@ def drop(record: UserRecord, run: str, used: Totals = NOTHING_USED) -> UserRecor
     return replace(record, queue=_without(record, run), totals=record.totals.plus(used))
 
 
+def leave(record: UserRecord, owner: str) -> UserRecord:
+    """Look after the queue no more: it is nobody's until an engine adopts it."""
+    return replace(record, queue_owner="") if record.queue_owner == owner else record
+
+
 def overdue(record: UserRecord, now_s: float, max_wait_s: float) -> list[str]:
     """Those that have waited for longer than they may."""
     return [
@@ -121,6 +126,7 @@ def as_place(queued: QueuedRun) -> ActiveRun:
         trace=queued.trace,
         replaces=queued.replaces,
         plan=queued.plan,
+        has_context=queued.has_context,
         queued_at_s=queued.queued_at_s,
         queued_seq=queued.base_seq,
         queued_epoch=queued.base_epoch,
@@ -143,6 +149,7 @@ def as_queued(wanted: ActiveRun, kept: str) -> QueuedRun:
         trace=wanted.trace,
         replaces=wanted.replaces,
         plan=wanted.plan,
+        has_context=wanted.has_context,
     )
 
 

@@ -41,11 +41,14 @@ class _StoredThread:
 
 
 class Records:
-    """Runs (`<ukey>.<tkey>.<run>`) and threads (`<ukey>.<tkey>`)."""
+    """Runs (`<ukey>.<tkey>.<run>`), threads (`<ukey>.<tkey>`) and, until they have ended, runs that had to
+    wait (`<ukey>.<run>.<kept>`).
+    """
 
-    def __init__(self, runs: KvBucket, threads: KvBucket) -> None:
+    def __init__(self, runs: KvBucket, threads: KvBucket, queued: KvBucket) -> None:
         self._runs = runs
         self._threads = threads
+        self._queued = queued
         # Of runs that were begun here and have not ended: the revision of their record, 0 before it.
         self._begun: Remembered[int] = Remembered(REMEMBERED_RUNS)
         self._touched: Remembered[_StoredThread] = Remembered(REMEMBERED_THREADS)
@@ -69,6 +72,22 @@ class Records:
             found = _read_run(entry)
             if found is not None:
                 yield found
+
+    async def keep_queued(self, principal: Principal, kept: str, stored: StoredRun) -> None:
+        """Keep what a run is to be started with that has to wait. It counts as admitted only once the
+        user's record names `kept`.
+        """
+        key = _queued_key(principal, stored.run.run, kept)
+        await self._queued.put(key, stored_run.encode(stored))
+
+    async def queued(self, principal: Principal, run: str, kept: str) -> StoredRun | None:
+        """What was kept for a run that had to wait."""
+        entry = await self._queued.get(_queued_key(principal, run, kept))
+        return None if entry is None else _read_run(entry)
+
+    async def forget_queued(self, principal: Principal, run: str, kept: str) -> None:
+        """The run has ended, or was never admitted. What is not forgotten goes by its age."""
+        await self._queued.delete(_queued_key(principal, run, kept))
 
     def expect_run(self, principal: Principal, stored: StoredRun) -> None:
         """A run that was just admitted has no record yet."""
@@ -215,6 +234,10 @@ def _touched(thread: Thread, title: str, at: Timestamp) -> Thread:
 
 def _key_of(principal: Principal, run: Run) -> str:
     return _run_key(principal, run.thread, run.run)
+
+
+def _queued_key(principal: Principal, run: str, kept: str) -> str:
+    return f"{principal.ukey}.{run}.{kept}"
 
 
 def _run_key(principal: Principal, thread: str, run: str) -> str:

@@ -7,8 +7,13 @@ import random
 from collections.abc import AsyncIterator
 from typing import Final
 
+from factorychain.errors import ErrorCode
+
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 2.0
+
+PASSING: Final = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED})
+"""Refusals that say nothing about what was asked for: the same may succeed later."""
 
 
 class Backoff:

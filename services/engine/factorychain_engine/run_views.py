@@ -13,11 +13,13 @@ from typing import Final
 
 from factorychain._core.ids import Principal
 from factorychain.errors import ChainDegraded, RunNotFound
-from factorychain.types.v1.run_pb2 import Run
-from factorychain_engine.admission import ActiveRun, Totals
+from factorychain.types.v1.run_pb2 import Run, RunState
+from factorychain_engine.admission import ActiveRun, Totals, UserRecord
 from factorychain_engine.endings import has_ended
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.pages import Cursor, Newest, Page, cursor_of
+from factorychain_engine.queued_run import QueuedRun
+from factorychain_engine.queueing import as_place
 from factorychain_engine.records import Records
 from factorychain_engine.stored_run import StoredRun, record_of
 from factorychain_engine.supervised_runs import SupervisedRuns
@@ -31,6 +33,7 @@ class Used:
     """What a user has and had."""
 
     active: int
+    queued: int
     totals: Totals
 
 
@@ -59,9 +62,12 @@ class RunViews:
         stored = await self._records.find_run(principal, run)
         if stored is not None:
             return await self.shown(principal, stored)
-        entry = await self.place(principal, run)
+        record = (await self._users.read(principal)).record
+        entry, queued = record.find(run), record.waiting(run)
         if entry is not None:
             return await self.of_place(principal, entry)
+        if queued is not None:
+            return await self.of_queued(principal, queued, record.position(run))
         # Before it ended it may have had no record, and now no place any more.
         stored = await self._records.find_run(principal, run)
         if stored is None:
@@ -71,6 +77,30 @@ class RunViews:
     async def place(self, principal: Principal, run: str) -> ActiveRun | None:
         """The place that the run holds, if it does."""
         return (await self._users.read(principal)).record.find(run)
+
+    async def of_queued(self, principal: Principal, queued: QueuedRun, position: int) -> Run:
+        """A run that waits; or has ended waiting, and leaves the queue this moment."""
+        entry = as_place(queued)
+        if queued.ending:
+            ended = await self._outcomes.of_place(principal, entry)
+            if ended is not None:
+                return ended
+        run = (await self._outcomes.restored(principal, entry)).run
+        if not has_ended(run):
+            run.state = RunState.RUN_STATE_QUEUED
+            run.position = position
+            run.ClearField("context")
+        return run
+
+    async def of_queue(self, principal: Principal, record: UserRecord, thread: str) -> list[Run]:
+        """Those that wait, of one thread or (`thread` empty) of all, the longest waiting first."""
+        return await asyncio.gather(
+            *(
+                self.of_queued(principal, each, record.position(each.run))
+                for each in record.queue
+                if thread in ("", each.thread)
+            )
+        )
 
     async def of_place(self, principal: Principal, entry: ActiveRun) -> Run:
         """A run of which there may be no record yet."""
@@ -101,15 +131,16 @@ class RunViews:
     async def _listed(
         self, principal: Principal, thread: str, active_only: bool
     ) -> AsyncIterator[Run]:
-        active = (await self._users.read(principal)).record.active
-        places = [each for each in active if thread in ("", each.thread)]
+        record = (await self._users.read(principal)).record
+        places = [each for each in record.active if thread in ("", each.thread)]
         found = await asyncio.gather(*(self.of_place(principal, each) for each in places))
+        found += await self.of_queue(principal, record, thread)
         for run in found:
             if not (active_only and has_ended(run)):
                 yield run
         if active_only:
             return
-        held = {each.run for each in places}
+        held = {each.run for each in found}
         async for stored in self._records.runs_of(principal, thread or None):
             if stored.run.run not in held:
                 yield await self.shown(principal, stored)
@@ -146,7 +177,8 @@ class RunViews:
         ended = await asyncio.gather(
             *(self._outcomes.of_place(principal, each) for each in record.active)
         )
-        return Used(sum(1 for each in ended if each is None), record.totals)
+        queued = sum(1 for each in record.queue if not each.ending)
+        return Used(sum(1 for each in ended if each is None), queued, record.totals)
 
 
 def runs_listing(thread: str, active_only: bool) -> str:

@@ -102,6 +102,11 @@ class SupervisedRun:
         return self._boot
 
     @property
+    def cancel_reason(self) -> EndReason | None:
+        """Why the run is to end; None: it is not."""
+        return self._lifeline.cancel_reason
+
+    @property
     def context(self) -> UserExecutionContext:
         """The run's, with a token that is valid for a while."""
         now_s = self._clock()

@@ -24,14 +24,15 @@ from factorychain._core.txn_tokens import TxnSigner, TxnVerifier
 from factorychain._core.user_tokens import UserVerifier
 from factorychain.emitter.v1 import emitter_pb2, emitter_pb2_grpc
 from factorychain.engine.v1 import engine_pb2, engine_pb2_grpc
-from factorychain.types.v1.run_pb2 import AgentInfo
 from factorychain_engine.admission import ActiveRun
 from factorychain_engine.agents_peer import AgentsPeers
+from factorychain_engine.announcing import Announcer
 from factorychain_engine.attempts import Attempts
 from factorychain_engine.bookkeeping import Bookkeeping
 from factorychain_engine.cancelling import Canceller
 from factorychain_engine.catalog import AgentCatalog
 from factorychain_engine.cleanup import CleanUp
+from factorychain_engine.enqueuing import Enqueuing
 from factorychain_engine.entries import Entries
 from factorychain_engine.factory import ExecutionEngineFactory
 from factorychain_engine.heartbeat import Heartbeat
@@ -39,6 +40,8 @@ from factorychain_engine.keys import PublicKeys
 from factorychain_engine.lifeline import EndReason, LifeLimits
 from factorychain_engine.limits import Limits
 from factorychain_engine.outcomes import Outcomes
+from factorychain_engine.promoting import Promoter
+from factorychain_engine.queues import Queues
 from factorychain_engine.readiness import Readiness
 from factorychain_engine.records import Records
 from factorychain_engine.responding import Responder
@@ -101,6 +104,8 @@ class EngineServer:
             self.catalog,
             self.books,
             self.supervisor,
+            self.announcer,
+            self.queues,
             self.clean_up,
             self.server,
             self.readiness,
@@ -138,7 +143,7 @@ class EngineServer:
             replicas=settings.nats_replicas,
         )
         self.users = UsersStore(self.storage.users)
-        self.records = Records(self.storage.runs, self.storage.threads)
+        self.records = Records(self.storage.runs, self.storage.threads, self.storage.queued)
         self.log = ThreadLogReader(self.js, settings.log_shards)
         self.outcomes = Outcomes(self.log, self.records)
         self.books = Bookkeeping(self.users, self.records, self.outcomes)
@@ -154,25 +159,32 @@ class EngineServer:
         self.attempts = Attempts(self.users, self.records, self.outcomes, self.peers)
         self.settler = Settler(self.link, self.tokens, self.outcomes)
         self.runs = SupervisedRuns()
-        self.canceller = Canceller(self.runs, self.users, self.outcomes, self.peers, self.tokens)
-        entries = Entries(
+        self.entries = Entries(
             engine_id=self.engine_id,
             records=self.records,
             log=self.log,
             outcomes=self.outcomes,
-            resolve=self._resolve,
+            ready=self.peers.ready,
+            resolve=self.catalog.resolve,
             attempts=settings.run_attempts,
             limits=self.limits.of,
         )
+        self._queue()
+        self.canceller = Canceller(
+            self.runs, self.users, self.outcomes, self.peers, self.tokens, self.queues
+        )
         starts = Starts(
             users=self.users,
-            entries=entries,
+            entries=self.entries,
+            enqueuing=Enqueuing(
+                self.engine_id, self.users, self.records, self.limits.of, self.queues.queued
+            ),
             outcomes=self.outcomes,
             interrupt=self._interrupt,
             context=self.tokens.run,
-            limits=PlaceLimits(self.limits.of),
+            limits=PlaceLimits(self.limits.of, room=self._has_room),
         )
-        self.factory = ExecutionEngineFactory(self.engine_id, starts, self.users)
+        self.factory = ExecutionEngineFactory(self.engine_id, starts, self.users, self.queues)
         self.supervisor = RunSupervisor(
             self.factory,
             self._supervised,
@@ -187,9 +199,43 @@ class EngineServer:
             users=self.users,
             runs=self.runs,
             adopt_run=self.supervisor.adopt,
+            queues=self.queues,
             roll=EngineRoll(self.engine_id, _adoption_grace_s(settings)),
             interval_s=settings.cleanup_interval_s,
         )
+
+    def _queue(self) -> None:
+        """Who waits; and, of those whose turn it is, what the supervisor is to start."""
+        self.announcer = Announcer(
+            link=self.link,
+            tokens=self.tokens,
+            users=self.users,
+            records=self.records,
+            log=self.log,
+        )
+        promoter = Promoter(
+            engine_id=self.engine_id,
+            users=self.users,
+            records=self.records,
+            entries=self.entries,
+            runs=self.runs,
+            limits=self.limits.of,
+            context=self.tokens.run,
+            begin=lambda promoted: self.supervisor.start_promoted(promoted),  # noqa: PLW0108
+        )
+        self.queues = Queues(
+            engine_id=self.engine_id,
+            users=self.users,
+            records=self.records,
+            promoter=promoter,
+            announcer=self.announcer,
+            settler=self.settler,
+            max_wait_s=self.settings.queue_max_s,
+            room=self._has_room,
+        )
+
+    def _has_room(self) -> bool:
+        return self.supervisor.has_room()
 
     def _serve(self) -> None:
         settings = self.settings
@@ -237,12 +283,13 @@ class EngineServer:
 
     # --- what parts need of one another -----------------------------------------------------
 
-    async def _resolve(self, agent: str) -> AgentInfo:
-        # A start that agents could not take anyway is refused before it takes a place.
-        await self.peers.ready()
-        return await self.catalog.resolve(agent)
-
-    async def _interrupt(self, principal: Principal, holder: ActiveRun, wait_s: float) -> bool:
+    async def _interrupt(
+        self, principal: Principal, thread: str, holder: ActiveRun | None, wait_s: float
+    ) -> bool:
+        # Those first that wait: they must not start when the place becomes free.
+        await self.queues.end_thread(principal, thread, EndReason.INTERRUPTED)
+        if holder is None:
+            return True
         ended = await self.canceller.cancel(principal, holder, EndReason.INTERRUPTED, wait_s)
         return ended is not None
 

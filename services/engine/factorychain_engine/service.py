@@ -86,6 +86,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             after=started.after,
             existing=started.existing,
             trace=started.trace,
+            position=started.position,
         )
 
     async def CancelRun(
@@ -93,16 +94,14 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
     ) -> pb.CancelRunResponse:
         principal = _principal()
         run = await self._run(principal, request.run)
-        place = None if has_ended(run) else await self._runs.place(principal, run.run)
-        if place is None:
-            # Ended, or ended and freed between the two reads.
-            return pb.CancelRunResponse(run=await self._run(principal, request.run))
-        ended = await self._canceller.cancel(principal, place, EndReason.USER, _patience_s())
-        if ended is None:
+        cancel = self._canceller.cancel_run
+        if not has_ended(run) and not await cancel(
+            principal, run.run, EndReason.USER, _patience_s()
+        ):
             raise ChainDegraded(
                 "agents", message="the run was told to stop and has not ended yet; ask again"
             )
-        return pb.CancelRunResponse(run=ended)
+        return pb.CancelRunResponse(run=await self._run(principal, request.run))
 
     async def RespondToRun(
         self, request: pb.RespondToRunRequest, context: Context
@@ -176,7 +175,7 @@ class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
             max_active_runs=limits.active_runs,
             active_runs=used.active,
             max_queued_runs=limits.queued_runs,
-            queued_runs=0,
+            queued_runs=used.queued,
             lifetime_s=limits.lifetime_s,
             usage=usage_of(used.totals),
             recorded_runs=used.totals.runs,

@@ -37,6 +37,8 @@ class EmitterRun(Protocol):
 
     async def send(self, event: bytes, run_seq: int) -> None: ...
 
+    async def flushed(self) -> None: ...
+
     async def wait_ended(self) -> None: ...
 
 
@@ -85,9 +87,7 @@ class Settler:
                     return ended
         raise AssertionError("unreachable: retries() never ends")
 
-    async def _say(
-        self, principal: Principal, entry: ActiveRun, reason: str, message: str
-    ) -> None:
+    async def _say(self, principal: Principal, entry: ActiveRun, reason: str, message: str) -> None:
         context = self._tokens.lifecycle(principal, entry)
         event = ending_of(reason, self._clock(), entry.trace, message)
         crash_point("engine.settle.saying")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import ActiveRun
+from factorychain_engine.queued_run import QueuedRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +20,17 @@ class Started:
     after: int
     trace: str
     existing: bool
+    position: int = 0
+    """In the queue of the run's user, 1 is next; 0: it does not wait."""
 
     @classmethod
     def of_entry(cls, entry: ActiveRun, *, existing: bool) -> Started:
-        return cls(entry.run, entry.thread, entry.base_epoch, entry.base_seq, entry.trace, existing)
+        return cls(entry.run, entry.thread, entry.epoch, entry.after, entry.trace, existing)
+
+    @classmethod
+    def of_queued(cls, entry: QueuedRun, position: int, *, existing: bool) -> Started:
+        epoch, after = entry.base_epoch, entry.base_seq
+        return cls(entry.run, entry.thread, epoch, after, entry.trace, existing, position)
 
     @classmethod
     def of_record(cls, run: Run) -> Started:
@@ -40,6 +48,14 @@ class Taken:
     """How long the attempt that succeeded took: what it read, the decision and what it stored."""
     problem: Exception | None = None
     """Why the place must be left again: the start was there before, or nobody knows."""
+
+
+class Enqueued(Exception):
+    """The start waits: it takes no place now, and its run is admitted."""
+
+    def __init__(self, started: Started) -> None:
+        super().__init__(started.run)
+        self.started = started
 
 
 class AlreadyStarted(Exception):

@@ -1,4 +1,4 @@
-"""Takes a place for a start: reads what the decision needs, decides, stores it by one
+"""Takes a place for a start, or has it wait: reads what the decision needs, decides, stores it by one
 compare-and-set.
 
 Invariant: a start is refused only on what is stored now and only after the log was asked whether a
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,20 +24,20 @@ from factorychain_engine.admission import (
     ActiveRun,
     Admitted,
     AlreadyActive,
-    Busy,
-    Decision,
+    AlreadyQueued,
     Full,
-    Totals,
     UserRecord,
     admit,
-    release,
 )
 from factorychain_engine.endings import used_by
+from factorychain_engine.enqueuing import Enqueuing
 from factorychain_engine.entries import Entries
 from factorychain_engine.limits import LimitsOf
 from factorychain_engine.outcomes import Outcomes
+from factorychain_engine.queued_run import QueuedRun
 from factorychain_engine.retry import retries
-from factorychain_engine.started import AlreadyStarted, Started, Taken
+from factorychain_engine.started import AlreadyStarted, Enqueued, Started, Taken
+from factorychain_engine.starting import Admission, Look, holders_of, in_the_way, retry_after_s
 from factorychain_engine.users_store import UsersStore, Versioned
 from factorychain_engine.validation import OnBusy, StartRequest
 
@@ -49,11 +49,9 @@ IN_DOUBT_S: Final = 10.0
 WAIT_FOR_INTERRUPT_S: Final = 30.0
 """How long a start waits for a run to end that it interrupts."""
 
-ACCEPT_LOOKS: Final = 40
-ACCEPT_LOOK_S: Final = 0.05
-"""A repeated start looks so often, in this interval, whether agents have accepted the first."""
-
-Interrupt = Callable[[Principal, ActiveRun, float], Awaitable[bool]]
+Interrupt = Callable[[Principal, str, ActiveRun | None, float], Awaitable[bool]]
+"""Ends what is in a thread, its active run (if there is one) and those that wait; whether they have
+ended within so many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +60,8 @@ class PlaceLimits:
 
     user: LimitsOf
     wait_for_interrupt_s: float = WAIT_FOR_INTERRUPT_S
+    room: Callable[[], bool] = lambda: True
+    """Whether this engine may have more runs."""
 
 
 class Starts:
@@ -72,6 +72,7 @@ class Starts:
         *,
         users: UsersStore,
         entries: Entries,
+        enqueuing: Enqueuing,
         outcomes: Outcomes,
         interrupt: Interrupt,
         context: Callable[[Principal, ActiveRun], UserExecutionContext],
@@ -80,6 +81,7 @@ class Starts:
     ) -> None:
         self._users = users
         self._entries = entries
+        self._enqueuing = enqueuing
         self._outcomes = outcomes
         self._interrupt = interrupt
         self._context = context
@@ -88,7 +90,7 @@ class Starts:
 
     async def take(self, start: StartRequest, trace: str) -> Taken:
         """Take a place; the caller must have it freed. See `ExecutionEngineFactory.place`."""
-        admission = _Admission(self._clock() + self._limits.wait_for_interrupt_s)
+        admission = Admission(self._clock() + self._limits.wait_for_interrupt_s)
         cached = True
         while True:
             async with self._users.turn(start.principal):
@@ -96,16 +98,18 @@ class Starts:
                 known = self._users.cached(start.principal) if cached else None
                 fresh = known is None
                 known = known or await self._users.read(start.principal)
+                room = await self._entries.room(start, known.record) and self._limits.room()
                 wanted = await self._entries.make(start, known, trace)
-                free = _without(known.record, admission.ended)
-                decision = admit(free, wanted, self._limits_of(start).active_runs)
+                free = admission.without_ended(known.record)
+                most = self._limits_of(start).active_runs if room else 0
+                decision = admit(free, wanted, most)
                 if isinstance(decision, Admitted):
                     admission.tried.append(wanted)
                     taken = await self._stored(start, known, decision.record, admission, began_s)
                     if taken is not None:
                         return taken
             if fresh and not isinstance(decision, Admitted):
-                mine = await self._refuse(start, decision, admission)
+                mine = await self._refuse(start, Look(known, wanted, decision), admission)
                 if mine is not None:
                     context = self._context(start.principal, mine)
                     problem = await self._entries.seen_before(start)
@@ -117,7 +121,7 @@ class Starts:
         start: StartRequest,
         known: Versioned,
         record: UserRecord,
-        admission: _Admission,
+        admission: Admission,
         began_s: float,
     ) -> Taken | None:
         """The place, if the compare-and-set succeeds; None if the record was another.
@@ -136,6 +140,25 @@ class Starts:
         _starts.add(1, {"outcome": "admitted" if problem is None else "repeated"})
         return Taken(wanted, context, time.perf_counter() - began_s, problem)
 
+    async def _enqueue(self, start: StartRequest, look: Look, admission: Admission) -> None:
+        """Have the start wait; returns if that was not stored, or nobody knows.
+
+        Raises:
+            Enqueued: it waits.
+            UserQueueLimit: as many wait as may.
+        """
+        free = admission.without_ended(look.known.record)
+        try:
+            queued = await self._enqueuing.enqueue(start, look.known, free, look.wanted)
+        except NatsUnavailable as error:
+            if not error.sent:
+                raise
+            await self._reachable_again(start.principal, error)
+            return
+        if queued is not None:
+            _starts.add(1, {"outcome": "queued"})
+            raise Enqueued(queued)
+
     def _limits_of(self, start: StartRequest) -> UserLimits:
         return self._limits.user(start.principal, start.plan)
 
@@ -144,7 +167,7 @@ class Starts:
         return self._context(principal, entry)
 
     async def _store(
-        self, principal: Principal, known: Versioned, record: UserRecord, admission: _Admission
+        self, principal: Principal, known: Versioned, record: UserRecord, admission: Admission
     ) -> bool:
         """One compare-and-set; whether it was stored. After a lost answer the record is read again."""
         crash_point("engine.start.admitting")
@@ -179,43 +202,62 @@ class Starts:
             return
 
     async def _refuse(
-        self, start: StartRequest, decision: Decision, admission: _Admission
+        self, start: StartRequest, look: Look, admission: Admission
     ) -> ActiveRun | None:
-        """Refuse, unless the place turns out to be this start's own, or one becomes free."""
+        """Refuse, unless the place turns out to be this start's own, one becomes free, or it waits."""
+        decision = look.decision
         if isinstance(decision, AlreadyActive):
-            if decision.entry in admission.tried:
-                return decision.entry  # stored, although its answer was lost
-            if not decision.entry.agents_address and await admission.may_wait():
-                return None  # agents may still refuse it, and then it was never there
-            raise AlreadyStarted(Started.of_entry(decision.entry, existing=True))
+            return await self._already_active(decision.entry, admission)
+        if isinstance(decision, AlreadyQueued):
+            raise AlreadyStarted(await self._already_queued(start.principal, decision.entry))
         before = await self._entries.seen_before(start)
         if before is not None:
             raise before
-        holders = (decision.holder,) if isinstance(decision, Busy) else _holders(decision)
+        holders = holders_of(decision)
         if await self._note_ended(start.principal, holders, admission):
+            return None
+        if start.on_busy is OnBusy.ENQUEUE or (
+            admission.interrupted and isinstance(decision, Full)
+        ):
+            # Of the places that an interrupt has freed, others may have taken one who waited longer.
+            await self._enqueue(start, look, admission)
             return None
         if isinstance(decision, Full):
             _starts.add(1, {"outcome": "USER_ENGINE_LIMIT"})
             raise UserEngineLimit(
                 self._limits_of(start).active_runs,
-                retry_after_s=_retry_after_s(holders, self._clock()),
+                retry_after_s=retry_after_s(holders, self._clock()),
             )
-        if start.on_busy is OnBusy.INTERRUPT and await self._interrupted(
-            start, holders[0], admission
-        ):
+        if start.on_busy is OnBusy.INTERRUPT and await self._interrupted(start, holders, admission):
             return None
         _starts.add(1, {"outcome": "THREAD_BUSY"})
-        raise ThreadBusy(holders[0].run)
+        raise ThreadBusy(in_the_way(decision))
+
+    async def _already_active(self, entry: ActiveRun, admission: Admission) -> ActiveRun | None:
+        if entry in admission.tried:
+            return entry  # stored, although its answer was lost
+        is_sure = entry.agents_address or entry.queued_at_s
+        if not is_sure and await admission.may_wait():
+            return None  # agents may still refuse it, and then it was never there
+        raise AlreadyStarted(Started.of_entry(entry, existing=True))
+
+    async def _already_queued(self, principal: Principal, entry: QueuedRun) -> Started:
+        record = (await self._users.read(principal)).record
+        return Started.of_queued(entry, record.position(entry.run), existing=True)
 
     async def _interrupted(
-        self, start: StartRequest, holder: ActiveRun, admission: _Admission
+        self, start: StartRequest, holders: tuple[ActiveRun, ...], admission: Admission
     ) -> bool:
-        """End the thread's active run for this start; whether it has ended in time."""
+        """End what is in the thread for this start; whether it has ended in time."""
         left_s = admission.until_s - self._clock()
-        return left_s > 0 and await self._interrupt(start.principal, holder, left_s)
+        holder = holders[0] if holders else None
+        admission.interrupted = left_s > 0 and await self._interrupt(
+            start.principal, start.thread, holder, left_s
+        )
+        return admission.interrupted
 
     async def _note_ended(
-        self, principal: Principal, holders: tuple[ActiveRun, ...], admission: _Admission
+        self, principal: Principal, holders: tuple[ActiveRun, ...], admission: Admission
     ) -> bool:
         """Whether a holder has ended: its user may have seen that before its place was freed."""
         outcomes = await asyncio.gather(
@@ -228,37 +270,3 @@ class Starts:
         ]
         admission.ended += ended
         return bool(ended)
-
-
-class _Admission:
-    """What one start has learnt while it tries."""
-
-    def __init__(self, until_s: float) -> None:
-        self.until_s = until_s
-        self.tried: list[ActiveRun] = []
-        self.ended: list[tuple[ActiveRun, Totals]] = []
-        self._waits = 0
-
-    async def may_wait(self) -> bool:
-        """Pause a little, a few times; False when that was enough."""
-        self._waits += 1
-        if self._waits > ACCEPT_LOOKS:
-            return False
-        await asyncio.sleep(ACCEPT_LOOK_S)
-        return True
-
-
-def _holders(decision: Decision) -> tuple[ActiveRun, ...]:
-    return decision.holders if isinstance(decision, Full) else ()
-
-
-def _without(record: UserRecord, ended: list[tuple[ActiveRun, Totals]]) -> UserRecord:
-    for entry, used in ended:
-        record = release(record, entry, used)
-    return record
-
-
-def _retry_after_s(holders: Iterable[ActiveRun], now_s: float) -> float:
-    """A guess: runs that are old end soon; at least a second, at most until the first deadline."""
-    first_deadline_s = min(each.deadline_s for each in holders)
-    return round(min(max(1.0, first_deadline_s - now_s), 3.0), 1)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from factorychain._core.component import TaskSet
 from factorychain._core.crash_points import crash_point
@@ -26,11 +27,12 @@ from factorychain_engine.agents_layer import NotAccepted
 from factorychain_engine.attempts import TakenOver
 from factorychain_engine.bookkeeping import Bookkeeping
 from factorychain_engine.factory import ExecutionEngineFactory, Place
+from factorychain_engine.promoting import Promoted
 from factorychain_engine.runs import SupervisedRun
-from factorychain_engine.started import AlreadyStarted, Started, Taken
+from factorychain_engine.started import AlreadyStarted, Enqueued, Started, Taken
 from factorychain_engine.stored_run import StoredRun, record_of
 from factorychain_engine.supervised_runs import SupervisedRuns
-from factorychain_engine.validation import StartRequest
+from factorychain_engine.validation import OnBusy, StartRequest
 
 log = get_logger(__name__)
 _active = up_down_counter("factorychain.engine.active_runs", "Runs that this engine looks after")
@@ -76,15 +78,19 @@ class RunSupervisor:
         self._stopping = True
         await self._tasks.close()
 
+    def has_room(self) -> bool:
+        """Whether this engine may have more runs."""
+        return not self._max_runs or len(self._runs) < self._max_runs
+
     async def start_run(self, start: StartRequest, trace: str) -> Started:
-        """Start a run; returns when agents have accepted it.
+        """Start a run; returns when agents have accepted it, or when it waits.
 
         Raises:
             FactoryChainError: it was refused, and nothing of it is stored.
         """
         if self._stopping:
             raise ChainDegraded("engine")
-        if self._max_runs and len(self._runs) >= self._max_runs:
+        if not self.has_room() and start.on_busy is not OnBusy.ENQUEUE:
             raise Capacity
         answer: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
         # Whoever asked may be gone when a refusal comes.
@@ -100,6 +106,12 @@ class RunSupervisor:
             self._runs.add(run)
             self._task = self._tasks.spawn(self._adopted(run), entry.run)
 
+    def start_promoted(self, promoted: Promoted) -> None:
+        """Start a run that had waited and has its place now; the record names this engine."""
+        run = self._created(promoted.start.principal, promoted.taken)
+        self._runs.add(run)
+        self._task = self._tasks.spawn(self._promoted(run, promoted), run.entry.run)
+
     # --- one run ----------------------------------------------------------------------------
 
     async def _started(
@@ -113,7 +125,7 @@ class RunSupervisor:
                     self._runs.add(run)
                     ended = await self._execute(run, place, start, answer)
                 _finish(run, ended)
-        except AlreadyStarted as found:
+        except (AlreadyStarted, Enqueued) as found:
             _answer(answer, found.started)
         except TakenOver:
             log.info("another engine looks after a run by now", run=start.run)
@@ -172,21 +184,45 @@ class RunSupervisor:
         try:
             return await run.begin(request)
         except NotAccepted as error:
-            place.refused()
+            place.refused(error.refusal, run.cancel_reason or "")
             raise error.refusal from None
 
     async def _adopted(self, run: SupervisedRun) -> None:
+        async def look_after() -> None:
+            log.info("a run was adopted")
+            _active.add(1)
+            try:
+                async with self._factory.adopted(run.principal, run.entry) as place:
+                    self._books.adopted(run)
+                    ended = await self._finished(run, place, None)
+            finally:
+                _active.add(-1)
+            _finish(run, ended)
+
+        await self._looked_after(run, look_after())
+
+    async def _promoted(self, run: SupervisedRun, promoted: Promoted) -> None:
+        nobody: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
+
+        async def look_after() -> None:
+            factory, entry = self._factory, run.entry
+            async with factory.promoted(run.principal, entry, promoted.queued) as place:
+                try:
+                    ended = await self._execute(run, place, promoted.start, nobody)
+                except FactoryChainError as error:
+                    if place.returned is None:
+                        raise
+                    log.info("agents refuse a run that waited", reason=error.reason)
+                    return
+            _finish(run, ended)
+
+        await self._looked_after(run, look_after())
+
+    async def _looked_after(self, run: SupervisedRun, work: Coroutine[Any, Any, None]) -> None:
+        """What this engine does for a run that nobody here has asked for."""
         try:
             with log_context(run=run.entry.run, thread=run.entry.thread):
-                log.info("a run was adopted")
-                _active.add(1)
-                try:
-                    async with self._factory.adopted(run.principal, run.entry) as place:
-                        self._books.adopted(run)
-                        ended = await self._finished(run, place, None)
-                finally:
-                    _active.add(-1)
-                _finish(run, ended)
+                await work
         except TakenOver:
             log.info("another engine looks after a run by now", run=run.entry.run)
         except Exception:  # as above

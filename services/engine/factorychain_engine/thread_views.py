@@ -16,9 +16,10 @@ from factorychain._core.ids import Principal
 from factorychain.errors import ThreadNotFound
 from factorychain.types.v1.run_pb2 import Run, Thread
 from factorychain_engine import history
-from factorychain_engine.admission import ActiveRun
+from factorychain_engine.admission import ActiveRun, UserRecord
 from factorychain_engine.endings import has_ended, timestamp
 from factorychain_engine.pages import Cursor, Newest, Page, cursor_of, latest_that_fit, page_of
+from factorychain_engine.queueing import as_place
 from factorychain_engine.records import Records
 from factorychain_engine.run_views import RunViews
 from factorychain_engine.users_store import UsersStore
@@ -41,16 +42,16 @@ class ThreadViews:
             InvalidField: the token is not one of this listing's.
         """
         newest = Newest[Thread](size, cursor_of(principal, THREADS, token))
-        places = await self._places(principal)
-        missing = dict(places)
+        record = (await self._users.read(principal)).record
+        missing = _asked_for(record)
         async for thread in self._records.threads_of(principal):
             missing.pop(thread.thread, None)
             newest.offer(_cursor(thread), thread)
         for entry in missing.values():
-            thread = _begun(entry.thread, timestamp(entry.admitted_at_s))
+            thread = _begun(entry.thread, timestamp(entry.asked_at_s))
             newest.offer(_cursor(thread), thread)
         page = newest.page()
-        active = await self._active(principal, places)
+        active = await self._active(principal, record)
         for thread in page.items:
             thread.active_run = active.get(thread.thread, "")
         return page
@@ -61,22 +62,23 @@ class ThreadViews:
         Raises:
             ThreadNotFound: the principal has none of this id.
         """
-        found, places = await asyncio.gather(
-            self._records.thread(principal, thread), self._places(principal)
+        found, known = await asyncio.gather(
+            self._records.thread(principal, thread), self._users.read(principal)
         )
         if found is None:
-            found = await self._unrecorded(principal, thread, places.get(thread))
-        found.active_run = (await self._active(principal, places)).get(thread, "")
+            place = _asked_for(known.record).get(thread)
+            found = await self._unrecorded(principal, thread, place)
+        found.active_run = (await self._active(principal, known.record)).get(thread, "")
         return found
 
     async def _unrecorded(
         self, principal: Principal, thread: str, place: ActiveRun | None
     ) -> Thread:
-        """A thread whose record is not written yet. Its first run has a place, or has ended by now:
+        """A thread whose record is not written yet. Its first run has a place or waits, or has ended by now:
         then it has a record, which was written before the place was freed.
         """
         if place is not None:
-            return _begun(thread, timestamp(place.admitted_at_s))
+            return _begun(thread, timestamp(place.asked_at_s))
         async for stored in self._records.runs_of(principal, thread):
             return _begun(thread, stored.run.created_at)
         raise ThreadNotFound
@@ -96,40 +98,44 @@ class ThreadViews:
 
     async def history(self, context: UserExecutionContext, limit: int) -> list[Run]:
         """What the run of this context has before it: the latest `limit` runs, the oldest first."""
-        runs, places = await asyncio.gather(
-            self._all_runs(context.principal, context.thread), self._places(context.principal)
+        runs, known = await asyncio.gather(
+            self._all_runs(context.principal, context.thread, queued=False),
+            self._users.read(context.principal),
         )
-        entry = places.get(context.thread)
+        entry = known.record.in_thread(context.thread)
         replaces = entry.replaces if entry is not None and entry.run == context.run else ""
         before = history.before(runs, context.run, replaces)
         return latest_that_fit([run for run in before if has_ended(run)], limit)
 
-    async def _all_runs(self, principal: Principal, thread: str) -> list[Run]:
+    async def _all_runs(
+        self, principal: Principal, thread: str, *, queued: bool = True
+    ) -> list[Run]:
         # Places before records: a run that has left the one is in the other.
-        entry = (await self._users.read(principal)).record.in_thread(thread)
+        record = (await self._users.read(principal)).record
+        entry = record.in_thread(thread)
         found = {
             stored.run.run: await self._runs.shown(principal, stored)
             async for stored in self._records.runs_of(principal, thread)
         }
         if entry is not None and entry.run not in found:
             found[entry.run] = await self._runs.of_place(principal, entry)
+        if queued:
+            for run in await self._runs.of_queue(principal, record, thread):
+                found.setdefault(run.run, run)
         return list(found.values())
 
-    async def _places(self, principal: Principal) -> Mapping[str, ActiveRun]:
-        """By thread, the runs that hold a place; one may have ended this moment."""
-        active = (await self._users.read(principal)).record.active
-        return {each.thread: each for each in active}
-
-    async def _active(
-        self, principal: Principal, places: Mapping[str, ActiveRun]
-    ) -> Mapping[str, str]:
-        """By thread, the run that has not ended."""
+    async def _active(self, principal: Principal, record: UserRecord) -> Mapping[str, str]:
+        """By thread, the run that has a place and has not ended."""
         runs = await asyncio.gather(
-            *(self._runs.of_place(principal, each) for each in places.values())
+            *(self._runs.of_place(principal, each) for each in record.active)
         )
-        return {
-            thread: run.run for thread, run in zip(places, runs, strict=True) if not has_ended(run)
-        }
+        return {run.thread: run.run for run in runs if not has_ended(run)}
+
+
+def _asked_for(record: UserRecord) -> dict[str, ActiveRun]:
+    """By thread, a run that has a place there or waits for it; it may have ended this moment."""
+    waiting = {each.thread: as_place(each) for each in reversed(record.queue)}
+    return waiting | {each.thread: each for each in record.active}
 
 
 def thread_listing(thread: str) -> str:

@@ -129,7 +129,11 @@ class UsersStore:
     def remembered(self) -> list[tuple[Principal, UserRecord]]:
         """Every record that this process still remembers; it may be outdated."""
         records = [each.record for each in self._cache.values()]
-        return [(Principal(each.tenant, each.user), each) for each in records if each.active]
+        return [
+            (Principal(each.tenant, each.user), each)
+            for each in records
+            if each.active or each.queue
+        ]
 
     async def scan(self) -> AsyncIterator[tuple[Principal, UserRecord]]:
         """Every record, as some replica has it; one that cannot be read is reported and skipped."""

@@ -24,7 +24,7 @@ from factorychain._core.ids import (
     thread_id_for,
 )
 from factorychain.engine.v1 import engine_pb2
-from factorychain.errors import InvalidField, NotImplementedYet
+from factorychain.errors import InvalidField
 from factorychain.types.v1.run_pb2 import ContextItem, Run
 
 MAX_CONTEXT_ITEMS: Final = 64
@@ -39,6 +39,7 @@ class OnBusy(StrEnum):
     """What to do when the thread has an active run."""
 
     REJECT = "reject"
+    ENQUEUE = "enqueue"
     INTERRUPT = "interrupt"
 
 
@@ -127,6 +128,24 @@ def resuming_start(principal: Principal, ended: Run, plan: str) -> StartRequest:
     )
 
 
+def queued_start(principal: Principal, kept: Run, request_hash: str, plan: str) -> StartRequest:
+    """The start of a run that had to wait, from what was kept of it."""
+    return StartRequest(
+        principal=principal,
+        run=kept.run,
+        thread=kept.thread,
+        agent=kept.agent,
+        input_json=kept.input_json,
+        metadata_json=kept.metadata_json,
+        context=tuple(kept.context),
+        replaces=kept.replaces,
+        on_busy=OnBusy.ENQUEUE,
+        title=title_of_input(kept.input_json),
+        request_hash=request_hash,
+        plan=plan,
+    )
+
+
 def resume_of(ended: Run) -> bytes:
     """What was answered to the requests of a run: a JSON object of values by request."""
     answers = {each.request: orjson.loads(each.value_json) for each in ended.answers}
@@ -143,7 +162,6 @@ def parse_start(
 
     Raises:
         InvalidField: a field is malformed or over its bound.
-        NotImplementedYet: `on_busy` asks for the queue.
     """
     on_busy = _on_busy(request.on_busy)
     run = run_id_for(principal, _name("request_id", request.request_id) or new_request_id())
@@ -191,7 +209,7 @@ def _on_busy(value: engine_pb2.OnBusy.ValueType) -> OnBusy:
     if value == engine_pb2.ON_BUSY_INTERRUPT:
         return OnBusy.INTERRUPT
     if value == engine_pb2.ON_BUSY_ENQUEUE:
-        raise NotImplementedYet("on_busy enqueue")
+        return OnBusy.ENQUEUE
     raise InvalidField("on_busy", "must be reject, enqueue or interrupt")
 
 

@@ -1,4 +1,4 @@
-"""Starts, repeats, interrupts, cancels and ends of one user at random over two engines, one of which
+"""Starts, queued starts, repeats, interrupts, cancels and ends of one user at random over two engines, one of which
 is killed and replaced on the way."""
 
 from __future__ import annotations
@@ -11,12 +11,19 @@ from contextlib import asynccontextmanager
 import pytest
 
 from factorychain.engine.v1 import engine_pb2 as pb
-from factorychain.errors import ChainDegraded, FactoryChainError, ThreadBusy, UserEngineLimit
+from factorychain.errors import (
+    ChainDegraded,
+    FactoryChainError,
+    ThreadBusy,
+    UserEngineLimit,
+    UserQueueLimit,
+)
 from tests.engine_harness import Chain, Engine
 from tests.token_samples import ADA
 from tests.waiting import until_not
 
 THREADS = ("t1", "t2", "t3")
+ON_BUSY = (pb.ON_BUSY_INTERRUPT, pb.ON_BUSY_ENQUEUE, pb.ON_BUSY_REJECT, pb.ON_BUSY_ENQUEUE)
 _SECONDS = 4.0
 
 
@@ -39,7 +46,7 @@ class Users:
             )
             try:
                 await act(self.chance.choice(self.engines))
-            except (ThreadBusy, UserEngineLimit):
+            except (ThreadBusy, UserEngineLimit, UserQueueLimit):
                 await asyncio.sleep(0.01)
             except FactoryChainError as error:
                 assert isinstance(error, ChainDegraded), error
@@ -59,7 +66,7 @@ class Users:
             await self._ask(engine, *self.chance.choice(self.requests))
 
     async def _ask(self, engine: Engine, thread: str, request: str) -> None:
-        on_busy = pb.ON_BUSY_INTERRUPT if int(request[1:]) % 3 == 0 else pb.ON_BUSY_REJECT
+        on_busy = ON_BUSY[int(request[1:]) % len(ON_BUSY)]
         calling = asyncio.ensure_future(
             engine.start_run(thread=thread, request_id=request, on_busy=on_busy)
         )
@@ -98,16 +105,18 @@ async def test_at_most_two_run_and_every_run_ends_once(chain: Chain, seed: int) 
         # A start whose caller has left may reach agents only now.
         for run in list(chain.agents.runs):
             await chain.agents.end(run)
-        return await engines[1].active()
+        return [*await engines[1].active(), *await engines[1].waiting()]
 
     await until_not(active, 20)
     executed = chain.agents.executed
     assert len(executed) == len(set(executed))
-    for run in {*users.admitted, *executed}:
+    logged = {run for thread in THREADS for run, _ in await chain.log.events(ADA, thread)}
+    assert logged >= {*users.admitted, *executed}
+    for run in logged:
         endings = [len(await chain.log.endings(ADA, thread, run)) for thread in THREADS]
         assert sum(endings) == 1, f"{run}: {endings}"
     usage = await engines[1].stub.GetUsage(pb.GetUsageRequest(), metadata=engines[1].as_user(ADA))
-    assert usage.recorded_runs == len({*users.admitted, *executed})
+    assert usage.recorded_runs == len(logged)
 
 
 @asynccontextmanager

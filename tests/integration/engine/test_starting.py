@@ -16,7 +16,6 @@ from factorychain.errors import (
     ChainDegraded,
     FactoryChainError,
     InvalidField,
-    NotImplementedYet,
     RunNotFound,
     ThreadBusy,
     TokenInvalid,
@@ -223,7 +222,6 @@ async def test_interrupt_ends_the_active_run_first(chain: Chain, engine: Engine)
     [
         ({"agent": "nobody"}, AgentNotFound),
         ({"agent": "broken"}, AgentDependencyMissing),
-        ({"on_busy": pb.ON_BUSY_ENQUEUE}, NotImplementedYet),
         ({"replaces": "r" + "a" * 24, "thread": "t1"}, RunNotFound),
         ({"input_json": "[]"}, InvalidField),
     ],

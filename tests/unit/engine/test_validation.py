@@ -14,7 +14,7 @@ from factorychain.engine.v1.engine_pb2 import (
     ON_BUSY_REJECT,
     StartRunRequest,
 )
-from factorychain.errors import InvalidField, NotImplementedYet, RunNotFound
+from factorychain.errors import InvalidField, RunNotFound
 from factorychain.types.v1.run_pb2 import ContextItem
 from factorychain_engine.validation import (
     InputLimits,
@@ -48,8 +48,7 @@ def test_the_run_is_named_by_principal_and_request() -> None:
 def test_on_busy_rejects_unless_told_otherwise() -> None:
     assert parsed().on_busy is OnBusy.REJECT
     assert parsed(on_busy=ON_BUSY_INTERRUPT).on_busy is OnBusy.INTERRUPT
-    with pytest.raises(NotImplementedYet):
-        parsed(on_busy=ON_BUSY_ENQUEUE)
+    assert parsed(on_busy=ON_BUSY_ENQUEUE).on_busy is OnBusy.ENQUEUE
     with pytest.raises(InvalidField, match="on_busy"):
         parsed(on_busy=17)
 

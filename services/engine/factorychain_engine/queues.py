@@ -1,0 +1,313 @@
+"""The queues that this engine looks after: starts who waits, ends who must not wait any longer.
+
+Invariants: whoever changed a user's queue last looks after it, until it is empty or another engine has
+changed it; a queue whose engine is gone is adopted by the clean-up. A run that is marked to end is ended
+here, whoever marked it, and leaves the queue when its ending is in the log and in its record. Nothing here
+counts: what is done twice, or by two engines, changes the record once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import Final
+
+from factorychain._core.component import TaskSet
+from factorychain._core.ids import Principal
+from factorychain._core.logging import get_logger
+from factorychain._core.stored import NatsUnavailable
+from factorychain.errors import FactoryChainError
+from factorychain.types.v1.run_pb2 import Run
+from factorychain_engine.admission import UserRecord
+from factorychain_engine.announcing import Announcer, positions_of
+from factorychain_engine.endings import used_by
+from factorychain_engine.fair_line import FairLine
+from factorychain_engine.lifeline import EndReason
+from factorychain_engine.promoting import Promoter
+from factorychain_engine.queued_run import QueuedRun
+from factorychain_engine.queueing import as_place, drop, leave, mark, moved, overdue
+from factorychain_engine.records import Records
+from factorychain_engine.retry import Backoff, retries
+from factorychain_engine.settling import Settler
+from factorychain_engine.users_store import UsersStore, Versioned
+from factorychain_engine.validation import StartRequest
+
+log = get_logger(__name__)
+
+LAST_PROMOTIONS_S: Final = 2.0
+HAND_OVER_S: Final = 2.0
+REFUSED_PAUSE_S: Final = 1.0
+
+
+class _Line:
+    """One user's queue that is looked after here."""
+
+    def __init__(self) -> None:
+        self.again = False
+        self.pause_s = 0.0
+        """Agents have just refused the next one."""
+        self.task: asyncio.Task[None] | None = None
+
+
+class Queues:
+    """A component: the queues."""
+
+    name = "queues"
+
+    def __init__(
+        self,
+        *,
+        engine_id: str,
+        users: UsersStore,
+        records: Records,
+        promoter: Promoter,
+        announcer: Announcer,
+        settler: Settler,
+        max_wait_s: float,
+        room: Callable[[], bool],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`max_wait_s`: how long a run may wait. `room`: whether this engine may have more runs."""
+        self._engine_id = engine_id
+        self._users = users
+        self._records = records
+        self._promoter = promoter
+        self._announcer = announcer
+        self._settler = settler
+        self._max_wait_s = max_wait_s
+        self._room = room
+        self._clock = clock
+        self._lines: dict[Principal, _Line] = {}
+        self._full = FairLine()
+        self._settling: dict[str, asyncio.Task[None]] = {}
+        self._promotions = TaskSet(self.name)
+        self._writing = TaskSet(self.name)
+        self._stopping = False
+
+    @property
+    def healthy(self) -> bool:
+        return self._promotions.healthy and self._writing.healthy
+
+    async def start(self) -> None:
+        """Nothing to do: queues come by `changed` and `adopted`."""
+
+    async def stop(self) -> None:
+        """Leave every queue to another engine."""
+        self._stopping = True
+        await self._promotions.finish(LAST_PROMOTIONS_S)
+        await self._promotions.close()
+        await self._writing.close()
+        try:
+            async with asyncio.timeout(HAND_OVER_S):
+                await asyncio.gather(*(self._hand_over(each) for each in self._lines))
+        except (NatsUnavailable, TimeoutError):
+            log.warning("a queue was not handed over")
+
+    # --- what happens to a queue ------------------------------------------------------------
+
+    def queued(self, start: StartRequest, at_s: float) -> None:
+        """A start was queued by this engine."""
+        self._announcer.announce(start.principal, [start.run])
+        if not self._stopping:
+            self._task = self._writing.spawn(self._begin_thread(start, at_s), start.run)
+        self.look(start.principal)
+
+    async def _begin_thread(self, start: StartRequest, at_s: float) -> None:
+        async for _ in retries():
+            try:
+                await self._records.touch_thread(start.principal, start.thread, start.title, at_s)
+            except NatsUnavailable:
+                continue
+            return
+
+    def freed(self, principal: Principal, record: UserRecord) -> None:
+        """This engine has freed a place of the user, and one of its own."""
+        if record.queue:
+            self.look(principal)
+        self._look_at_next()
+
+    def returned(self, principal: Principal, retry_after_s: float | None) -> None:
+        """Agents refused a run that this engine had promoted: it waits again, or is to end."""
+        self.look(principal)
+        line = self._lines.get(principal)
+        if line is not None:
+            line.pause_s = max(REFUSED_PAUSE_S, retry_after_s or 0.0) * random.uniform(1.0, 1.5)
+        self._look_at_next()
+
+    def _look_at_next(self) -> None:
+        """There may be room again for who waited for this engine."""
+        following = self._full.next()
+        if following is not None:
+            self.look(following)
+
+    def changed(self, principal: Principal, before: UserRecord, after: UserRecord) -> None:
+        """This engine has changed the queue."""
+        self._announcer.announce(principal, moved(before, after))
+        if after.queue:
+            self.look(principal)
+
+    def adopted(self, principal: Principal, record: UserRecord) -> None:
+        """The engine that looked after the queue is gone; it may have told nobody where they stand."""
+        self._announcer.announce(principal, positions_of(record))
+        self.look(principal)
+
+    def has(self, principal: Principal) -> bool:
+        """Whether the user's queue is looked after here."""
+        return principal in self._lines
+
+    def tick(self) -> None:
+        """Look at every queue; called by the clean-up loop."""
+        for principal in list(self._lines):
+            self.look(principal)
+
+    # --- looking after one ------------------------------------------------------------------
+
+    def look(self, principal: Principal) -> None:
+        """See soon whether somebody can start, or has to end."""
+        if self._stopping:
+            return
+        line = self._lines.setdefault(principal, _Line())
+        line.again = True
+        if line.task is None or line.task.done():
+            line.task = self._promotions.spawn(self._attend(principal, line), "queue")
+
+    async def _attend(self, principal: Principal, line: _Line) -> None:
+        backoff = Backoff()
+        is_mine = True
+        while line.again and not self._stopping:
+            if line.pause_s:
+                pause_s, line.pause_s = line.pause_s, 0.0
+                await asyncio.sleep(pause_s)
+            line.again = False
+            try:
+                is_mine = await self._look(principal)
+                backoff.reset()
+            except FactoryChainError as error:
+                log.debug("a queue waits", cause=error.reason)
+                line.again = True
+                await backoff.pause()
+            except Exception:  # one odd queue must not be forgotten, nor end the others
+                log.exception("a queue was not looked after")
+                await backoff.pause()
+        if not is_mine and not self._stopping:
+            del self._lines[principal]
+
+    async def _look(self, principal: Principal) -> bool:
+        """Do what there is to do; whether the queue is this engine's afterwards."""
+        while True:
+            known = await self._users.read(principal)
+            record = known.record
+            if overdue(record, self._clock(), self._max_wait_s):
+                await self._end_overdue(principal)
+                continue
+            if not await self._promoted(principal, known):
+                break
+        self._settle_marked(principal, record)
+        if self._room():
+            self._look_at_next()
+        if record.queue and record.queue_owner == self._engine_id:
+            return True
+        self._full.leave(principal)
+        return False
+
+    async def _promoted(self, principal: Principal, known: Versioned) -> bool:
+        """Start the next one; False: nobody can start now."""
+        if self._stopping or not self._promoter.startable(principal, known.record):
+            return False
+        if not self._room():
+            self._full.join(principal)
+            return False
+        change = await self._promoter.promote(principal, known)
+        if change is not None:
+            self._announcer.announce(principal, moved(change.before, change.after))
+        return True
+
+    async def _end_overdue(self, principal: Principal) -> None:
+        now_s = self._clock()
+
+        def ended(record: UserRecord) -> UserRecord:
+            runs = overdue(record, now_s, self._max_wait_s)
+            return mark(record, runs, EndReason.QUEUE_TIMEOUT, self._engine_id)
+
+        await self._mark(principal, ended)
+
+    # --- ending -----------------------------------------------------------------------------
+
+    async def end(
+        self, principal: Principal, run: str, reason: EndReason, timeout_s: float
+    ) -> bool:
+        """End a run that waits; False if it has not ended in time, or does not wait any more.
+
+        Raises:
+            NatsUnavailable: storage does not answer.
+        """
+        record = await self._mark(
+            principal, lambda record: mark(record, [run], reason, self._engine_id)
+        )
+        queued = record.waiting(run)
+        if queued is None:
+            return False
+        done, _ = await asyncio.wait([self._settle(principal, queued)], timeout=timeout_s)
+        return bool(done)
+
+    async def end_thread(self, principal: Principal, thread: str, reason: EndReason) -> None:
+        """See to it that none of those that wait for a thread starts; their endings follow.
+
+        Raises:
+            NatsUnavailable: storage does not answer.
+        """
+
+        def ended(record: UserRecord) -> UserRecord:
+            runs = [each.run for each in record.waiting_in(thread)]
+            return mark(record, runs, reason, self._engine_id)
+
+        self._settle_marked(principal, await self._mark(principal, ended))
+
+    async def _mark(
+        self, principal: Principal, change: Callable[[UserRecord], UserRecord]
+    ) -> UserRecord:
+        seen: list[UserRecord] = []
+
+        def noted(record: UserRecord) -> UserRecord:
+            seen.append(record)
+            return change(record)
+
+        record = await self._users.change(principal, noted)
+        self.changed(principal, seen[-1], record)
+        return record
+
+    def _settle_marked(self, principal: Principal, record: UserRecord) -> None:
+        for each in record.queue:
+            if each.ending:
+                _ = self._settle(principal, each)
+
+    def _settle(self, principal: Principal, queued: QueuedRun) -> asyncio.Task[None]:
+        task = self._settling.get(queued.run)
+        if task is None:
+            task = self._writing.spawn(self._settled(principal, queued), queued.run)
+            self._settling[queued.run] = task
+            task.add_done_callback(lambda _: self._settling.pop(queued.run, None))
+        return task
+
+    async def _settled(self, principal: Principal, queued: QueuedRun) -> None:
+        entry = as_place(queued)
+        ended = await self._settler.settle(principal, entry, queued.ending, queued.ending_message)
+        used = used_by(ended, entry)
+        async for _ in retries():
+            try:
+                await self._touch(principal, ended)
+                await self._users.change(principal, lambda record: drop(record, queued.run, used))
+                await self._records.forget_queued(principal, queued.run, queued.kept)
+            except NatsUnavailable as error:
+                log.warning("a run is not out of its queue yet", run=queued.run, cause=error.what)
+            else:
+                return
+
+    async def _touch(self, principal: Principal, ended: Run) -> None:
+        at_s = ended.ended_at.ToNanoseconds() / 1e9 or self._clock()
+        await self._records.touch_thread(principal, ended.thread, "", at_s)
+
+    async def _hand_over(self, principal: Principal) -> None:
+        await self._users.change(principal, lambda record: leave(record, self._engine_id))
