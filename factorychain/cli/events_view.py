@@ -30,9 +30,9 @@ def _shown(event: Event) -> Text | None:
         case "message_delta" | "thinking_delta":
             return None
         case "agent_started":
-            return _line(
-                "started", f"{data['agent']}  run {event.run}  thread {event.thread}", "cyan"
-            )
+            again = f"  attempt {data['attempt']}" if begins_again(event) else ""
+            text = f"{data['agent']}  run {event.run}  thread {event.thread}{again}"
+            return _line("again" if again else "started", text, "cyan")
         case "agent_thinking":
             return _line("thinking", event.text, "dim")
         case "tool_executing":
@@ -50,6 +50,12 @@ def _shown(event: Event) -> Text | None:
             return _ending(event)
         case _:
             return _line(event.type, short(data), "dim")
+
+
+def begins_again(event: Event) -> bool:
+    """Whether the run is started once more: what it has said so far does not count."""
+    attempt = event.data.get("attempt")
+    return event.type == "agent_started" and isinstance(attempt, int) and attempt > 1
 
 
 def short(value: Json, limit: int = _LIMIT) -> str:

@@ -14,7 +14,7 @@ import typer
 
 from factorychain.cli import options
 from factorychain.cli.answering import Answering, Question
-from factorychain.cli.events_view import event_line
+from factorychain.cli.events_view import begins_again, event_line
 from factorychain.cli.output import FAILED, command_line, err, fail
 from factorychain.client import Client, Event, Json, Run
 from factorychain.errors import FactoryChainError
@@ -88,7 +88,9 @@ class Streaming:
         assert run.ending is not None, "the events of a run stop at its ending"
         return run.ending
 
-    def _hear(self, event: Event) -> None:
+    async def _hear(self, event: Event) -> None:
+        if begins_again(event):
+            await self._answering.close()  # what a lost attempt has asked nobody waits for
         if event.type == "input_requested":
             self._answering.ask(Question(event.run, event.data))
         elif event.type == "input_received":
@@ -97,7 +99,7 @@ class Streaming:
     async def _print_json(self, run: Run) -> None:
         async for event in run:
             print(orjson.dumps(event.json() | {"thread": event.thread}).decode(), flush=True)
-            self._hear(event)
+            await self._hear(event)
 
     async def _print_for_people(self, run: Run) -> None:
         """What the agent does goes to stderr, its answer to stdout."""
@@ -107,7 +109,7 @@ class Streaming:
                 _write(event.text)
                 streamed = True
                 continue
-            self._hear(event)
+            await self._hear(event)
             line = event_line(event)
             if line is None:
                 continue

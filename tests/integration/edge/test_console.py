@@ -62,12 +62,12 @@ class Script:
         stored.append(Events(found, 0))
         self.chain.hub.deliver(self.owner, self.thread, stored[-1])
 
-    def begin(self, question: str) -> None:
+    def begin(self, question: str, attempt: int = 1) -> None:
         self.emit(
             agent_started={
                 "agent": "researcher",
                 "input_json": orjson.dumps({"text": question}).decode(),
-                "attempt": 1,
+                "attempt": attempt,
             }
         )
         self.emit(agent_thinking={"text": "Looking for the passages that mention it"})
@@ -160,6 +160,27 @@ def runs_of(chain: Chain) -> dict[str, Script]:
 
     chain.engine.on_start = started
     return found
+
+
+async def test_what_a_lost_attempt_had_said_is_not_shown_when_the_run_begins_again(
+    chain: Chain, browser: Browser
+) -> None:
+    page = await sign_in(browser, chain, "ana")
+    scripts = runs_of(chain)
+    await page.fill("#text", "Again?")
+    await page.press("#text", "Enter")
+    await expect(page.locator(".question")).to_have_text("Again?")
+    run = scripts["ana"]
+    run.begin("Again?")
+    run.answer("Half an ans")
+    await expect(page.locator(".answer")).to_have_text("Half an ans")
+    steps = await page.locator(".step").count()
+    run.begin("Again?", attempt=2)
+    await expect(page.locator(".badge")).to_have_text("running, attempt 2")
+    await expect(page.locator(".answer")).to_have_text("")
+    await expect(page.locator(".step")).to_have_count(steps)
+    run.finish("A whole one")
+    await expect(page.locator(".answer")).to_have_text("A whole one")
 
 
 async def test_two_users_watch_their_own_runs_live(chain: Chain, browser: Browser) -> None:

@@ -16,6 +16,10 @@ def event(kind: str, **data: Json) -> Event:
     ("said", "line"),
     [
         (event("agent_started", agent="echo"), "   started  echo  run r1  thread t1"),
+        (
+            event("agent_started", agent="echo", attempt=2),
+            "     again  echo  run r1  thread t1  attempt 2",
+        ),
         (event("agent_thinking", text="hm [bold]"), "  thinking  hm [bold]"),
         (
             event("tool_executing", tool="look", arguments={"for": "it"}),

@@ -87,8 +87,10 @@ export class RunCard {
     this.#calls.clear();
     this.#questions.clear();
     this.#steps.replaceChildren();
+    this.#answer.replaceChildren(); // what an earlier attempt had begun to say does not count
     this.#agent.textContent = data.agent;
-    this.#startedMs = Date.parse(event.at);
+    if (!(data.attempt > 1)) this.#startedMs = Date.parse(event.at);
+    this.#startedMs ||= Date.parse(event.at);
     if (!data.resumes) this.ask(textOf(data.input));
     this.#show("running", data.attempt > 1 ? `running, attempt ${data.attempt}` : "running");
   }
