@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 
@@ -104,6 +105,23 @@ class Persists(Agent):
         if ctx.attempt == 1:
             await asyncio.sleep(float(text))
         return f"attempt {ctx.attempt}, begun {times} times"
+
+
+class Crosses(Agent):
+    """Thinks `count` times, keeps something and asks its user: whatever a run can do that is durable."""
+
+    name = "crosses"
+    repeat_safe = True
+
+    async def run(self, ctx: RunContext, text: str) -> str:
+        said, _, count = text.partition("|")
+        for index in range(int(count)):
+            await ctx.think(f"{said} {index}")
+            await asyncio.sleep(0.02)
+        await ctx.state.update(lambda times: int(str(times)) + 1, default=0)
+        with contextlib.suppress(InputTimeout):
+            await ctx.ask("Go on?", {"type": "boolean"}, timeout_s=15)
+        return said
 
 
 class Breaks(Agent):

@@ -41,6 +41,8 @@ class Seen:
 class Witness:
     """One user with a run in every one of their threads."""
 
+    agent = "tells"
+
     def __init__(
         self, edge: Callable[[], str], token: str, name: str, *, threads: int, story: str
     ) -> None:
@@ -172,7 +174,7 @@ class Witness:
             try:
                 reply = await self._call(
                     "start",
-                    agent="tells",
+                    agent=self.agent,
                     thread=thread,
                     request_id=request,
                     input={"text": f"{self.canary}{request}|{self._story}"},

@@ -1,0 +1,156 @@
+"""A process of a real chain dies at every crash point, one after the other, under users at work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from factorychain._core.crash_points import CRASH_POINTS
+from tests.e2e.aftermath import Aftermath
+from tests.e2e.chain import Chain, running_chain
+from tests.e2e.sockets import ENDINGS, Frame
+from tests.e2e.witness import Lost, Witness
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+THOUGHTS = 6
+PASSED_WITHIN_S = 45.0
+_LAST_RUNS_S = 60.0
+# What is passed only when another process has died before.
+NEEDS_DEATH_OF = {
+    "engine.adopt.": "engine",
+    "engine.attempt.": "agents",
+    "engine.settle.": "agents",
+}
+
+
+class Crossing(Witness):
+    """A user of `crosses`, who answers what is asked."""
+
+    agent = "crosses"
+
+    def __init__(self, chain: Chain, name: str) -> None:
+        token, threads, story = chain.token(name), 2, str(THOUGHTS)
+        super().__init__(lambda: chain.state.edge, token, name, threads=threads, story=story)
+        self._answering: set[asyncio.Task[None]] = set()
+
+    def _note(self, seen: object, event: Frame) -> None:
+        super()._note(seen, event)  # type: ignore[arg-type]  # passed on as it came
+        if event["type"] == "input_requested":
+            task = asyncio.ensure_future(self._answer(event["run"], event["data"]["request"]))
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+    async def _answer(self, run: str, request: str) -> None:
+        for _ in range(20):
+            with contextlib.suppress(Lost, TimeoutError):
+                await self._ready.wait()
+                reply = await self._call("respond", run=run, request=request, value=True)
+                if "result" in reply or reply["error"]["reason"] != "CHAIN_DEGRADED":
+                    return
+            await asyncio.sleep(0.3)
+
+
+class AfterAttempts(Aftermath):
+    """Runs may have begun again: each attempt is a story from its beginning."""
+
+    def _check_run(self, run: str, events: list[Frame]) -> None:
+        kinds = [each["type"] for each in events]
+        assert sum(kind in ENDINGS for kind in kinds) == 1, f"{self.story}: {run} has {kinds}"
+        assert kinds[-1] in ENDINGS, f"{self.story}: {run} goes on after its ending: {kinds}"
+        attempts: list[list[str]] = []
+        for each in events:
+            if each["type"] == "agent_started":
+                assert each["data"]["attempt"] > len(attempts), f"{self.story}: {run}: {kinds}"
+                attempts.append([])
+            if each["type"] == "agent_thinking":
+                attempts[-1].append(each["data"]["text"].rpartition(" ")[2])
+        for thoughts in attempts:
+            assert thoughts == [str(index) for index in range(len(thoughts))], (self.story, run)
+        ending = events[-1]["data"]
+        if kinds[-1] == "agent_completed":
+            assert len(attempts[-1]) == self.thoughts, (self.story, run)
+        else:
+            assert ending["reason"] == "AGENT_LOST", f"{self.story}: {run} ended with {ending}"
+
+
+@dataclass
+class Deaths:
+    """Has processes die, and waits until they are back."""
+
+    chain: Chain
+    file: Path
+    at: list[str] = field(default_factory=list)
+
+    async def at_point(self, name: str) -> None:
+        """The next process that passes `name` dies."""
+        layer = name.partition(".")[0]
+        old = self.chain.pid(layer)
+        waiting = self.file.with_suffix(".next")
+        waiting.write_text(name)
+        waiting.rename(self.file)
+        self.at.append(name)
+        async with asyncio.timeout(PASSED_WITHIN_S):
+            while self.file.exists():
+                await self._help(name)
+                await asyncio.sleep(0.05)
+        await self.chain.restarted(layer, old)
+
+    async def _help(self, name: str) -> None:
+        for prefix, layer in NEEDS_DEATH_OF.items():
+            if name.startswith(prefix):
+                pid = self.chain.pid(layer)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                await self.chain.restarted(layer, pid)
+                await asyncio.sleep(3)
+
+
+@contextlib.asynccontextmanager
+async def at_work(users: list[Crossing]) -> AsyncIterator[None]:
+    """Users with run after run; it is left when the last run of each has ended."""
+    done = asyncio.Event()
+    connections = [asyncio.create_task(each.connect_for_ever()) for each in users]
+    talks = [asyncio.create_task(each.talk(thread, done)) for each in users for thread in each.seen]
+    try:
+        yield
+        done.set()
+        _, hung = await asyncio.wait(talks, timeout=_LAST_RUNS_S)
+        assert not hung, f"no ending was seen of {[each.waiting_for() for each in users]}"
+        for talk in talks:
+            talk.result()
+    finally:
+        for task in [*talks, *connections]:
+            task.cancel()
+        await asyncio.gather(*talks, *connections, return_exceptions=True)
+
+
+@pytest.mark.timeout(900)
+async def test_a_process_dies_at_every_crash_point(tmp_path: Path) -> None:
+    file = tmp_path / "crash"
+    env = {
+        "FACTORYCHAIN_CRASH_FILE": str(file),
+        "FACTORYCHAIN_FRAMES_PER_S": "1000",
+        "FACTORYCHAIN_FRAMES_BURST": "1000",
+        "FACTORYCHAIN_HEARTBEAT_TTL_S": "3",
+        "FACTORYCHAIN_CLEANUP_INTERVAL_S": "1",
+    }
+    async with running_chain(tmp_path / "chain", env=env) as chain:
+        users = [Crossing(chain, f"user-{index}") for index in range(3)]
+        deaths = Deaths(chain, file)
+        async with at_work(users):
+            for name in CRASH_POINTS:
+                await deaths.at_point(name)
+        assert [each for user in users for each in user.broken] == []
+        story = f"died at {deaths.at}"
+        after = AfterAttempts(lambda: chain.state.edge, chain.token, THOUGHTS, story)
+        for user in users:
+            await after.check_log(user)
+        await asyncio.gather(*map(after.check_places, users))
