@@ -11,9 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import aiohttp
 import orjson
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from jwt import PyJWK
@@ -23,6 +22,9 @@ from factorychain._core.component import detached
 from factorychain._core.keys import KeyUnusable
 from factorychain._core.logging import get_logger
 from factorychain.errors import ChainDegraded
+
+if TYPE_CHECKING:
+    import aiohttp
 
 log = get_logger(__name__)
 
@@ -213,6 +215,8 @@ class JwksUrl:
             self._fetching = None
 
     async def _fetch(self) -> None:
+        import aiohttp  # who reads keys from a file starts sooner without it
+
         try:
             document = await self._get()
             if document != self._document or self._keys is None:
@@ -226,6 +230,8 @@ class JwksUrl:
             )
 
     async def _get(self) -> bytes:
+        import aiohttp
+
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 timeout=aiohttp.ClientTimeout(total=_FETCH_TIMEOUT_S)

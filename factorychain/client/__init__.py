@@ -20,7 +20,6 @@ from factorychain.client.connecting import TokenSource
 from factorychain.client.events import CaughtUp, Event, Item, Json, JsonObject, Ready, Reset
 from factorychain.client.listening import Listener, Listening
 from factorychain.client.runs import Run, Subscription
-from factorychain.client.wire import Wire
 
 __all__ = [
     "CaughtUp",
@@ -51,6 +50,8 @@ class Client:
             token: The user's token, or what gives one whenever a new one is needed.
             give_up_after_s: How long to try to connect before everything that waits fails.
         """
+        from factorychain.client.wire import Wire  # aiohttp, which most commands do without
+
         base = url.rstrip("/")
         self._listening = Listening()
         path = "" if base.endswith("/v1/ws") else "/v1/ws"
