@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from factorychain._core.component import TaskSet
+from factorychain._core.crash_points import crash_point
 from factorychain._core.ids import Principal
 from factorychain._core.log_reader import LogPosition, ThreadLogReader
 from factorychain._core.logging import get_logger
@@ -143,6 +144,7 @@ class Announcer:
                 try:
                     await run.send(event.SerializeToString(), 0)
                     await run.flushed()
+                    crash_point("engine.queue.announced")
                 except RunEnded:
                     return  # meanwhile
         user.said[queued.run] = position

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable
 from typing import Final
 
+from factorychain._core.crash_points import crash_point
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable, WrongLastSequence
@@ -65,9 +66,12 @@ class Enqueuing:
         decision = enqueue(free, queued, self._engine_id, most)
         if isinstance(decision, QueueFull):
             raise UserQueueLimit(most, retry_after_s=FULL_RETRY_AFTER_S)
+        crash_point("engine.queue.keeping")
         await self._records.keep_queued(start.principal, queued.kept, kept_of(wanted, start))
+        crash_point("engine.queue.kept")
         if not await self._stored(start.principal, known, decision.record, queued):
             return None
+        crash_point("engine.queue.enqueued")
         _enqueued.add(1)
         self._on_queued(start, queued.queued_at_s)
         return Started.of_queued(queued, decision.position, existing=False)

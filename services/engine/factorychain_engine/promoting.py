@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from factorychain._core.crash_points import crash_point
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
@@ -125,6 +126,7 @@ class Promoter:
         with self._runs.starting(entry.run):
             if not await self._stored(principal, known, record, entry):
                 return None
+            crash_point("engine.queue.promoted")
             _promoted.add(1)
             _waited_s.record(max(0.0, entry.admitted_at_s - queued.queued_at_s))
             log.info("a run that waited is started", run=entry.run, thread=entry.thread)
@@ -150,6 +152,7 @@ class Promoter:
         self, principal: Principal, known: Versioned, record: UserRecord, entry: ActiveRun
     ) -> bool:
         """One compare-and-set; after a lost answer the record says what became of it."""
+        crash_point("engine.queue.promoting")
         try:
             async with self._users.turn(principal):
                 await self._users.replace(principal, known, record)

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Final
 
 from factorychain._core.component import TaskSet
+from factorychain._core.crash_points import crash_point
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
@@ -275,6 +276,7 @@ class Queues:
             return change(record)
 
         record = await self._users.change(principal, noted)
+        crash_point("engine.queue.marked")
         self.changed(principal, seen[-1], record)
         return record
 
@@ -295,10 +297,12 @@ class Queues:
         entry = as_place(queued)
         ended = await self._settler.settle(principal, entry, queued.ending, queued.ending_message)
         used = used_by(ended, entry)
+        crash_point("engine.queue.leaving")
         async for _ in retries():
             try:
                 await self._touch(principal, ended)
                 await self._users.change(principal, lambda record: drop(record, queued.run, used))
+                crash_point("engine.queue.left")
                 await self._records.forget_queued(principal, queued.run, queued.kept)
             except NatsUnavailable as error:
                 log.warning("a run is not out of its queue yet", run=queued.run, cause=error.what)
