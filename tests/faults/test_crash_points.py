@@ -136,6 +136,7 @@ async def at_work(users: list[Crossing]) -> AsyncIterator[None]:
 async def test_a_process_dies_at_every_crash_point(tmp_path: Path) -> None:
     file = tmp_path / "crash"
     env = {
+        "FACTORYCHAIN_MODE": "development",
         "FACTORYCHAIN_CRASH_FILE": str(file),
         "FACTORYCHAIN_FRAMES_PER_S": "1000",
         "FACTORYCHAIN_FRAMES_BURST": "1000",

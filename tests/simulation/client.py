@@ -23,7 +23,14 @@ from tests.simulation.observing import Observer, Seen
 _REPLY_WITHIN_S = 8.0
 _ENDED_WITHIN_S = 90.0
 # Reasons after which the same start may succeed later.
-_LATER = ("CHAIN_DEGRADED", "USER_ENGINE_LIMIT", "THREAD_BUSY", "CAPACITY", "UNAVAILABLE")
+_LATER = (
+    "CHAIN_DEGRADED",
+    "USER_ENGINE_LIMIT",
+    "USER_QUEUE_LIMIT",
+    "THREAD_BUSY",
+    "CAPACITY",
+    "UNAVAILABLE",
+)
 
 
 class Lost(Exception):

@@ -16,7 +16,7 @@ from tests.simulation.loop import SimulatedLoop
 
 _AT_ONCE = 6
 """Points that are armed for one seed, beside half of the rare ones."""
-_RARE = ("engine.adopt.", "engine.attempt.", "engine.settle.", "engine.answer.", "engine.value.", "agents.answer.")  # fmt: skip
+_RARE = ("engine.queue.", "engine.adopt.", "engine.attempt.", "engine.settle.", "engine.answer.", "engine.value.", "agents.answer.")  # fmt: skip
 
 Kill = Callable[[str, float], None]
 

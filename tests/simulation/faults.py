@@ -56,14 +56,18 @@ class Plan:
             made += [_loss_of_agents(random, replicas) for _ in range(random.choice((1, 1, 3)))]
         return cls(replicas, users, listeners, sorted(made, key=lambda f: f.at_s), TROUBLE_S)
 
-
     @classmethod
     def for_crash_points(cls, random: Random) -> Plan:
         """Nothing goes wrong by itself, and there are runs that pass every point."""
         plan = cls.of(random)
         asking = {"steps": 2, "pause_s": 0.3, "end": "complete", "asks": True, "keeps": True}
         order = json.dumps({**asking, "canary": "canary-ada"})
-        plan.users["ada"] += [[_long_and_safe(random)], [Order("t2", "walker", order, None)]]
+        no_more = Order("t1", "walker", order, 0.05, "enqueue")  # wanted no more while it waits
+        plan.users["ada"] += [
+            [_long_and_safe(random)],
+            [Order("t2", "walker", order, None, "enqueue")],
+            [no_more, no_more, no_more],
+        ]
         return replace(plan, faults=[])
 
 
@@ -92,7 +96,7 @@ def _order(random: Random, user: str) -> Order:
     if wanted["end"] == "hang" and cancel_after_s is None:
         cancel_after_s = 3.0
     agent = random.choice(("walker", "safe"))
-    on_busy = random.choice(("reject", "reject", "interrupt"))
+    on_busy = random.choice(("reject", "enqueue", "enqueue", "interrupt"))
     thread = f"t{random.randint(1, 3)}"
     return Order(thread, agent, json.dumps(wanted), cancel_after_s, on_busy)
 
