@@ -115,6 +115,7 @@ SEEDS ?= 2000
 .PHONY: simulation
 simulation: $(STAMP) ## Simulate the whole chain with SEEDS=2000 seeds, then find each of the seeded bugs (5 minutes)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
+	$(BIN)/python -m tests.simulation --crash-points --times 5 --seeds $(SEEDS) $(ARGS)
 	$(BIN)/python -m tests.simulation --bugs --seeds $(SEEDS) $(ARGS)
 
 .PHONY: faults
