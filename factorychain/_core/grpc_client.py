@@ -85,8 +85,10 @@ def _options(settings: TransportSettings) -> Options:
         ("grpc.http2.max_pings_without_data", 0),
         # A restarted peer is found again within a moment.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 500),
+        # No pause, despite its name: how long an attempt may take. A peer or a way that is slow now
+        # would never be reached if it were short.
+        ("grpc.min_reconnect_backoff_ms", 3000),
         # Otherwise equal channels anywhere in the process share one connection and its fate.
         ("grpc.use_local_subchannel_pool", 1),
     ]
