@@ -15,7 +15,6 @@ from contextvars import Context
 from itertools import count
 from random import Random
 from typing import Any, NoReturn, TypeVar, cast
-from zlib import crc32
 
 T = TypeVar("T")
 
@@ -199,7 +198,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         if process.paused or not process.alive:
             return
         self.current = process
-        self.digest = crc32(f"{process.name} {self.now_s:.6f}".encode(), self.digest)
+        self.digest = hash((self.digest, process.name, self.now_s))
         for _ in range(len(process.ready)):
             if process.ready:
                 handle = process.ready.popleft()

@@ -37,6 +37,7 @@ from factorychain_agents.server import AgentsServer
 from factorychain_bridge.server import BridgeServer
 from factorychain_emitter.server import EmitterServer
 from factorychain_engine.server import EngineServer
+from tests.simulation import shortcuts
 from tests.simulation.grpc_channel import Channel
 from tests.simulation.grpc_serving import Server as GrpcServing
 from tests.simulation.nats_wire import FakeClient
@@ -100,6 +101,7 @@ def keys() -> Path:
 
 def warm() -> None:
     """What every simulation needs, and takes longer than one: once, before there are children."""
+    shortcuts.take()
     keys()
     _load(_AGENTS)
 

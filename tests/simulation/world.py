@@ -231,7 +231,7 @@ class World:
         if self.loop.now_s < self._look_at_s:
             return False
         self._look_at_s = self.loop.now_s + 0.25
-        return self.loop.now_s > self.plan.ends_at_s and not self._left()
+        return self.loop.now_s > max(1.0, self.plan.ends_at_s) and not self._left()
 
     _look_at_s = 0.0
 

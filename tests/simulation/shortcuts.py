@@ -1,0 +1,87 @@
+"""What a simulation need not do again for every replica of every seed.
+
+Invariant: each of these is a function of its arguments alone, or of the installed code, so that
+remembering it changes no course: only the time that a seed takes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from factorychain._core import contracts, jws, user_tokens
+from factorychain._instance.definition import AgentDefinition
+from factorychain._instance.injection import Injection, Made
+from factorychain_agents import registry
+
+
+def take() -> None:
+    """Once in a process, after `reality.take_over`."""
+    contracts.contract_of = cache(contracts.contract_of)
+    jws.verified_claims = _claims  # where the verifier looks it up
+    user_tokens._signed_payload = _signed_payload
+    registry.Injection = _injection  # type: ignore[attr-defined, assignment, misc]  # makes one
+    # A weak set of every task that is not done: only debuggers read it.
+    asyncio.tasks._all_tasks.add = lambda _: None  # type: ignore[attr-defined]
+
+
+_claims_of = jws.verified_claims
+_payload_of = user_tokens._signed_payload
+_claimed: dict[tuple[str, bytes], dict[str, Any]] = {}
+_payloads: dict[tuple[str, bytes], bytes] = {}
+
+
+def _claims(token: str, key: Ed25519PublicKey) -> dict[str, Any]:
+    """A signature that one replica has checked need not be checked for the next."""
+    about = token, key.public_bytes_raw()
+    if about not in _claimed:
+        _claimed[about] = _claims_of(token, key)
+    return dict(_claimed[about])
+
+
+def _signed_payload(token: str, header: Mapping[str, Any], key: bytes) -> bytes:
+    known = _payloads.get((token, key))
+    if known is None:
+        known = _payloads[token, key] = _payload_of(token, header, key)
+    return known
+
+
+class _Started(Injection):
+    """One that is shared by all replicas, since agents of a simulation share nothing by it."""
+
+    async def start(self) -> None:
+        if self._container is None:
+            await super().start()
+
+    async def close(self) -> None:
+        """The next replica goes on with it."""
+
+
+_injections: dict[tuple[str, ...], Injection] = {}
+
+
+def _injection(
+    module: ModuleType | None,
+    definitions: Iterable[AgentDefinition],
+    *,
+    made: dict[Hashable, Made] | None = None,
+) -> Injection:
+    wanted = tuple(definitions)
+    names = tuple(each.name for each in wanted)
+    if names not in _injections:
+        _injections[names] = _Started(module, wanted, made=made)
+        _at_once(_injections[names].start)
+    return _injections[names]
+
+
+def _at_once(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    try:
+        work().send(None)
+    except StopIteration:
+        return
+    raise AssertionError("agents of a simulation wait for nothing when they are prepared")
