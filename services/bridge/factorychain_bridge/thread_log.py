@@ -7,7 +7,8 @@ append.
 
 Invariants: an event is stored exactly once and in order, however many answers are lost and however
 many writers compete; nothing of a run is stored after its ending or after a later attempt has begun;
-what has one `run_seq` is stored in one batch or not at all.
+what has one `run_seq` is stored in one batch or not at all; that a run waits is never stored after it has
+begun, nor after a better position.
 """
 
 from __future__ import annotations
@@ -80,6 +81,7 @@ class ThreadLog:
         self._pending: deque[Entry] = deque()
         self._in_flight: Append | None = None
         self._already: list[Event] = []  # lifecycle events that were stored before this opening
+        self._position_said: int | None = None  # the run's best in the log; 0: it has begun
         self._must_read = resumed
         self._opening = resumed
         self._last_run_seq = 0  # highest that was taken
@@ -119,8 +121,10 @@ class ThreadLog:
         except Unfit as unfit:
             self._outcome.rejected(run_seq, unfit.reason, unfit.message)
             entry = Entry(run_seq)
-        if self._already and entry.events and entry.events[0] in self._already:
-            entry = Entry(run_seq)  # stored before this opening: waits for those before it
+        if self._is_outdated(entry) or (
+            self._already and entry.events and entry.events[0] in self._already
+        ):
+            entry = Entry(run_seq)  # stored before, or said too late: waits for those before it
         self._pending.append(entry)
         if self._skip_rejected():
             self._acknowledge(False)
@@ -191,7 +195,28 @@ class ThreadLog:
         elif batch.ends:
             self._refuse("RUN_ENDED", "the run has already ended")
 
+    def _is_outdated(self, entry: Entry) -> bool:
+        """Whether it says that the run waits, and the log knows better."""
+        if self._position_said is None or entry.kinds != ("run_queued",):
+            return False
+        return entry.events[0].run_queued.position >= self._position_said
+
+    def _drop_outdated(self, batch: LogBatch) -> None:
+        said = [each.run_queued.position for each in batch.events if each.HasField("run_queued")]
+        if batch.last_run_seq:
+            said.append(0)
+        if not said:
+            return
+        self._position_said = min(
+            said if self._position_said is None else [*said, self._position_said]
+        )
+        kept = deque(each for each in self._pending if not self._is_outdated(each))
+        dropped, self._pending = len(kept) < len(self._pending), kept
+        if dropped and not kept:
+            self._acknowledge(False)
+
     def _compare_lifecycle(self, batch: LogBatch) -> None:
+        self._drop_outdated(batch)
         # These have no run_seq; each is the same event only if all of it is the same, `at` included.
         before = len(self._pending)
         for event in batch.events if not batch.last_run_seq else ():

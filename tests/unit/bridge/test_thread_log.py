@@ -380,14 +380,43 @@ def test_two_openings_that_cut_alike_store_each_event_once() -> None:
 def test_a_lifecycle_event_that_was_stored_before_is_not_stored_again() -> None:
     log = Log()
     first = Writer(log, context(scope=Scope.LIFECYCLE))
-    first.core.add([(0, queued(1))])
+    first.core.add([(0, queued(2))])
     first.step("unanswered")
     again = Writer(log, context(scope=Scope.LIFECYCLE), resumed=True)
     again.run()
-    again.core.add([(0, queued(1)), (0, queued(2))])
+    again.core.add([(0, queued(2)), (0, queued(1))])
     again.run()
-    assert [event.run_queued.position for event in log.events(RUN)] == [1, 2]
+    assert [event.run_queued.position for event in log.events(RUN)] == [2, 1]
     assert again.said[-1] == ("acknowledged", 0, False)
+
+
+def test_a_run_that_has_begun_does_not_wait_any_more() -> None:
+    log = Log()
+    late = Writer(log, context(scope=Scope.LIFECYCLE))
+    agents = Writer(log, context())
+    agents.core.add([(1, started())])
+    agents.run()
+    late.core.add([(0, queued(1))])
+    late.run()
+    assert late.said[-1] == ("acknowledged", 0, False)
+    resumed = Writer(log, context(scope=Scope.LIFECYCLE), resumed=True)
+    resumed.run()
+    resumed.core.add([(0, queued(1))])
+    resumed.run()
+    assert resumed.said[-1] == ("acknowledged", 0, False)
+    assert [event.WhichOneof("event") for event in log.events(RUN)] == ["agent_started"]
+
+
+def test_a_position_is_not_stored_after_a_better_one() -> None:
+    log = Log()
+    slow, fast = (Writer(log, context(scope=Scope.LIFECYCLE)) for _ in range(2))
+    fast.core.add([(0, queued(1))])
+    fast.run()
+    slow.core.add([(0, queued(3)), (0, failed())])
+    slow.run()
+    kinds = [event.WhichOneof("event") for event in log.events(RUN)]
+    assert kinds == ["run_queued", "agent_failed"]
+    assert slow.said[-1] == ("acknowledged", 0, True)
 
 
 def test_a_lifecycle_append_whose_answer_was_lost_is_recognised() -> None:
