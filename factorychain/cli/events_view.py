@@ -33,6 +33,8 @@ def _shown(event: Event) -> Text | None:
             again = f"  attempt {data['attempt']}" if begins_again(event) else ""
             text = f"{data['agent']}  run {event.run}  thread {event.thread}{again}"
             return _line("again" if again else "started", text, "cyan")
+        case "run_queued":
+            return _line("queued", f"position {data['position']}  run {event.run}", "yellow")
         case "agent_thinking":
             return _line("thinking", event.text, "dim")
         case "tool_executing":

@@ -7,6 +7,7 @@ import contextlib
 import signal
 import sys
 from collections.abc import AsyncIterator
+from enum import StrEnum
 from typing import Annotated
 
 import orjson
@@ -22,6 +23,14 @@ from factorychain.errors import FactoryChainError
 _GIVE_UP_S = 30.0
 
 
+class WhenBusy(StrEnum):
+    """What to do while the conversation has an active run."""
+
+    REJECT = "reject"
+    ENQUEUE = "enqueue"
+    INTERRUPT = "interrupt"
+
+
 def run(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to ask.")],
     user: options.User,
@@ -31,6 +40,12 @@ def run(
     thread: Annotated[
         str | None, typer.Option(metavar="T", help="The conversation to go on with.")
     ] = None,
+    on_busy: Annotated[
+        WhenBusy,
+        typer.Option(
+            help="Where the conversation has an active run: refuse, wait (also for a place), or cancel it first."
+        ),
+    ] = WhenBusy.REJECT,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one event object a line instead.")
     ] = False,
@@ -43,7 +58,9 @@ def run(
     directory, state = options.running_chain(data)
     token = options.session_token(directory, user, tenant)
     try:
-        ending = asyncio.run(_stream(state.edge, token, user, text, agent, thread, as_json))
+        ending = asyncio.run(
+            _stream(state.edge, token, user, text, agent, thread, on_busy, as_json)
+        )
     except FactoryChainError as error:
         fail(f"{error.message} ({error.reason})", _hint(error))
     if ending.type != "agent_completed":
@@ -57,10 +74,11 @@ async def _stream(
     text: str,
     agent: str | None,
     thread: str | None,
+    on_busy: WhenBusy,
     as_json: bool,
 ) -> Event:
     async with Client(edge, token, give_up_after_s=_GIVE_UP_S) as client:
-        started = await client.start(text, agent=agent, thread=thread)
+        started = await client.start(text, agent=agent, thread=thread, on_busy=on_busy.value)
         return await Streaming(client, user, as_json).stream(started)
 
 
@@ -167,9 +185,12 @@ async def _cancel(run: Run) -> None:
 
 
 def _hint(error: FactoryChainError) -> str:
+    if error.reason == "USER_ENGINE_LIMIT":
+        return f"again in {error.retry_after_s or 1:g} s, or --on-busy enqueue, which waits"
     if error.retry_after_s is not None:
         return f"again in {error.retry_after_s:g} s"
     return {
+        "THREAD_BUSY": "--on-busy enqueue   waits for it",
         "AGENT_NOT_FOUND": "factorychain agents --user U   lists those that there are",
         "AGENT_DEPENDENCY_MISSING": "factorychain agents --user U   says what is missing",
         "TOKEN_EXPIRED": "a new token",

@@ -108,7 +108,9 @@ class Client:
             agent: Its name; the operator's default without.
             thread: The conversation to go on with; a new one without.
             request_id: The same again finds the same run; made up without.
-            on_busy: What to do if the thread has an active run.
+            on_busy: What to do if the thread has an active run: refuse, cancel it (`interrupt`), or wait,
+                also for a place where the user has as many runs as are allowed (`enqueue`). `queue_position`
+                of the run says where it waits; it starts by itself.
             context: Objects with `description` and `value`.
             metadata: At most 4 KiB.
             replaces: The run whose place this one takes (edit or regenerate).

@@ -63,6 +63,8 @@ class Run(Subscription):
         """Seq of the thread's last event before the run."""
         self.existing = bool(found.get("existing", False))
         """Whether the same request had started it before."""
+        self.queue_position = integer(found, "position")
+        """How many of the user's runs wait up to this one: 1 is next; 0: it does not wait."""
         self.ending: Event | None = None
         self._was_followed = False
         thread = str(found.get("thread", ""))
@@ -73,6 +75,8 @@ class Run(Subscription):
 
     async def __anext__(self) -> Event:
         event = await super().__anext__()
+        if event.type in ("run_queued", "agent_started") or event.is_ending:
+            self.queue_position = integer(event.data, "position")
         if event.is_ending:
             self.ending = event
             self._listening.remove(self._listener)

@@ -139,9 +139,19 @@ async def test_a_third_run_is_refused_with_when_to_come_back(up: Up) -> None:
     assert refused.status == 2
     assert "(USER_ENGINE_LIMIT)" in refused.err
     assert re.search(r"try: again in [\d.]+ s", refused.err)
-    for process in running:
+    waiting = await up.command.started(*command, "--on-busy", "enqueue", "--json")
+    assert waiting.stdout is not None
+    queued = json.loads(await waiting.stdout.readline())
+    assert (queued["type"], queued["data"]) == (
+        "run_queued",
+        {"position": 1, "input": {"text": "x"}},
+    )
+    running[0].send_signal(signal.SIGINT)
+    assert json.loads(await waiting.stdout.readline())["type"] == "agent_started"
+    for process in (running[1], waiting):
         process.send_signal(signal.SIGINT)
-    assert [(await finished(process)).status for process in running] == [1, 1]
+    running.append(waiting)
+    assert [(await finished(process)).status for process in running] == [1, 1, 1]
 
 
 async def test_a_token_is_good_for_its_time(up: Up) -> None:

@@ -229,7 +229,7 @@ async function ask(text) {
   hideNotice();
   const thread = page.thread ?? undefined;
   const position = { after: 0, epoch: 0 };
-  const started = await page.client.start({ text }, {}, { agent: $("agent").value || undefined, thread });
+  const started = await page.client.start({ text }, {}, { agent: $("agent").value || undefined, thread, on_busy: "enqueue" });
   if (page.thread !== (thread ?? null)) return; // another conversation was opened meanwhile
   card(started.run).ask(text);
   if (!thread) {

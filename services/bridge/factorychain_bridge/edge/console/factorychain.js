@@ -83,8 +83,10 @@ export class Client {
   }
 
   /**
-   * Starts a run. `listener` gets onEvent(event), onReset(reset), and the run's events only.
-   * @returns {Promise<{run: string, thread: string, ended: Promise<object>}>} `ended`: the ending event
+   * Starts a run. `listener` gets onEvent(event), onReset(reset), and the run's events only. `options` are
+   * the other fields of `start`: agent, thread, on_busy ("reject", "enqueue", "interrupt"), …
+   * @returns {Promise<{run: string, thread: string, position: number, ended: Promise<object>}>} `position`: in
+   *   the queue, 1 is next, 0 if it does not wait; `ended`: the ending event
    */
   async start(input, listener = {}, options = {}) {
     const request = { input, request_id: newRequestId(), ...options };
