@@ -1,8 +1,7 @@
 """One run under supervision: from the place that it holds to its ending in the log.
 
-Invariant: the end of a stream to agents never ends a run. Supervision goes on until an ending is in
-the log: the agent's own, or, when a `Lifeline` has given the run up, the one that `Settler` writes. A run
-that was given up because its agents are lost may begin another attempt instead.
+Invariant: supervision goes on until an ending is in the log: the agent's own, or, when an attempt was
+given up, the one that `Settler` writes. A run whose agents are lost may begin another attempt instead.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from factorychain._core.component import detached
 from factorychain._core.crash_points import crash_point
@@ -19,18 +18,13 @@ from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain.agents.v1.agents_pb2 import ExecuteRequest
-from factorychain.errors import FactoryChainError, RunNotFound
+from factorychain.errors import FactoryChainError
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import ActiveRun
-from factorychain_engine.agents_layer import Agents, Life, NotAccepted
+from factorychain_engine.agents_layer import Agents, NotAccepted
+from factorychain_engine.at_agents import AtAgents, Reach
 from factorychain_engine.attempts import Attempts
-from factorychain_engine.lifeline import (
-    Cancel,
-    EndReason,
-    LifeLimits,
-    Lifeline,
-    Settle,
-)
+from factorychain_engine.lifeline import EndReason, LifeLimits
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.retry import Backoff
 from factorychain_engine.run_tokens import RunTokens
@@ -38,10 +32,6 @@ from factorychain_engine.settling import Settler
 from factorychain_engine.stored_run import StoredRun
 
 log = get_logger(__name__)
-
-
-RENEW_FOR_S: Final = 300.0
-"""A run that waits for its user is given a token for so much more at once."""
 
 
 class SupervisedRun:
@@ -66,73 +56,62 @@ class SupervisedRun:
         another attempt of it.
         """
         self.principal = principal
-        self.entry = entry
         self.ended: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
         # Often nobody waits for it.
         self.ended.add_done_callback(lambda done: done.cancelled() or done.exception())
         self._agents = agents
-        self._tokens = tokens
         self._outcomes = outcomes
         self._settler = settler
         self._attempts = attempts
         self._on_again = on_again
-        self._request: ExecuteRequest | None = None  # kept only for another attempt
         self._clock = clock
-        self._limits = limits
-        # One that was begun elsewhere may have waited for its user.
-        self._lifeline = Lifeline(entry.deadline_s, limits, clock(), known=context is not None)
-        self._given_until_s = entry.deadline_s  # the deadline in the token that agents have
-        self._renewing: asyncio.Task[None] | None = None
-        self._context = context or tokens.run(principal, entry)
-        self._address = entry.agents_address
-        self._boot = entry.agents_boot
-        self._life: Life | None = None
-        self._lost = False
-        self._given_up: asyncio.Future[EndReason] = asyncio.get_running_loop().create_future()
+        self._reach = Reach(agents, tokens, clock)
+        self._request: ExecuteRequest | None = None  # kept only for another attempt
         self._to_end = asyncio.Event()
-        self._telling: asyncio.Task[None] | None = None
+        # One that was begun elsewhere may have waited for its user.
+        known = context is not None
+        self._at = AtAgents(principal, entry, self._reach, limits, known=known, context=context)
+
+    @property
+    def entry(self) -> ActiveRun:
+        """Its place, with the attempt that it is at."""
+        return self._at.entry
 
     @property
     def agents_address(self) -> str:
         """The agents replica that has the run; empty until one has accepted it."""
-        return self._address
+        return self._at.address
 
     @property
     def agents_boot(self) -> str:
-        return self._boot
+        return self._at.boot
 
     @property
     def cancel_reason(self) -> EndReason | None:
         """Why the run is to end; None: it is not."""
-        return self._lifeline.cancel_reason
+        return self._at.lifeline.cancel_reason
 
     @property
     def context(self) -> UserExecutionContext:
         """The run's, with a token that is valid for a while."""
-        now_s = self._clock()
-        if self._context.expires_at_s - now_s < 30:
-            later = replace(self.entry, deadline_s=self._lifeline.deadline_s(now_s))
-            self._context = self._tokens.run(self.principal, later)
-        return self._context
+        return self._at.context
 
     # --- from outside -----------------------------------------------------------------------
 
     def cancel(self, reason: EndReason) -> None:
         """Have the run ended; `ended` is set when it has."""
-        self._lifeline.cancel(reason)
+        self._at.lifeline.cancel(reason)
         self.tick()
 
     def tick(self) -> None:
         """Look after the run's limits; called by the clean-up loop."""
-        step = self._lifeline.look(self._clock())
-        if self._lifeline.cancel_reason is not None:
+        self._at.tick()
+        if self.cancel_reason is not None:
             self._to_end.set()
-        if isinstance(step, Settle):
-            self._give_up(step.reason)
-        elif isinstance(step, Cancel):
-            self._tell_agents(step.reason)
-        else:
-            self._renew_in_time()
+
+    def close(self) -> None:
+        """Let go of the streams; the run itself goes on."""
+        self._at.close()
 
     # --- the run's life ---------------------------------------------------------------------
 
@@ -146,7 +125,7 @@ class SupervisedRun:
             self._request = request
         crash_point("engine.execute.sending")
         try:
-            life = await self._agents.execute(self._context, request, self.entry.trace)
+            life = await self._agents.execute(self.context, request, self.entry.trace)
         except NotAccepted:
             raise
         except FactoryChainError as error:
@@ -155,7 +134,7 @@ class SupervisedRun:
             )
             return False
         crash_point("engine.execute.accepted")
-        self._follow(life)
+        self._at.follow(life)
         return True
 
     async def finish(self, known: StoredRun | None = None) -> Run:
@@ -169,24 +148,16 @@ class SupervisedRun:
                 ended = await self._followed_or_given_up(known)
                 if ended is not None:
                     return ended
-                reason = self._given_up.result()
+                reason = self._at.given_up.result()
                 if reason is not EndReason.AGENT_LOST or not await self._again():
-                    reason = self._lifeline.cancel_reason or reason
+                    reason = self.cancel_reason or reason
                     return await self._settler.settle(self.principal, self.entry, reason)
         finally:
             self.close()
 
-    def close(self) -> None:
-        """Let go of the streams; the run itself goes on."""
-        self._let_go()
-        if self._telling is not None:
-            self._telling.cancel()
-        if self._renewing is not None:
-            self._renewing.cancel()
-
     async def _followed_or_given_up(self, known: StoredRun | None) -> Run | None:
         following = detached(self._followed(known), name=f"follow {self.entry.run}")
-        either: list[asyncio.Future[Any]] = [following, self._given_up]
+        either: list[asyncio.Future[Any]] = [following, self._at.given_up]
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             return following.result() if following.done() else None
@@ -195,21 +166,21 @@ class SupervisedRun:
             await asyncio.wait([following])
 
     async def _followed(self, known: StoredRun | None) -> Run | None:
-        """The run as it ended; None when it was given up."""
-        backoff = Backoff()
+        """The run as it ended; None when its attempt was given up."""
+        backoff, at = Backoff(), self._at
         while True:
-            healthy = await self._listen()
+            healthy = await at.listen()
             ended = await self._look(known)
-            if ended is not None or self._given_up.done():
+            if ended is not None or at.given_up.done():
                 return ended
-            if self._lost:
-                self._give_up(EndReason.AGENT_LOST)
+            if at.lost:
+                at.give_up(EndReason.AGENT_LOST)
                 return None
             if healthy:
                 backoff.reset()
             else:
                 await backoff.pause()
-            await self._attach()
+            await at.attach()
 
     async def _look(self, known: StoredRun | None) -> Run | None:
         try:
@@ -222,53 +193,6 @@ class SupervisedRun:
             )
             return None
 
-    async def _listen(self) -> bool:
-        """Until the stream ends, for whatever reason; whether it has said anything."""
-        healthy = False
-        try:
-            while self._life is not None:
-                sign = await self._life.next_sign()
-                if sign is None:
-                    break
-                self._lifeline.heard(self._clock(), sign)
-                healthy = True
-        except RunNotFound:
-            self._lost = True  # the replica is there, and has no more to do with the run
-        except FactoryChainError as error:
-            log.info("the stream of a run's life broke", run=self.entry.run, reason=error.reason)
-        finally:
-            self._lifeline.unheard()
-            self._let_go()
-        return healthy
-
-    def _let_go(self) -> None:
-        life, self._life = self._life, None
-        if life is not None:
-            life.close()
-
-    async def _attach(self) -> None:
-        try:
-            life = await self._agents.attach(self.context, self._address, self.entry.trace)
-        except RunNotFound:
-            # Another process is there now, or the one that had the run has lost it.
-            self._give_up(EndReason.AGENT_LOST)
-            return
-        except FactoryChainError as error:
-            log.info("a run could not be attached to", run=self.entry.run, reason=error.reason)
-            return
-        if self._boot and life.accepted.boot_id != self._boot:
-            life.close()
-            self._give_up(EndReason.AGENT_LOST)
-            return
-        self._follow(life)
-
-    def _follow(self, life: Life) -> None:
-        self._life = life
-        self._address, self._boot = life.accepted.address, life.accepted.boot_id
-        self._lifeline.heard(self._clock())
-        if self._lifeline.cancel_reason is not None:
-            self.tick()
-
     # --- once more --------------------------------------------------------------------------
 
     async def _again(self) -> bool:
@@ -278,14 +202,14 @@ class SupervisedRun:
             TakenOver: another engine looks after the run.
         """
         now_s = self._clock()
-        deadline_s = self._lifeline.deadline_s(now_s)
+        deadline_s = self._at.lifeline.deadline_s(now_s)
         over = self.entry.attempt >= self.entry.attempts or now_s >= deadline_s
-        if over or self._lifeline.cancel_reason is not None:
+        if over or self.cancel_reason is not None:
             return False
         self._begin_waiting(now_s, deadline_s)
-        beginning = detached(self._begin_next(deadline_s), name=f"begin {self.entry.run} again")
+        beginning = detached(self._begin_next(), name=f"begin {self.entry.run} again")
         to_end = detached(self._to_end.wait(), name=f"cancel {self.entry.run}")
-        either: list[asyncio.Future[Any]] = [beginning, to_end, self._given_up]
+        either: list[asyncio.Future[Any]] = [beginning, to_end, self._at.given_up]
         try:
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             return beginning.result() if beginning.done() else False
@@ -298,68 +222,26 @@ class SupervisedRun:
         """Nobody has the run. Silence counts from here, so that it does not wait for agents for ever;
         what it has waited for its user is in its deadline from now on.
         """
-        left_s = max(0.0, self._limits.ask_max_s - self._lifeline.waited_s(now_s))
-        self._limits = replace(self._limits, ask_max_s=left_s)
-        self._lifeline = Lifeline(deadline_s, self._limits, now_s)
-        self._given_until_s = deadline_s
-        self._given_up = asyncio.get_running_loop().create_future()
-        self._address = self._boot = ""
-        self._lost = False
+        lost = self._at
+        lost.close()
+        left_s = max(0.0, lost.limits.ask_max_s - lost.lifeline.waited_s(now_s))
+        limits = replace(lost.limits, ask_max_s=left_s)
+        entry = replace(lost.entry, deadline_s=deadline_s, agents_address="", agents_boot="")
+        self._at = AtAgents(self.principal, entry, self._reach, limits, known=True)
 
-    async def _begin_next(self, deadline_s: float) -> bool:
-        request = self._request or await self._attempts.request(self.principal, self.entry)
+    async def _begin_next(self) -> bool:
+        at = self._at
+        request = self._request or await self._attempts.request(self.principal, at.entry)
         if request is None:
             return False
-        entry = await self._attempts.take(self.principal, self.entry, deadline_s)
+        entry = await self._attempts.take(self.principal, at.entry, at.entry.deadline_s)
         if entry is None:
             return False
         log.warning("a lost run is started again", run=entry.run, attempt=entry.attempt)
-        self.entry, self._request = entry, request
-        self._context = self._tokens.run(self.principal, entry)
-        life = await self._attempts.execute(self._context, request, entry.trace)
+        self._request = request
+        at.numbered(entry)
+        life = await self._attempts.execute(at.context, request, entry.trace)
         if life is not None:
-            self._follow(life)
+            at.follow(life)
             self._on_again(self)
         return True
-
-    # --- ending it --------------------------------------------------------------------------
-
-    def _give_up(self, reason: EndReason) -> None:
-        if not self._given_up.done():
-            log.warning("a run is given up", run=self.entry.run, reason=reason.value)
-            self._given_up.set_result(reason)
-
-    def _tell_agents(self, reason: EndReason) -> None:
-        if self._boot and (self._telling is None or self._telling.done()):
-            self._telling = detached(self._tell(reason), name=f"cancel {self.entry.run}")
-
-    async def _tell(self, reason: EndReason) -> None:
-        try:
-            await self._agents.cancel(self.context, self._address, reason.value, self.entry.trace)
-        except FactoryChainError as error:
-            # The run may have ended this moment; if not, it is told again or given up.
-            log.info("a cancel was not answered", run=self.entry.run, reason=error.reason)
-
-    # --- living longer ----------------------------------------------------------------------
-
-    def _renew_in_time(self) -> None:
-        """Once the deadline in its token has passed, a run that has waited needs a later one."""
-        now_s = self._clock()
-        lives_until_s = self._lifeline.deadline_s(now_s)
-        if now_s < self._given_until_s or lives_until_s <= self._given_until_s or not self._boot:
-            return
-        if self._lifeline.waiting:
-            left_s = self._limits.ask_max_s - self._lifeline.waited_s(now_s)
-            lives_until_s += min(left_s, RENEW_FOR_S)
-        if self._renewing is None or self._renewing.done():
-            self._renewing = detached(self._renew(lives_until_s), name=f"renew {self.entry.run}")
-
-    async def _renew(self, deadline_s: float) -> None:
-        later = replace(self.entry, deadline_s=deadline_s)
-        context = self._tokens.run(self.principal, later)
-        try:
-            await self._agents.renew(context, self._address, self.entry.trace)
-        except FactoryChainError as error:
-            log.warning("a run has no later token yet", run=self.entry.run, reason=error.reason)
-            return
-        self._context, self._given_until_s = context, deadline_s

@@ -103,11 +103,11 @@ async def test_a_run_can_be_cancelled_between_two_attempts(chain: Chain, engine:
     started = await begun(engine, chain)
     again = await chain.restart_agents("boot-2")
     await until_attempt(again, started.run, 2)
+    await until_true(lambda: again.followed == 1)
     # Lost again, and nobody takes it now.
     again.refuse_with = Capacity()
     again.forget(started.run)
     again.break_streams()
-    await until_true(lambda: again.followed > 0 and started.run not in again.runs)
     ended = await engine.cancel(started.run)
     assert (ended.state, ended.error.reason) == (RunState.RUN_STATE_CANCELLED, "USER")
     assert len(await chain.log.endings(ADA, "t1", started.run)) == 1
