@@ -105,6 +105,8 @@ class Client:
             await self._ws.send_json({"op": op, "id": frame_id, **fields})
             return await asyncio.wait_for(reply, _REPLY_S)
         except (ConnectionError, aiohttp.ClientError):
+            # Its reader has not heard of it yet: who asks again at once must wait for the next socket.
+            self._lose()
             raise Lost from None
         except TimeoutError:
             self.journal.note("silent", op=op, **fields)
