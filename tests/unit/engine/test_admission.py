@@ -1,4 +1,6 @@
-"""Admission: the limit, one run a thread, one place a run, over any interleaving of two engines."""
+"""Admission: the limit, one run a thread, one place a run, over any interleaving of two engines; and who
+waits starts in order, once, and is never lost.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +16,8 @@ from factorychain_engine.admission import (
     ActiveRun,
     Admitted,
     AlreadyActive,
+    AlreadyQueued,
+    Behind,
     Busy,
     Full,
     Totals,
@@ -23,9 +27,21 @@ from factorychain_engine.admission import (
     adopt,
     next_attempt,
     release,
+    startable,
+)
+from factorychain_engine.queued_run import QueuedRun
+from factorychain_engine.queueing import (
+    Queued,
+    as_queued,
+    drop,
+    enqueue,
+    give_back,
+    mark,
+    promote,
 )
 
 LIMIT = 2
+MOST_QUEUED = 3
 EMPTY = UserRecord("acme", "ada")
 HASH = "0" * 32
 
@@ -63,6 +79,24 @@ def test_a_user_at_the_limit_is_refused_and_told_by_whom() -> None:
 def test_a_busy_thread_is_named_before_the_limit() -> None:
     decision = admit(holding(entry("r1", "t"), entry("r2")), entry("r3", "t"), LIMIT)
     assert decision == Busy(entry("r1", "t"))
+
+
+def test_a_thread_that_others_wait_for_is_busy() -> None:
+    queued = as_queued(entry("r1", "t"), "k")
+    decision = admit(replace(EMPTY, queue=(queued,)), entry("r2", "t"), LIMIT)
+    assert decision == Behind((queued,))
+
+
+def test_a_place_is_not_taken_from_who_waits_for_one() -> None:
+    queued = as_queued(entry("r1", "t"), "k")
+    record = replace(holding(entry("r2")), queue=(queued,))
+    assert admit(record, entry("r3"), LIMIT) == Full((entry("r2"),))
+
+
+def test_who_is_to_end_holds_up_nobody() -> None:
+    queued = replace(as_queued(entry("r1", "t"), "k"), ending="USER")
+    record = replace(holding(entry("r2")), queue=(queued,))
+    assert isinstance(admit(record, entry("r3", "t"), LIMIT), Admitted)
 
 
 def test_the_same_request_finds_its_run_even_at_the_limit() -> None:
@@ -118,7 +152,9 @@ class TwoEngines(RuleBasedStateMachine):
         self.views: dict[str, tuple[UserRecord, int]] = {}
         self.running: set[str] = set()  # runs that agents really execute
         self.ended: set[str] = set()
-        self.settled = 0
+        self.waiting: list[tuple[str, str]] = []  # runs with their threads, as they are to start
+        self.marked: set[str] = set()
+        self.fresh: dict[str, QueuedRun] = {}  # promoted, and not accepted by agents yet
 
     @initialize()
     def both_read(self) -> None:
@@ -143,19 +179,85 @@ class TwoEngines(RuleBasedStateMachine):
     def reads(self, engine: str) -> None:
         self.views[engine] = (self.record, self.revision)
 
-    @rule(engine=engines, number=numbers, thread=numbers)
-    def starts(self, engine: str, number: int, thread: int) -> None:
+    @rule(engine=engines, number=numbers, thread=numbers, waits=st.booleans())
+    def starts(self, engine: str, number: int, thread: int, waits: bool) -> None:
         run = f"r{number}"
         if run in self.ended:
             return  # its record is there: the request finds that instead
         view, _ = self.views[engine]
+        wanted = entry(run, f"t{thread}", owner=engine)
         try:
-            decision = admit(view, entry(run, f"t{thread}", owner=engine), LIMIT)
+            decision = admit(view, wanted, LIMIT)
         except InvalidField:
             return
-        if isinstance(decision, Admitted) and self.write(engine, decision.record):
-            assert run not in self.running
+        if isinstance(decision, Admitted):
+            if self.write(engine, decision.record):
+                assert not self.is_known(run)
+                assert wanted.thread not in {of for _, of in self.waiting}
+                self.running.add(run)
+        elif waits and not isinstance(decision, AlreadyActive | AlreadyQueued):
+            queued = enqueue(view, as_queued(wanted, f"kept-{run}"), engine, MOST_QUEUED)
+            if isinstance(queued, Queued) and self.write(engine, queued.record):
+                assert not self.is_known(run)
+                self.waiting.append((run, wanted.thread))
+
+    @rule(engine=engines)
+    def promotes(self, engine: str) -> None:
+        view, _ = self.views[engine]
+        able = startable(view, lambda _: LIMIT)
+        if not able:
+            return
+        run, thread = able[0].run, able[0].thread
+        record = promote(view, entry(run, thread, owner=engine), LIMIT)
+        assert record is not None
+        busy = {each.thread for each in self.record.active}
+        if self.write(engine, record):
+            free = [each for each, of in self.waiting if of not in busy]
+            assert run == free[0], "the longest waiting of those whose threads are free"
+            self.waiting.remove((run, thread))
             self.running.add(run)
+            self.fresh[run] = able[0]
+
+    @rule(engine=engines, number=numbers, thread=numbers)
+    def promotes_as_it_likes(self, engine: str, number: int, thread: int) -> None:
+        """Whatever an engine asks for: only who may start does."""
+        view, _ = self.views[engine]
+        record = promote(view, entry(f"r{number}", f"t{thread}", owner=engine), LIMIT)
+        assert (record is None) == (
+            f"r{number}" not in {each.run for each in startable(view, lambda _: LIMIT)}
+        )
+
+    @precondition(lambda self: self.fresh)
+    @rule(engine=engines, data=st.data())
+    def agents_refuse(self, engine: str, data: st.DataObject) -> None:
+        run = data.draw(st.sampled_from(sorted(self.fresh)))
+        held = self.views[engine][0].find(run)
+        queued = self.fresh[run]
+        if held is not None and self.write(
+            engine, give_back(self.views[engine][0], held, queued, engine)
+        ):
+            del self.fresh[run]
+            self.running.discard(run)
+            self.waiting.insert(0, (run, queued.thread))
+
+    @rule(engine=engines, number=numbers)
+    def marks(self, engine: str, number: int) -> None:
+        """Cancelled, interrupted or waiting for too long: it is not to start any more."""
+        run = f"r{number}"
+        if self.write(engine, mark(self.views[engine][0], [run], "USER", engine)):
+            self.waiting = [each for each in self.waiting if each[0] != run]
+            self.marked.add(run)
+
+    @precondition(lambda self: self.marked - self.ended)
+    @rule(data=st.data())
+    def a_marked_run_ends_in_the_log(self, data: st.DataObject) -> None:
+        self.ended.add(data.draw(st.sampled_from(sorted(self.marked - self.ended))))
+
+    @rule(engine=engines, number=numbers)
+    def drops(self, engine: str, number: int) -> None:
+        run = f"r{number}"
+        if run in self.ended:
+            self.write(engine, drop(self.views[engine][0], run, Totals(runs=1)))
 
     @rule(engine=engines, number=numbers)
     def interrupts_and_starts(self, engine: str, number: int) -> None:
@@ -184,8 +286,13 @@ class TwoEngines(RuleBasedStateMachine):
         gone = {"e1", "e2"} - {engine}
         self.write(engine, adopt(self.views[engine][0], gone, engine))
 
+    def is_known(self, run: str) -> bool:
+        waits = run in {each for each, _ in self.waiting}
+        return waits or run in self.running | self.ended | self.marked
+
     def end(self, run: str) -> None:
         self.running.discard(run)
+        self.fresh.pop(run, None)
         self.ended.add(run)
 
     @invariant()
@@ -203,13 +310,29 @@ class TwoEngines(RuleBasedStateMachine):
         assert len({each.run for each in self.record.active}) == len(self.record.active)
 
     @invariant()
+    def the_queue_is_bounded_and_holds_nobody_twice(self) -> None:
+        runs = [each.run for each in self.record.queue]
+        assert len(runs) <= MOST_QUEUED + LIMIT  # those that agents refused come back
+        assert len({*runs, *(each.run for each in self.record.active)}) == len(runs) + len(
+            self.record.active
+        )
+
+    @invariant()
+    def whoever_waits_stands_in_the_queue_in_order(self) -> None:
+        waiting = [(each.run, each.thread) for each in self.record.queue if not each.ending]
+        assert waiting == self.waiting
+        assert self.marked - self.ended <= {each.run for each in self.record.queue if each.ending}
+
+    @invariant()
     def every_ended_run_counts_once(self) -> None:
-        waiting = sum(1 for each in self.record.active if each.run in self.ended)
+        holders = [each.run for each in self.record.active]
+        holders += [each.run for each in self.record.queue]
+        waiting = sum(1 for run in holders if run in self.ended)
         assert self.record.totals.runs == len(self.ended) - waiting
 
 
 TwoEngines.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-test_two_engines_never_admit_a_third_run = TwoEngines.TestCase
+test_two_engines_never_admit_a_third_run_and_lose_nobody = TwoEngines.TestCase
 
 
 def test_the_next_attempt_is_nobodys_until_agents_have_it() -> None:
