@@ -11,7 +11,7 @@ import pytest
 
 from factorychain._core.ids import Principal
 from factorychain.agents.v1 import agents_pb2 as pb
-from factorychain.errors import FactoryChainError, RunEnded
+from factorychain.errors import FactoryChainError, RunEnded, RunNotFound
 from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.run_pb2 import RunState
 from factorychain_agents.output import OutputCapture
@@ -314,6 +314,17 @@ async def test_stopping_ends_what_runs_as_lost(chain: Chain) -> None:
     assert ending.retryable
     error = await refusal(chain.execute(chain.token("five")))
     assert error.reason == "CHAIN_DEGRADED"
+
+
+async def test_stopping_hands_over_what_can_begin_again_elsewhere(chain: Chain) -> None:
+    ctx = chain.token("waits", limits={"attempts": 2})
+    call = chain.execute(ctx)
+    await first(call)
+    await until_said(chain, ctx.run, "tool_executing")
+    await chain.agents.runs.stop()
+    with pytest.raises(RunNotFound):
+        await _all(call)
+    assert "agent_failed" not in chain.log.kinds(ctx.run)
 
 
 async def _all(call: Any) -> list[Any]:
