@@ -28,7 +28,7 @@ from tests.simulation.world import Result
 
 Bug = Callable[[], None]
 
-_PROMISING: Final = (3, 9, 32, 37, 52, 176, 241, 323, 408)
+_PROMISING: Final = (3, 9, 32, 37, 52, 176, 241, 323, 408, 409)
 
 
 def no_fence() -> None:
@@ -38,6 +38,17 @@ def no_fence() -> None:
     def compare(self: ThreadLog, batch: LogBatch) -> None:
         if batch.attempt == self._context.attempt and batch.last_run_seq:
             own(self, batch)
+
+    _patch(ThreadLog, "_compare", compare)
+
+
+def earlier_attempts_go_on() -> None:
+    """A lost attempt that wakes up goes on behind a later one."""
+    inner = ThreadLog._compare
+
+    def compare(self: ThreadLog, batch: LogBatch) -> None:
+        if batch.ends or batch.attempt <= self._context.attempt:
+            inner(self, batch)
 
     _patch(ThreadLog, "_compare", compare)
 
@@ -159,6 +170,7 @@ BUGS: Final[dict[str, Bug]] = {
     each.__name__: each
     for each in (
         no_fence,
+        earlier_attempts_go_on,
         acknowledged_before_durable,
         double_adoption,
         released_by_time,

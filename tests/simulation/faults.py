@@ -54,6 +54,8 @@ class Plan:
         listeners = [name for name in users if random.random() < 0.3]
         if random.random() < 0.3:
             users["ada"].append([_long_and_safe(random)])
+            if random.random() < 0.5:  # then two attempts may write by two ways
+                replicas.update(agents=2, emitter=2, bridge=2)
             made += [_loss_of_agents(random, replicas) for _ in range(random.choice((1, 1, 3)))]
         made.sort(key=lambda fault: fault.at_s)
         return cls(replicas, users, listeners, made, made[-1].at_s if made else 0.0)
