@@ -53,12 +53,9 @@ async def test_a_forged_event_reaches_nobody(tmp_path: Path, layer: str) -> None
     assert {event["run"] for event in victim.events()} == {genuine["run"]}
 
 
-async def test_the_forgery_works_when_nothing_checks(tmp_path: Path) -> None:
+async def test_the_forgery_works_when_nothing_checks(chain: Chain) -> None:
     """The oracle: the same forgery with the engine's real key does reach the socket."""
-    async with (
-        running_chain(tmp_path / "chain") as chain,
-        connected(chain.state.edge, chain.token(VICTIM.user)) as victim,
-    ):
+    async with connected(chain.state.edge, chain.token(VICTIM.user)) as victim:
         await victim.result("subscribe", thread=THREAD, after=0)
         key = TxnKey.parse(chain.data.txn_key)
         await _emit(chain, _txn_token(key.private, key.kid, "r" + "a" * 24))

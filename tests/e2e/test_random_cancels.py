@@ -27,7 +27,7 @@ from tests.e2e.sockets import Frame
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 USERS = 50
-RUNS = int(os.environ.get("FACTORYCHAIN_CANCELS_RUNS", "3"))
+RUNS = int(os.environ.get("FACTORYCHAIN_CANCELS_RUNS", "2"))
 SEED = int(os.environ.get("FACTORYCHAIN_CANCELS_SEED", str(time.time_ns() % 100_000)))
 # As many at all times: what there is afterwards can be compared with what there was before.
 IDLE = 4
@@ -42,7 +42,7 @@ async def sink() -> AsyncIterator[TraceSink]:
     await traces.stop()
 
 
-@pytest.mark.timeout(60 + 10 * RUNS)
+@pytest.mark.timeout(120 + 10 * RUNS)
 async def test_runs_that_are_cancelled_at_random_leak_nothing_and_leave_nothing(
     tmp_path: Path, sink: TraceSink
 ) -> None:

@@ -1,4 +1,7 @@
-"""Runs in processes of their own, through the whole agents service."""
+"""Runs in processes of their own, through the whole agents service.
+
+Starting it costs a second, so the tests share one; what depends on settings, or on its end, has its own.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from typing import Any, NamedTuple
 
 import orjson
 import pytest
+import pytest_asyncio
 
 from factorychain._core.ids import Principal
 from factorychain.agents.v1 import agents_pb2 as pb
@@ -21,13 +25,23 @@ from factorychain.types.v1.event_pb2 import Event
 from tests.integration.agents.conftest import Chain, metadata, serving
 from tests.waiting import until_true
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
 MODULE = "tests.integration.agents.process_samples"
 
 
-@pytest.fixture
-async def chain(tmp_path: Path) -> AsyncIterator[Chain]:
-    async with serving(tmp_path, MODULE, isolation="process", run_events_burst=5000) as started:
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def serves(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chain]:
+    folder = tmp_path_factory.mktemp("processes")
+    async with serving(folder, MODULE, isolation="process", run_events_burst=5000) as started:
         yield started
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def chain(serves: Chain) -> Chain:
+    """The shared one, with no run in it."""
+    await nothing_runs(serves)
+    return serves
 
 
 class Printed(NamedTuple):
@@ -293,7 +307,7 @@ async def test_history_is_asked_for_by_the_service_with_the_runs_own_token(chain
     ctx = chain.token("remembers")
     chain.engine.history[ctx.thread] = ["one", "two"]
     assert output_of(await chain.run(ctx)) == ["one", "two"]
-    assert [each.run for each in chain.engine.tokens] == [ctx.run]
+    assert chain.engine.tokens[-1].run == ctx.run
 
 
 async def test_what_a_run_prints_is_shown_with_its_id(chain: Chain, output: list[Printed]) -> None:
