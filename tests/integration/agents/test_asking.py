@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+import pytest_asyncio
 
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain.agents.v1 import agents_pb2 as pb
@@ -18,11 +18,16 @@ from factorychain.types.v1.event_pb2 import Event
 from tests.integration.agents.conftest import Chain, metadata, serving
 from tests.waiting import until_true
 
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-@pytest.fixture(params=["task", "process"])
-async def chain(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Chain]:
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session", params=["task", "process"])
+async def chain(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> AsyncIterator[Chain]:
+    folder = tmp_path_factory.mktemp("agents")
     module = "tests.integration.agents.user_samples"
-    async with serving(tmp_path, module, isolation=request.param, idle_processes_min=1) as started:
+    async with serving(folder, module, isolation=request.param, idle_processes_min=1) as started:
         yield started
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
+import pytest_asyncio
 
 from factorychain._core.ids import Principal
 from factorychain.agents.v1 import agents_pb2 as pb
@@ -19,10 +20,16 @@ from tests.waiting import until_true
 MODULE = "tests.integration.agents.team_samples"
 
 
-@pytest.fixture(params=["task", "process"])
-async def chain(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Chain]:
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session", params=["task", "process"])
+async def chain(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> AsyncIterator[Chain]:
+    folder = tmp_path_factory.mktemp("agents")
     async with serving(
-        tmp_path, MODULE, isolation=request.param, idle_processes_min=1, cancel_grace_s=5
+        folder, MODULE, isolation=request.param, idle_processes_min=1, cancel_grace_s=5
     ) as started:
         yield started
 
