@@ -42,6 +42,7 @@ class Witness:
     """One user with a run in every one of their threads."""
 
     agent = "tells"
+    on_busy = "reject"
 
     def __init__(
         self, edge: Callable[[], str], token: str, name: str, *, threads: int, story: str
@@ -175,6 +176,7 @@ class Witness:
                 reply = await self._call(
                     "start",
                     agent=self.agent,
+                    on_busy=self.on_busy,
                     thread=thread,
                     request_id=request,
                     input={"text": f"{self.canary}{request}|{self._story}"},

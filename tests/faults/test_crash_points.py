@@ -1,4 +1,7 @@
-"""A process of a real chain dies at every crash point, one after the other, under users at work."""
+"""A process of a real chain dies at every crash point, one after the other, under users at work.
+
+`FACTORYCHAIN_CRASH_POINTS=bridge.,engine.queue.` takes those that begin so.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,12 @@ import pytest
 from factorychain._core.crash_points import CRASH_POINTS
 from tests.e2e.aftermath import Aftermath
 from tests.e2e.chain import Chain, running_chain
-from tests.e2e.sockets import ENDINGS, Frame
+from tests.e2e.sockets import ENDINGS, Closed, Frame, connected
 from tests.e2e.witness import Lost, Witness
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+WANTED = tuple(os.environ.get("FACTORYCHAIN_CRASH_POINTS", "").split(","))
 THOUGHTS = 6
 PASSED_WITHIN_S = 45.0
 _LAST_RUNS_S = 60.0
@@ -29,15 +33,19 @@ NEEDS_DEATH_OF = {
     "engine.attempt.": "agents",
     "engine.settle.": "agents",
 }
+# What is passed only when a run is cancelled that waits.
+NEEDS_CANCEL = ("engine.queue.marked", "engine.queue.leav", "engine.queue.left")
+CANCELLER = "canceller"
 
 
 class Crossing(Witness):
-    """A user of `crosses`, who answers what is asked."""
+    """A user of `crosses`, who answers what is asked and always has a run that waits for a place."""
 
     agent = "crosses"
+    on_busy = "enqueue"
 
     def __init__(self, chain: Chain, name: str) -> None:
-        token, threads, story = chain.token(name), 2, str(THOUGHTS)
+        token, threads, story = chain.token(name), 3, str(THOUGHTS)
         super().__init__(lambda: chain.state.edge, token, name, threads=threads, story=story)
         self._answering: set[asyncio.Task[None]] = set()
 
@@ -104,6 +112,10 @@ class Deaths:
         await self.chain.restarted(layer, old)
 
     async def _help(self, name: str) -> None:
+        if name.startswith(NEEDS_CANCEL):
+            with contextlib.suppress(OSError, Closed, AssertionError, TimeoutError):
+                async with asyncio.timeout(10):
+                    await self._cancel_one_that_waits()
         for prefix, layer in NEEDS_DEATH_OF.items():
             if name.startswith(prefix):
                 pid = self.chain.pid(layer)
@@ -111,6 +123,14 @@ class Deaths:
                     os.kill(pid, signal.SIGKILL)
                 await self.chain.restarted(layer, pid)
                 await asyncio.sleep(3)
+
+    async def _cancel_one_that_waits(self) -> None:
+        async with connected(self.chain.state.edge, self.chain.token(CANCELLER)) as socket:
+            fields = {"agent": "waits", "input": {"text": "3"}, "on_busy": "enqueue"}
+            replies = [await socket.call("start", thread=f"c{n}", **fields) for n in range(3)]
+            for reply in reversed(replies):
+                if "result" in reply:
+                    await socket.call("cancel", run=reply["result"]["run"])
 
 
 @contextlib.asynccontextmanager
@@ -147,11 +167,11 @@ async def test_a_process_dies_at_every_crash_point(tmp_path: Path) -> None:
         users = [Crossing(chain, f"user-{index}") for index in range(3)]
         deaths = Deaths(chain, file)
         async with at_work(users):
-            for name in CRASH_POINTS:
+            for name in filter(lambda each: each.startswith(WANTED), CRASH_POINTS):
                 await deaths.at_point(name)
         assert [each for user in users for each in user.broken] == []
         story = f"died at {deaths.at}"
         after = AfterAttempts(lambda: chain.state.edge, chain.token, THOUGHTS, story)
         for user in users:
             await after.check_log(user)
-        await asyncio.gather(*map(after.check_places, users))
+        await asyncio.gather(*map(after.check_places, [*users, Crossing(chain, CANCELLER)]))
