@@ -25,6 +25,7 @@ from factorychain.agents.v1 import agents_pb2, agents_pb2_grpc
 from factorychain.bridge.v1.log_pb2 import LogBatch
 from factorychain.emitter.v1 import emitter_pb2, emitter_pb2_grpc
 from factorychain.errors import (
+    Capacity,
     ChainDegraded,
     FactoryChainError,
     RequestNotFound,
@@ -179,6 +180,9 @@ class Agents(agents_pb2_grpc.AgentsServiceServicer):
         self.refuse_with: FactoryChainError | None = None
         self.before_accepting: Callable[[], Awaitable[None]] = _nothing
         self.stubborn = False
+        self.capacity = 1000
+        self.accepting = True
+        self.room_in_ms = 2000
         self.followed = 0
         self._broken = 0
         self._verifier = verifier
@@ -239,6 +243,10 @@ class Agents(agents_pb2_grpc.AgentsServiceServicer):
         ctx = current_run()
         if self.refuse_with is not None:
             raise self.refuse_with
+        if not self.accepting:
+            raise ChainDegraded("agents")
+        if sum(not each.finished.is_set() for each in self.runs.values()) >= self.capacity:
+            raise Capacity(retry_after_s=self.room_in_ms / 1000)
         await self.before_accepting()
         known = self.runs.get(ctx.run)
         if known is not None and known.ctx.attempt >= ctx.attempt:
@@ -297,6 +305,19 @@ class Agents(agents_pb2_grpc.AgentsServiceServicer):
         self, request: agents_pb2.ListAgentsRequest, context: Any
     ) -> agents_pb2.ListAgentsResponse:
         return agents_pb2.ListAgentsResponse(agents=AGENTS)
+
+    async def GetLoad(
+        self, request: agents_pb2.GetLoadRequest, context: Any
+    ) -> agents_pb2.GetLoadResponse:
+        running = sum(not each.finished.is_set() for each in self.runs.values())
+        return agents_pb2.GetLoadResponse(
+            address=self.address,
+            boot_id=self.boot_id,
+            running=running,
+            capacity=self.capacity,
+            accepting=self.accepting,
+            room_in_ms=0 if running < self.capacity else self.room_in_ms,
+        )
 
     def _find(self) -> AgentRun:
         run = self.runs.get(current_run().run)

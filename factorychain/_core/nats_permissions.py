@@ -17,7 +17,7 @@ from factorychain._core.nats_endpoint import inbox_prefix
 
 ENGINE = "engine"
 BRIDGE = "bridge"
-ENGINE_BUCKETS = ("users", "queued", "runs", "threads", "values", "engines")
+ENGINE_BUCKETS = ("users", "queued", "waiting", "runs", "threads", "values", "engines")
 
 # A batch of the log is at most 512 KiB; base64 in a leader's answer makes it a third more.
 MAX_PAYLOAD_BYTES = 2 * 1024 * 1024

@@ -87,6 +87,10 @@ class Network:
             each for each in found if each in self._listeners and self._listeners[each][0].alive
         ]
 
+    async def resolve(self, target: str) -> list[str]:
+        """The addresses of a name, whether they can be reached or not."""
+        return list(self.names.get(target, [target]))
+
     def connect(self, address: str) -> End | None:
         """A connection of the current process; None if nobody listens."""
         listening = self._listeners.get(address)

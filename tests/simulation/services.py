@@ -36,6 +36,7 @@ from factorychain_agents.registry import load
 from factorychain_agents.server import AgentsServer
 from factorychain_bridge.server import BridgeServer
 from factorychain_emitter.server import EmitterServer
+from factorychain_engine import server as engine_server
 from factorychain_engine.server import EngineServer
 from tests.simulation import shortcuts
 from tests.simulation.grpc_channel import Channel
@@ -69,6 +70,7 @@ def install(network: Network, warned: Callable[[Warned], None]) -> None:
     grpc.aio.server = lambda handlers, **_: GrpcServing(network, handlers)  # type: ignore[assignment]  # too
     client = lambda: FakeClient(lambda: network.connect(NATS))  # noqa: E731 - takes a class's place
     nats_connection.QuickClient = client  # type: ignore[attr-defined, assignment]  # stands in
+    engine_server.resolve = network.resolve  # type: ignore[attr-defined]  # where the engine looks it up
     agents_server.load = _load  # type: ignore[attr-defined]  # where the service looks it up
 
     def keep(_logger: object, level: str, line: Any) -> Any:

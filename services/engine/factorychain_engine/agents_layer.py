@@ -38,10 +38,11 @@ class Agents(Protocol):
     """The agents layer."""
 
     async def ready(self) -> None:
-        """Return when some replica can be reached.
+        """Return when there is some replica to ask to take a run.
 
         Raises:
-            ChainDegraded: none can.
+            Capacity: all of them are full.
+            ChainDegraded: none is there.
         """
 
     async def execute(

@@ -7,36 +7,40 @@ with a call (a broken connection, no answer in time) says nothing about the run.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 import grpc
 
 from factorychain._core.credentials import TXN_HEADER
 from factorychain._core.execution_context import UserExecutionContext
-from factorychain._core.grpc_client import GrpcChannel
 from factorychain._core.logging import get_logger
 from factorychain._core.status import DETAILS_KEY
 from factorychain._core.telemetry import span
-from factorychain.agents.v1 import agents_pb2, agents_pb2_grpc
+from factorychain.agents.v1 import agents_pb2
 from factorychain.agents.v1.agents_pb2 import RunAccepted
 from factorychain.errors import (
+    Capacity,
     ChainDegraded,
     FactoryChainError,
     RunExists,
+    RunNotFound,
     TokenExpired,
     TokenInvalid,
 )
 from factorychain.types.v1.run_pb2 import AgentInfo
 from factorychain_engine.agents_layer import Life, NotAccepted
 from factorychain_engine.lifeline import Sign
+from factorychain_engine.remembered import Remembered
+from factorychain_engine.replicas import LAYER, Replica, Replicas
 
 log = get_logger(__name__)
 
-LAYER: Final = "agents"
-READY_WITHIN_S: Final = 1.0
-KEPT_CHANNELS: Final = 32
+T = TypeVar("T")
+
+REMEMBERED_RUNS: Final = 1024
+"""So many starts whose answer was lost are remembered with whom was asked."""
 
 Message = agents_pb2.ExecuteResponse | agents_pb2.AttachResponse
 
@@ -52,10 +56,18 @@ class LifeCall(Protocol):
 class StreamedLife:
     """The life of a run on one stream (`agents_layer.Life`)."""
 
-    def __init__(self, call: LifeCall, accepted: RunAccepted, let_go: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        call: LifeCall,
+        accepted: RunAccepted,
+        let_go: Callable[[], None],
+        over: Callable[[], None],
+    ) -> None:
+        """`let_go` is called when the stream is no longer used, `over` when the run has finished."""
         self.accepted = accepted
         self._call = call
         self._let_go = let_go
+        self._over = over
         self._finished = False
         self._closed = False
 
@@ -65,6 +77,7 @@ class StreamedLife:
             kind = message.WhichOneof("life")
             if kind == "finished":
                 self._finished = True
+                self._over()
                 return None
             if kind == "alive":
                 alive = message.alive
@@ -78,60 +91,17 @@ class StreamedLife:
             self._let_go()
 
 
-class _Peer:
-    """One address of the agents layer."""
-
-    def __init__(self, channel: GrpcChannel) -> None:
-        self.channel = channel
-        self.stub = agents_pb2_grpc.AgentsServiceStub(channel.channel)
-        self.users = 0
-
-    def let_go(self) -> None:
-        self.users -= 1
-
-
 class AgentsPeers:
-    """A component: the channels to the agents layer."""
+    """Calls to the agents layer (`agents_layer.Agents`)."""
 
-    name = "agents"
-
-    def __init__(
-        self, address: str, connect: Callable[[str], GrpcChannel], answer_within_s: float
-    ) -> None:
-        """`connect` makes a channel to an address; `address` is that of the layer as a whole."""
-        self._address = address
-        self._connect = connect
+    def __init__(self, replicas: Replicas, answer_within_s: float) -> None:
+        self._replicas = replicas
         self._answer_within_s = answer_within_s
-        self._layer = _Peer(connect(address))
-        self._replicas: dict[str, _Peer] = {}
-
-    @property
-    def healthy(self) -> bool:
-        return True
-
-    async def start(self) -> None:
-        await self._layer.channel.start()
-
-    async def stop(self) -> None:
-        peers = [self._layer, *self._replicas.values()]
-        self._replicas.clear()
-        for peer in peers:
-            await peer.channel.stop()
+        self._in_doubt: Remembered[str] = Remembered(REMEMBERED_RUNS)
 
     async def ready(self) -> None:
-        """Return when a replica is connected.
-
-        Raises:
-            ChainDegraded: none is.
-        """
-        if self._layer.channel.connected:
-            return
-        channel = self._layer.channel.channel
-        try:
-            async with asyncio.timeout(READY_WITHIN_S):
-                await channel.channel_ready()
-        except TimeoutError:
-            raise ChainDegraded(LAYER) from None
+        """Return when there is somebody to ask to take a run (`Replicas.ready`)."""
+        await self._replicas.ready()
 
     async def list_agents(self) -> Sequence[AgentInfo]:
         """The agents of one replica; all have the same.
@@ -139,41 +109,92 @@ class AgentsPeers:
         Raises:
             ChainDegraded: the layer is away.
         """
-        listed = await self._layer.stub.ListAgents(agents_pb2.ListAgentsRequest())
+        there = await self._replicas.connected()
+        if not there:
+            raise ChainDegraded(LAYER)
+        listed = await there[0].stub.ListAgents(agents_pb2.ListAgentsRequest())
         return list(listed.agents)
+
+    # --- a new run --------------------------------------------------------------------------
 
     async def execute(
         self, context: UserExecutionContext, request: agents_pb2.ExecuteRequest, trace: str
     ) -> Life:
-        """Have the run executed; returns when it was accepted (`agents_layer.Agents`)."""
+        """Have the run executed; returns when it was accepted (`agents_layer.Agents`).
+
+        A replica that answers that it has no room, or takes no runs now, does not have the run: the
+        next is asked.
+        """
+        order = self._replicas.order()
+        refusal = self._replicas.refusal(order)
         with span("execute_run", parent=trace):
-            call = self._layer.stub.Execute(request, metadata=_metadata(context))
-            try:
-                return await self._accepted(call, self._layer)
-            except RunExists as error:
-                # It was accepted before: the same call came twice.
-                raise ChainDegraded(LAYER) from error
-            except FactoryChainError as error:
-                if _was_answered(error):
-                    raise NotAccepted(_for_the_user(error)) from error
-                raise
+            for address in order.addresses:
+                try:
+                    return await self._execute_at(address, context, request)
+                except NotAccepted as refused:
+                    refusal = refused.refusal
+                    if not self._is_of_the_replica(address, refusal):
+                        raise
+        raise NotAccepted(refusal or ChainDegraded(LAYER))
+
+    async def _execute_at(
+        self, address: str, context: UserExecutionContext, request: agents_pb2.ExecuteRequest
+    ) -> Life:
+        balance = self._replicas.balance
+        balance.asked(address)
+        took = False
+        try:
+            async with self._replicas.using(self._replicas.find(address)) as replica:
+                call = replica.stub.Execute(request, metadata=_metadata(context))
+                life = await self._accepted(call, replica)
+            took = True
+            return life
+        except RunExists as error:
+            # It was accepted before: the same call came twice.
+            self._in_doubt.put(_attempt(context), address)
+            raise ChainDegraded(LAYER) from error
+        except FactoryChainError as error:
+            if _was_answered(error):
+                raise NotAccepted(_for_the_user(error)) from error
+            self._in_doubt.put(_attempt(context), address)
+            raise
+        finally:
+            (balance.took if took else balance.took_not)(address)
+
+    def _is_of_the_replica(self, address: str, refusal: FactoryChainError) -> bool:
+        """Whether another replica may take what this one refused so."""
+        if isinstance(refusal, Capacity):
+            self._replicas.balance.is_full(address, refusal.retry_after_s)
+        elif isinstance(refusal, ChainDegraded):
+            self._replicas.balance.takes_none(address)
+        else:
+            return False
+        return True
+
+    # --- a run that was accepted ------------------------------------------------------------
 
     async def attach(self, context: UserExecutionContext, address: str, trace: str) -> Life:
         """Follow a run that was accepted at `address` (`agents_layer.Agents`)."""
-        async with self._peer(address) as peer:
-            with span("attach_run", parent=trace):
-                call = peer.stub.Attach(agents_pb2.AttachRequest(), metadata=_metadata(context))
-                return await self._accepted(call, peer)
+
+        async def attach(replica: Replica) -> Life:
+            call = replica.stub.Attach(agents_pb2.AttachRequest(), metadata=_metadata(context))
+            return await self._accepted(call, replica)
+
+        with span("attach_run", parent=trace):
+            return await self._ask(context, address, attach)
 
     async def cancel(
         self, context: UserExecutionContext, address: str, reason: str, trace: str
     ) -> None:
         """Tell the agent to stop (`agents_layer.Agents`)."""
-        async with self._peer(address) as peer:
-            with span("cancel_run", parent=trace):
-                request = agents_pb2.CancelRequest(reason=reason)
-                # Its answer, empty, says that the agent's code was told.
-                await peer.stub.Cancel(request, metadata=_metadata(context))
+
+        async def cancel(replica: Replica) -> None:
+            request = agents_pb2.CancelRequest(reason=reason)
+            # Its answer, empty, says that the agent's code was told.
+            await replica.stub.Cancel(request, metadata=_metadata(context))
+
+        with span("cancel_run", parent=trace):
+            await self._ask(context, address, cancel)
 
     async def respond(
         self,
@@ -184,22 +205,56 @@ class AgentsPeers:
         trace: str,
     ) -> None:
         """Hand over the user's answer (`agents_layer.Agents`)."""
-        async with self._peer(address) as peer:
-            with span("respond_to_run", parent=trace):
-                answer = agents_pb2.RespondRequest(request=request, value_json=value_json)
-                try:
-                    await peer.stub.Respond(answer, metadata=_metadata(context))
-                except FactoryChainError as error:
-                    raise _for_the_user(error) from error
+
+        async def respond(replica: Replica) -> None:
+            answer = agents_pb2.RespondRequest(request=request, value_json=value_json)
+            await replica.stub.Respond(answer, metadata=_metadata(context))
+
+        with span("respond_to_run", parent=trace):
+            try:
+                await self._ask(context, address, respond)
+            except FactoryChainError as error:
+                raise _for_the_user(error) from error
 
     async def renew(self, context: UserExecutionContext, address: str, trace: str) -> None:
         """Give the run a later token (`agents_layer.Agents`)."""
-        async with self._peer(address) as peer:
-            with span("renew_run", parent=trace):
-                # Its answer, empty, says that the run has the token.
-                await peer.stub.Renew(agents_pb2.RenewRequest(), metadata=_metadata(context))
 
-    async def _accepted(self, call: LifeCall, peer: _Peer) -> Life:
+        async def renew(replica: Replica) -> None:
+            # Its answer, empty, says that the run has the token.
+            await replica.stub.Renew(agents_pb2.RenewRequest(), metadata=_metadata(context))
+
+        with span("renew_run", parent=trace):
+            await self._ask(context, address, renew)
+
+    async def _ask(
+        self,
+        context: UserExecutionContext,
+        address: str,
+        ask: Callable[[Replica], Awaitable[T]],
+    ) -> T:
+        """Ask whoever may have the run: without an address, the replica that was to take it and whose
+        answer was lost, or, if that is not known here, all of them.
+
+        Raises:
+            RunNotFound: none of them has it.
+            ChainDegraded: one that may have it does not answer.
+        """
+        address = address or self._in_doubt.get(_attempt(context)) or ""
+        candidates = [self._replicas.find(address)] if address else self._replicas.all()
+        doubt = None if candidates else ChainDegraded(LAYER)
+        for replica in candidates:
+            try:
+                async with self._replicas.using(replica):
+                    return await ask(replica)
+            except RunNotFound:
+                continue
+            except ChainDegraded as error:
+                doubt = error
+        if doubt is not None:
+            raise doubt
+        raise RunNotFound
+
+    async def _accepted(self, call: LifeCall, replica: Replica) -> Life:
         try:
             async with asyncio.timeout(self._answer_within_s):
                 message = await _read(call)
@@ -211,33 +266,9 @@ class AgentsPeers:
         if message.WhichOneof("life") != "accepted":
             call.cancel()
             raise ChainDegraded(LAYER)
-        peer.users += 1
-        return StreamedLife(call, message.accepted, peer.let_go)
-
-    @asynccontextmanager
-    async def _peer(self, address: str) -> AsyncIterator[_Peer]:
-        """The replica at `address`, kept open while it is used."""
-        peer = self._find(address)
-        peer.users += 1
-        try:
-            yield peer
-        finally:
-            peer.users -= 1
-            await self._close_unused()
-
-    def _find(self, address: str) -> _Peer:
-        if address in ("", self._address):
-            return self._layer
-        peer = self._replicas.pop(address, None) or _Peer(self._connect(address))
-        self._replicas[address] = peer  # the last used stands last
-        return peer
-
-    async def _close_unused(self) -> None:
-        excess = len(self._replicas) - KEPT_CHANNELS
-        for address, peer in list(self._replicas.items())[: max(0, excess)]:
-            if peer.users == 0:
-                del self._replicas[address]
-                await peer.channel.stop()
+        replica.users += 1
+        over = partial(self._replicas.balance.left, replica.address)
+        return StreamedLife(call, message.accepted, replica.let_go, over)
 
 
 async def _read(call: LifeCall) -> Message:
@@ -273,6 +304,10 @@ def _for_the_user(error: FactoryChainError) -> FactoryChainError:
         log.error("the agents refuse our tokens", reason=error.reason, message=error.message)
         return ChainDegraded(LAYER)
     return error
+
+
+def _attempt(context: UserExecutionContext) -> str:
+    return f"{context.principal.ukey}.{context.run}.{context.attempt}"
 
 
 def _metadata(context: UserExecutionContext) -> tuple[tuple[str, str], ...]:

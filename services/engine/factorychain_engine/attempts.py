@@ -17,7 +17,7 @@ from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain._core.telemetry import counter
 from factorychain.agents.v1.agents_pb2 import ExecuteRequest
-from factorychain.errors import ChainDegraded
+from factorychain.errors import Capacity, ChainDegraded
 from factorychain_engine.admission import ActiveRun, next_attempt
 from factorychain_engine.agents_layer import Agents, Life, NotAccepted
 from factorychain_engine.outcomes import Outcomes
@@ -83,7 +83,7 @@ class Attempts:
         async for _ in retries():
             try:
                 await self._agents.ready()
-            except ChainDegraded:
+            except (Capacity, ChainDegraded):
                 continue
             try:
                 return await self._agents.execute(context, request, trace)

@@ -39,13 +39,13 @@ class Entries:
         records: Records,
         log: ThreadLogReader,
         outcomes: Outcomes,
-        ready: Callable[[], Awaitable[None]],
+        ready: Callable[[Principal], Awaitable[None]],
         resolve: Resolve,
         attempts: int,
         limits: LimitsOf,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`ready` returns when there are agents to be asked (`agents_layer.Agents`). `attempts`: how often a
+        """`ready` returns when agents can be asked to take a run of a user (`Turns`). `attempts`: how often a
         run may be started whose agent allows it to be started again.
         """
         self._ready = ready
@@ -69,7 +69,7 @@ class Entries:
         if record.find(start.run) or record.waiting(start.run):
             return True
         try:
-            await self._ready()
+            await self._ready(start.principal)
         except Capacity:
             if start.on_busy is not OnBusy.ENQUEUE:
                 raise
@@ -116,7 +116,7 @@ class Entries:
             Capacity: agents are full.
             ChainDegraded: storage or agents are away.
         """
-        await self._ready()
+        await self._ready(principal)
         agent = await self._resolve(queued.agent)
         last = await self._log.last(principal, queued.thread)
         limits = self._limits(principal, queued.plan)

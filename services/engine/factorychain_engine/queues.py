@@ -19,7 +19,7 @@ from factorychain._core.crash_points import crash_point
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
-from factorychain.errors import FactoryChainError
+from factorychain.errors import Capacity, FactoryChainError
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import UserRecord
 from factorychain_engine.announcing import Announcer, positions_of
@@ -32,6 +32,7 @@ from factorychain_engine.queueing import as_place, drop, leave, mark, moved, ove
 from factorychain_engine.records import Records
 from factorychain_engine.retry import Backoff, retries
 from factorychain_engine.settling import Settler
+from factorychain_engine.turns import Turns
 from factorychain_engine.users_store import UsersStore, Versioned
 from factorychain_engine.validation import StartRequest
 
@@ -68,9 +69,12 @@ class Queues:
         settler: Settler,
         max_wait_s: float,
         room: Callable[[], bool],
+        turns: Turns,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`max_wait_s`: how long a run may wait. `room`: whether this engine may have more runs."""
+        """`max_wait_s`: how long a run may wait. `room`: whether this engine may have more runs; whether
+        agents may, `turns` knows.
+        """
         self._engine_id = engine_id
         self._users = users
         self._records = records
@@ -79,6 +83,8 @@ class Queues:
         self._settler = settler
         self._max_wait_s = max_wait_s
         self._room = room
+        self._turns = turns
+        turns.look = self.look
         self._clock = clock
         self._lines: dict[Principal, _Line] = {}
         self._full = FairLine()
@@ -131,6 +137,7 @@ class Queues:
 
     def returned(self, principal: Principal, retry_after_s: float | None) -> None:
         """Agents refused a run that this engine had promoted: it waits again, or is to end."""
+        self._turns.refused(principal)
         self.look(principal)
         line = self._lines.get(principal)
         if line is not None:
@@ -138,7 +145,8 @@ class Queues:
         self._look_at_next()
 
     def _look_at_next(self) -> None:
-        """There may be room again for who waited for this engine."""
+        """There may be room again for who waited for this engine, or for agents."""
+        self._turns.freed()
         following = self._full.next()
         if following is not None:
             self.look(following)
@@ -185,6 +193,8 @@ class Queues:
             try:
                 is_mine = await self._look(principal)
                 backoff.reset()
+            except Capacity:
+                self._turns.join(principal)
             except FactoryChainError as error:
                 log.debug("a queue waits", cause=error.reason)
                 line.again = True
@@ -211,16 +221,25 @@ class Queues:
         if record.queue and record.queue_owner == self._engine_id:
             return True
         self._full.leave(principal)
+        self._turns.leave(principal)
         return False
 
     async def _promoted(self, principal: Principal, known: Versioned) -> bool:
         """Start the next one; False: nobody can start now."""
-        if self._stopping or not self._promoter.startable(principal, known.record):
+        if self._stopping:
+            return False
+        if not self._promoter.startable(principal, known.record):
+            self._turns.leave(principal)
             return False
         if not self._room():
             self._full.join(principal)
             return False
+        if not self._turns.may_begin(principal):
+            self._turns.join(principal)
+            return False
         change = await self._promoter.promote(principal, known)
+        if change is not None and not change.ended:
+            self._turns.began(principal)
         if change is not None:
             self._announcer.announce(principal, moved(change.before, change.after))
         return True

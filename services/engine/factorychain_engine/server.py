@@ -44,6 +44,8 @@ from factorychain_engine.promoting import Promoter
 from factorychain_engine.queues import Queues
 from factorychain_engine.readiness import Readiness
 from factorychain_engine.records import Records
+from factorychain_engine.replicas import Replicas
+from factorychain_engine.resolving import resolve
 from factorychain_engine.responding import Responder
 from factorychain_engine.roll import EngineRoll
 from factorychain_engine.run_tokens import RunTokens
@@ -57,6 +59,7 @@ from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.supervisor import RunSupervisor
 from factorychain_engine.thread_values import ThreadValues, ValueLimits
 from factorychain_engine.thread_views import ThreadViews
+from factorychain_engine.turns import Turns
 from factorychain_engine.users_store import UsersStore
 from factorychain_engine.validation import InputLimits
 
@@ -97,7 +100,8 @@ class EngineServer:
             self.limits,
             self.nats,
             self.storage,
-            self.peers,
+            self.replicas,
+            self.turns,
             self.emitter_channel,
             self.link,
             self.heartbeat,
@@ -119,11 +123,12 @@ class EngineServer:
         settings = self.settings
         self.nats = NatsConnection.from_settings(settings, "engine")
         self.js = JetStream(self.nats, replicas=settings.nats_replicas)
-        self.peers = AgentsPeers(
+        self.replicas = Replicas(
             settings.agents_address,
             lambda address: GrpcChannel(address, "agents", settings),
-            settings.rpc_timeout_s,
+            resolve,
         )
+        self.peers = AgentsPeers(self.replicas, settings.rpc_timeout_s)
         self.emitter_channel = GrpcChannel(settings.emitter_address, "emitter", settings)
         stub = emitter_pb2_grpc.EmitterServiceStub(self.emitter_channel.channel)
         self.link = LinkClient(
@@ -159,12 +164,18 @@ class EngineServer:
         self.attempts = Attempts(self.users, self.records, self.outcomes, self.peers)
         self.settler = Settler(self.link, self.tokens, self.outcomes)
         self.runs = SupervisedRuns()
+        self.turns = Turns(
+            self.engine_id,
+            self.storage.waiting,
+            ready=self.peers.ready,
+            room=self.replicas.room,
+        )
         self.entries = Entries(
             engine_id=self.engine_id,
             records=self.records,
             log=self.log,
             outcomes=self.outcomes,
-            ready=self.peers.ready,
+            ready=self.turns.ready,
             resolve=self.catalog.resolve,
             attempts=settings.run_attempts,
             limits=self.limits.of,
@@ -232,6 +243,7 @@ class EngineServer:
             settler=self.settler,
             max_wait_s=self.settings.queue_max_s,
             room=self._has_room,
+            turns=self.turns,
         )
 
     def _has_room(self) -> bool:

@@ -6,9 +6,11 @@ from typing import Final
 
 from factorychain._core.jetstream import JetStream
 from factorychain._core.kv import KvBucket, ensure_bucket
+from factorychain_engine.turns import ENTRY_MAX_AGE_S
 
 USERS: Final = "users"
 QUEUED: Final = "queued"
+WAITING: Final = "waiting"
 RUNS: Final = "runs"
 THREADS: Final = "threads"
 VALUES: Final = "values"
@@ -36,6 +38,7 @@ class Storage:
         self._replicas = replicas
         self.users = KvBucket.of(js, USERS)
         self.queued = KvBucket.of(js, QUEUED)
+        self.waiting = KvBucket.of(js, WAITING)
         self.runs = KvBucket.of(js, RUNS)
         self.threads = KvBucket.of(js, THREADS)
         self.values = KvBucket.of(js, VALUES)
@@ -56,6 +59,7 @@ class Storage:
             (USERS, 0.0),
             (ENGINES, 0.0),
             (QUEUED, self._queue_max_s + QUEUED_LONGER_S),
+            (WAITING, ENTRY_MAX_AGE_S),
             (RUNS, self._records_max_age_s),
             (THREADS, self._records_max_age_s),
             (VALUES, self._records_max_age_s),

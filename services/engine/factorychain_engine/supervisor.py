@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from factorychain._core.component import TaskSet
 from factorychain._core.crash_points import crash_point
@@ -37,6 +37,9 @@ from factorychain_engine.validation import OnBusy, StartRequest
 log = get_logger(__name__)
 _active = up_down_counter("factorychain.engine.active_runs", "Runs that this engine looks after")
 _ended = counter("factorychain.engine.runs", "Runs that ended, by state and reason")
+
+TRIES_TO_WAIT: Final = 5
+"""So often a start may find room at agents that others take before it."""
 
 MakeRun = Callable[[Principal, ActiveRun, UserExecutionContext | None], SupervisedRun]
 
@@ -117,14 +120,9 @@ class RunSupervisor:
     async def _started(
         self, start: StartRequest, trace: str, answer: asyncio.Future[Started]
     ) -> None:
-        run: SupervisedRun | None = None
         try:
             with log_context(run=start.run, thread=start.thread), self._runs.starting(start.run):
-                async with self._factory.place(start, trace) as (place, taken):
-                    run = self._created(start.principal, taken)
-                    self._runs.add(run)
-                    ended = await self._execute(run, place, start, answer)
-                _finish(run, ended)
+                await self._with_place(start, trace, answer)
         except (AlreadyStarted, Enqueued) as found:
             _answer(answer, found.started)
         except TakenOver:
@@ -139,6 +137,32 @@ class RunSupervisor:
             log.exception("a run is left unattended", run=start.run)
             _answer(answer, error)
             self._on_trouble()
+
+    async def _with_place(
+        self, start: StartRequest, trace: str, answer: asyncio.Future[Started]
+    ) -> None:
+        """Until the run is over. One that wants to wait, and that agents have no room for after all, is tried
+        again: by then it is known that they are full, so that it waits.
+        """
+        for left in reversed(range(TRIES_TO_WAIT)):
+            try:
+                await self._placed(start, trace, answer)
+            except Capacity:
+                if start.on_busy is not OnBusy.ENQUEUE or answer.done() or not left:
+                    raise
+            else:
+                return
+
+    async def _placed(
+        self, start: StartRequest, trace: str, answer: asyncio.Future[Started]
+    ) -> None:
+        run: SupervisedRun | None = None
+        try:
+            async with self._factory.place(start, trace) as (place, taken):
+                run = self._created(start.principal, taken)
+                self._runs.add(run)
+                ended = await self._execute(run, place, start, answer)
+            _finish(run, ended)
         finally:
             self._forget(run)
 

@@ -1,0 +1,187 @@
+"""Which replica of the agents layer gets the next run.
+
+Invariant: a replica that said it takes no runs, or that has no room by what is known, is not asked; one
+of which nothing is known is. Of those with room two are drawn and the one with less to do is taken, so
+that engines which know the same do not all choose the same. Pure: the drawing is passed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final
+
+UNKNOWN_ROOM_IN_S: Final = 1.0
+"""What a replica that has refused for lack of room is good for, if it did not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a replica said of itself."""
+
+    boot: str
+    running: int
+    capacity: int
+    accepting: bool
+    room_in_s: float = 0.0
+
+
+@dataclass(slots=True)
+class _Replica:
+    """What is known of one."""
+
+    load: Load | None = None
+    silent: bool = False
+    """It did not answer when it was asked last."""
+    since: int = 0
+    """Runs of this engine that have come there since it said how much it has, less those that ended."""
+    asked: int = 0
+    """Runs that it was asked to take and has not answered for."""
+
+    def running(self) -> int:
+        said = 0 if self.load is None else self.load.running
+        return max(0, said + self.since) + self.asked
+
+    def free(self) -> int | None:
+        """Places; None: not known."""
+        return None if self.load is None else max(0, self.load.capacity - self.running())
+
+    def share(self) -> float:
+        """How much of it is taken, 0 to 1."""
+        capacity = 0 if self.load is None else self.load.capacity
+        return self.running() / capacity if capacity else float(self.running() > 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Whom to ask for a place, one after the other."""
+
+    addresses: tuple[str, ...]
+    room_in_s: float | None
+    """If there is nobody to ask: when there is likely to be room; None: no replica is there."""
+
+
+class Balance:
+    """The replicas of the layer, by address."""
+
+    def __init__(self, draw: Callable[[int], int]) -> None:
+        """`draw(n)` gives a whole number from 0 to below n."""
+        self._draw = draw
+        self._replicas: dict[str, _Replica] = {}
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(self._replicas)
+
+    def resolved(self, addresses: Collection[str]) -> None:
+        """These are the layer's now."""
+        self._replicas = {each: self._replicas.get(each) or _Replica() for each in addresses}
+
+    # --- what is heard ----------------------------------------------------------------------
+
+    def heard(self, address: str, load: Load) -> None:
+        """A replica has said how much it has."""
+        replica = self._replicas.get(address)
+        if replica is not None:
+            replica.load, replica.silent, replica.since = load, False, 0
+
+    def silent(self, address: str) -> None:
+        """A replica did not answer."""
+        replica = self._replicas.get(address)
+        if replica is not None:
+            replica.silent = True
+
+    def unmeasured(self, address: str) -> None:
+        """A replica cannot say, or it is not known which process is there now."""
+        replica = self._replicas.get(address)
+        if replica is not None:
+            replica.load, replica.silent = None, False
+
+    def asked(self, address: str) -> None:
+        """A replica is asked to take a run."""
+        self._count(address, asked=1)
+
+    def took(self, address: str) -> None:
+        """It took it."""
+        self._count(address, asked=-1, since=1)
+
+    def took_not(self, address: str) -> None:
+        """It did not, or nobody knows."""
+        self._count(address, asked=-1)
+
+    def left(self, address: str) -> None:
+        """A run that it took is over."""
+        self._count(address, since=-1)
+
+    def is_full(self, address: str, room_in_s: float | None) -> None:
+        """It has just refused for lack of room."""
+        replica = self._replicas.get(address)
+        if replica is None:
+            return
+        boot, capacity = ("", 0) if replica.load is None else _size(replica.load)
+        said_s = UNKNOWN_ROOM_IN_S if room_in_s is None else room_in_s
+        replica.load = Load(boot, capacity, capacity, accepting=True, room_in_s=said_s)
+        replica.since = 0
+
+    def takes_none(self, address: str) -> None:
+        """It has just refused because it takes no runs now."""
+        replica = self._replicas.get(address)
+        if replica is not None and replica.load is not None:
+            load = replica.load
+            replica.load = Load(load.boot, load.running, load.capacity, accepting=False)
+
+    # --- what follows -----------------------------------------------------------------------
+
+    def order(self, connected: Callable[[str], bool]) -> Order:
+        """Whom to ask. Those that did not answer lately come last, since they may just be slow."""
+        taking = [each for each in self._there(connected) if self._accepts(each)]
+        with_room = [each for each in taking if self._replicas[each].free() != 0]
+        lively = [each for each in with_room if not self._replicas[each].silent]
+        slow = [each for each in with_room if self._replicas[each].silent]
+        if with_room or not taking:
+            return Order((*self._drawn(lively), *self._drawn(slow)), None)
+        said = [load.room_in_s for each in taking if (load := self._replicas[each].load)]
+        return Order((), min(each or UNKNOWN_ROOM_IN_S for each in said))
+
+    def room(self, connected: Callable[[str], bool]) -> int | None:
+        """Places that are free in all; None: some replica's are not known."""
+        taking = [each for each in self._there(connected) if self._accepts(each)]
+        free = [self._replicas[each].free() for each in taking]
+        return None if None in free else sum(each for each in free if each is not None)
+
+    def _accepts(self, address: str) -> bool:
+        load = self._replicas[address].load
+        return load is None or load.accepting
+
+    def _there(self, connected: Callable[[str], bool]) -> list[str]:
+        """One address of each process: a name may lead to it in two ways, as localhost does."""
+        found: dict[str, str] = {}
+        for address, replica in self._replicas.items():
+            if connected(address):
+                boot = "" if replica.load is None else replica.load.boot
+                found.setdefault(boot or address, address)
+        return list(found.values())
+
+    def _drawn(self, addresses: list[str]) -> list[str]:
+        """Two are drawn, the one with less to do goes first; the others by what they have to do."""
+        if len(addresses) < 2:
+            return addresses
+        first = self._draw(len(addresses))
+        second = self._draw(len(addresses) - 1)
+        second += second >= first
+        pair = sorted((addresses[first], addresses[second]), key=self._share)
+        others = [each for each in addresses if each not in pair]
+        return [pair[0], *sorted([pair[1], *others], key=self._share)]
+
+    def _share(self, address: str) -> float:
+        return self._replicas[address].share()
+
+    def _count(self, address: str, *, asked: int = 0, since: int = 0) -> None:
+        replica = self._replicas.get(address)
+        if replica is not None:
+            replica.asked = max(0, replica.asked + asked)
+            replica.since += since
+
+
+def _size(load: Load) -> tuple[str, int]:
+    return load.boot, load.capacity
