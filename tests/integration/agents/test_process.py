@@ -373,7 +373,8 @@ async def test_nothing_is_left_of_runs_that_ended(chain: Chain) -> None:
     assert zombies() == []
 
 
-async def test_stopping_ends_what_runs_and_leaves_nothing(tmp_path: Path) -> None:
+async def test_stopping_ends_what_runs_and_leaves_nothing(tmp_path: Path, serves: Chain) -> None:
+    await until_true(lambda: serves.agents.processes.settled, 30)
     before = children()
     async with serving(tmp_path, MODULE, isolation="process") as chain:
         ctx, call = await begun(chain, "stubborn")
@@ -383,7 +384,8 @@ async def test_stopping_ends_what_runs_and_leaves_nothing(tmp_path: Path) -> Non
         call.cancel()
     assert chain.log.events(ctx.run)[-1].agent_failed.reason == "AGENT_LOST"
     assert not root.exists()
-    assert children() == before
+    # The shared service's are fewer by and by.
+    assert children() <= before
 
 
 async def test_an_agent_that_cannot_be_forked_gets_a_process_that_is_started_for_each_run(
