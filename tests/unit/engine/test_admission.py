@@ -4,7 +4,9 @@ waits starts in order, once, and is never lost.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from random import Random
 
 import pytest
 from hypothesis import settings
@@ -142,8 +144,14 @@ def test_only_runs_of_engines_that_are_gone_are_adopted() -> None:
     assert adopt(adopted, {"gone"}, "new") is adopted
 
 
+def picked(runs: Collection[str], pick: int) -> str:
+    return sorted(runs)[pick % len(runs)]
+
+
 class TwoEngines(RuleBasedStateMachine):
-    """Two engines that read and write one record as they please, each with a stale view at times."""
+    """Two engines that read and write one record as they please. The first reads before each change, the
+    second has a stale view at times.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -161,7 +169,14 @@ class TwoEngines(RuleBasedStateMachine):
         self.views = {"e1": (self.record, 0), "e2": (self.record, 0)}
 
     engines = st.sampled_from(["e1", "e2"])
-    numbers = st.integers(min_value=0, max_value=5)
+    numbers = st.integers(min_value=0, max_value=9)
+    threads = st.integers(min_value=0, max_value=2)
+    picks = st.integers(min_value=0, max_value=9)
+
+    def view(self, engine: str) -> UserRecord:
+        if engine == "e1":
+            self.views[engine] = (self.record, self.revision)
+        return self.views[engine][0]
 
     def write(self, engine: str, wanted: UserRecord) -> bool:
         seen, revision = self.views[engine]
@@ -179,12 +194,12 @@ class TwoEngines(RuleBasedStateMachine):
     def reads(self, engine: str) -> None:
         self.views[engine] = (self.record, self.revision)
 
-    @rule(engine=engines, number=numbers, thread=numbers, waits=st.booleans())
+    @rule(engine=engines, number=numbers, thread=threads, waits=st.booleans())
     def starts(self, engine: str, number: int, thread: int, waits: bool) -> None:
         run = f"r{number}"
         if run in self.ended:
             return  # its record is there: the request finds that instead
-        view, _ = self.views[engine]
+        view = self.view(engine)
         wanted = entry(run, f"t{thread}", owner=engine)
         try:
             decision = admit(view, wanted, LIMIT)
@@ -203,7 +218,7 @@ class TwoEngines(RuleBasedStateMachine):
 
     @rule(engine=engines)
     def promotes(self, engine: str) -> None:
-        view, _ = self.views[engine]
+        view = self.view(engine)
         able = startable(view, lambda _: LIMIT)
         if not able:
             return
@@ -218,23 +233,23 @@ class TwoEngines(RuleBasedStateMachine):
             self.running.add(run)
             self.fresh[run] = able[0]
 
-    @rule(engine=engines, number=numbers, thread=numbers)
+    @rule(engine=engines, number=numbers, thread=threads)
     def promotes_as_it_likes(self, engine: str, number: int, thread: int) -> None:
         """Whatever an engine asks for: only who may start does."""
-        view, _ = self.views[engine]
+        view = self.view(engine)
         record = promote(view, entry(f"r{number}", f"t{thread}", owner=engine), LIMIT)
         assert (record is None) == (
             f"r{number}" not in {each.run for each in startable(view, lambda _: LIMIT)}
         )
 
     @precondition(lambda self: self.fresh)
-    @rule(engine=engines, data=st.data())
-    def agents_refuse(self, engine: str, data: st.DataObject) -> None:
-        run = data.draw(st.sampled_from(sorted(self.fresh)))
-        held = self.views[engine][0].find(run)
+    @rule(engine=engines, pick=picks)
+    def agents_refuse(self, engine: str, pick: int) -> None:
+        run = picked(self.fresh, pick)
+        held = self.view(engine).find(run)
         queued = self.fresh[run]
         if held is not None and self.write(
-            engine, give_back(self.views[engine][0], held, queued, engine)
+            engine, give_back(self.view(engine), held, queued, engine)
         ):
             del self.fresh[run]
             self.running.discard(run)
@@ -244,39 +259,39 @@ class TwoEngines(RuleBasedStateMachine):
     def marks(self, engine: str, number: int) -> None:
         """Cancelled, interrupted or waiting for too long: it is not to start any more."""
         run = f"r{number}"
-        if self.write(engine, mark(self.views[engine][0], [run], "USER", engine)):
+        if self.write(engine, mark(self.view(engine), [run], "USER", engine)):
             self.waiting = [each for each in self.waiting if each[0] != run]
             self.marked.add(run)
 
     @precondition(lambda self: self.marked - self.ended)
-    @rule(data=st.data())
-    def a_marked_run_ends_in_the_log(self, data: st.DataObject) -> None:
-        self.ended.add(data.draw(st.sampled_from(sorted(self.marked - self.ended))))
+    @rule(pick=picks)
+    def a_marked_run_ends_in_the_log(self, pick: int) -> None:
+        self.ended.add(picked(self.marked - self.ended, pick))
 
     @rule(engine=engines, number=numbers)
     def drops(self, engine: str, number: int) -> None:
         run = f"r{number}"
         if run in self.ended:
-            self.write(engine, drop(self.views[engine][0], run, Totals(runs=1)))
+            self.write(engine, drop(self.view(engine), run, Totals(runs=1)))
 
     @rule(engine=engines, number=numbers)
     def interrupts_and_starts(self, engine: str, number: int) -> None:
         """on_busy interrupt: the holder's ending first, then its release, then the start."""
-        view, _ = self.views[engine]
+        view = self.view(engine)
         decision = admit(view, entry(f"r{number}", "t0", owner=engine), LIMIT)
         if isinstance(decision, Busy) and decision.holder.run in self.running:
             self.end(decision.holder.run)
             self.write(engine, release(view, decision.holder, Totals(runs=1)))
 
     @precondition(lambda self: self.running)
-    @rule(data=st.data())
-    def a_run_ends_in_the_log(self, data: st.DataObject) -> None:
-        self.end(data.draw(st.sampled_from(sorted(self.running))))
+    @rule(pick=picks)
+    def a_run_ends_in_the_log(self, pick: int) -> None:
+        self.end(picked(self.running, pick))
 
     @rule(engine=engines, number=numbers)
     def releases(self, engine: str, number: int) -> None:
         run = f"r{number}"
-        view = self.views[engine][0]
+        view = self.view(engine)
         held = view.find(run)
         if run in self.ended and held is not None:
             self.write(engine, release(view, held, Totals(runs=1)))
@@ -284,7 +299,7 @@ class TwoEngines(RuleBasedStateMachine):
     @rule(engine=engines)
     def adopts_the_other(self, engine: str) -> None:
         gone = {"e1", "e2"} - {engine}
-        self.write(engine, adopt(self.views[engine][0], gone, engine))
+        self.write(engine, adopt(self.view(engine), gone, engine))
 
     def is_known(self, run: str) -> bool:
         waits = run in {each for each, _ in self.waiting}
@@ -333,6 +348,57 @@ class TwoEngines(RuleBasedStateMachine):
 
 TwoEngines.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 test_two_engines_never_admit_a_third_run_and_lose_nobody = TwoEngines.TestCase
+
+
+def test_however_two_engines_go_on_for_long() -> None:
+    """As above, and far from the beginning, where Hypothesis seldom comes."""
+    for seed in range(150):
+        chance = Random(seed)
+        machine = TwoEngines()
+        machine.both_read()
+        for _ in range(80):
+            walk(machine, chance)
+            for check in CHECKS:
+                check(machine)
+
+
+def walk(machine: TwoEngines, chance: Random) -> None:
+    """One step of either engine, or of what is around them."""
+    engine, run = chance.choice(["e1", "e1", "e2"]), chance.randrange(40)
+    steps: list[Callable[[], None]] = [
+        lambda: machine.starts(engine, run, chance.randrange(3), chance.random() < 0.8),
+        lambda: machine.starts(engine, run, chance.randrange(3), chance.random() < 0.8),
+        lambda: machine.starts(engine, run, chance.randrange(3), chance.random() < 0.8),
+        lambda: machine.promotes(engine),
+        lambda: machine.promotes(engine),
+        lambda: machine.promotes_as_it_likes(engine, run, chance.randrange(3)),
+        lambda: machine.marks(engine, run),
+        lambda: machine.releases(engine, machine_run(machine.ended, chance)),
+        lambda: machine.drops(engine, machine_run(machine.marked, chance)),
+        lambda: machine.adopts_the_other(engine),
+        lambda: machine.reads(engine),
+    ]
+    if machine.running:
+        steps.append(lambda: machine.a_run_ends_in_the_log(chance.randrange(9)))
+    if machine.fresh:
+        steps.append(lambda: machine.agents_refuse(engine, chance.randrange(9)))
+    if machine.marked - machine.ended:
+        steps.append(lambda: machine.a_marked_run_ends_in_the_log(chance.randrange(9)))
+    chance.choice(steps)()
+
+
+def machine_run(runs: set[str], chance: Random) -> int:
+    return int(chance.choice(sorted(runs))[1:]) if runs else 0
+
+
+CHECKS: list[Callable[[TwoEngines], None]] = [
+    TwoEngines.never_more_than_the_limit,
+    TwoEngines.what_runs_has_a_place,
+    TwoEngines.one_run_a_thread_and_one_place_a_run,
+    TwoEngines.the_queue_is_bounded_and_holds_nobody_twice,
+    TwoEngines.whoever_waits_stands_in_the_queue_in_order,
+    TwoEngines.every_ended_run_counts_once,
+]
 
 
 def test_the_next_attempt_is_nobodys_until_agents_have_it() -> None:
