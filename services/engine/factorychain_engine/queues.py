@@ -131,7 +131,9 @@ class Queues:
 
     def freed(self, principal: Principal, record: UserRecord) -> None:
         """This engine has freed a place of the user, and one of its own."""
-        if record.queue:
+        if record.queue and len(self._full):
+            self._full.join(principal)  # others wait for this engine, too
+        elif record.queue:
             self.look(principal)
         self._look_at_next()
 
