@@ -107,6 +107,7 @@ async def test_a_start_whose_answer_was_lost_is_looked_for_at_every_replica(
     chain: Chain, replicas: list[Agents]
 ) -> None:
     engine = await _engine(chain, replicas)
+    replicas[0].capacity = 0  # so that it is not the first who has it
     run = (await engine.start_run()).run
     holder = next(each for each in replicas if run in each.runs)
     entry = (await engine.server.users.read(ADA)).record.active[0]
