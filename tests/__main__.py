@@ -1,4 +1,4 @@
-"""`make test`: first what needs the machine for itself, then everything else on all cores.
+"""`make test`: first what needs the machine for itself, then everything else spread over all cores.
 
 Arguments go to pytest. The last line sums up both in pytest's own form.
 """
@@ -15,6 +15,8 @@ from typing import Final
 
 _NO_TESTS: Final = 5
 _INTERRUPTED: Final = 2
+# Much of what they do is waiting for other processes.
+_WORKERS_PER_CORE: Final = 2
 # Each worker may have a whole chain running.
 _MOST_WORKERS: Final = 4
 _CLOSING: Final = re.compile(r"^(?:=+ )?(\d+ [a-z]+(?:, \d+ [a-z]+)*) in [\d.]+s")
@@ -26,7 +28,7 @@ def main() -> int:
     """Runs both parts; the exit status is that of the first that failed."""
     began_s = time.monotonic()
     counts: Counter[str] = Counter()
-    workers = str(min(os.cpu_count() or 1, _MOST_WORKERS))
+    workers = str(min((os.cpu_count() or 1) * _WORKERS_PER_CORE, _MOST_WORKERS))
     # In the order of the paths: files that take long, and are few tests, must not come last.
     spread = ["-n", workers, "--dist", "loadfile", "--no-loadscope-reorder"]
     parts = (["-m", "alone"], ["-m", "not alone", *spread])

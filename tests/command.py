@@ -15,8 +15,8 @@ from pathlib import Path
 from factorychain.local.state import ChainState
 
 ROOT = Path(__file__).parents[1]
-_START_S = 60.0
-_STOP_S = 40.0
+_START_S = 150.0
+_STOP_S = 90.0
 _POLL_S = 0.02
 
 
@@ -59,7 +59,7 @@ class Command:
         return env | {"COLUMNS": "160"} | dict(self.env) | dict(variables)
 
 
-async def finished(process: asyncio.subprocess.Process, timeout_s: float = 30.0) -> Finished:
+async def finished(process: asyncio.subprocess.Process, timeout_s: float = 90.0) -> Finished:
     out, err = await asyncio.wait_for(process.communicate(), timeout_s)
     assert process.returncode is not None
     return Finished(process.returncode, out.decode(), err.decode())
@@ -91,7 +91,7 @@ class Up:
                 assert self.process.poll() is None, f"`up` ended:\n{self.log()}"
                 await asyncio.sleep(_POLL_S)
 
-    async def shows(self, text: str, timeout_s: float = 20.0) -> None:
+    async def shows(self, text: str, timeout_s: float = 60.0) -> None:
         """Returns when the terminal shows a text."""
         async with asyncio.timeout(timeout_s):
             while text not in self.log():  # noqa: ASYNC110 - another process writes it

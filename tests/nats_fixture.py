@@ -22,7 +22,7 @@ from tests.waiting import until
 
 ENGINE_PASSWORD = "engine-password-of-a-test"
 BRIDGE_PASSWORD = "bridge-password-of-a-test"
-START_TIMEOUT_S = 20
+START_TIMEOUT_S = 60
 
 
 @dataclass

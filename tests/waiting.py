@@ -11,7 +11,7 @@ T = TypeVar("T")
 _POLL_S = 0.01
 
 
-async def until(ask: Callable[[], Awaitable[T | None]], timeout_s: float = 10.0) -> T:
+async def until(ask: Callable[[], Awaitable[T | None]], timeout_s: float = 30.0) -> T:
     """The first answer that is true."""
     async with asyncio.timeout(timeout_s):
         while True:
@@ -21,7 +21,7 @@ async def until(ask: Callable[[], Awaitable[T | None]], timeout_s: float = 10.0)
             await asyncio.sleep(_POLL_S)
 
 
-async def until_not(ask: Callable[[], Awaitable[object]], timeout_s: float = 10.0) -> None:
+async def until_not(ask: Callable[[], Awaitable[object]], timeout_s: float = 30.0) -> None:
     """Return when the answer is false."""
 
     async def is_false() -> bool:
@@ -30,7 +30,7 @@ async def until_not(ask: Callable[[], Awaitable[object]], timeout_s: float = 10.
     await until(is_false, timeout_s)
 
 
-async def until_true(holds: Callable[[], object], timeout_s: float = 10.0) -> None:
+async def until_true(holds: Callable[[], object], timeout_s: float = 30.0) -> None:
     """As `until`, of what needs no waiting to be asked."""
 
     async def ask() -> bool:

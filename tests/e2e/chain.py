@@ -20,7 +20,7 @@ from factorychain.local.state import ChainState
 
 ROOT = Path(__file__).resolve().parents[2]
 AGENTS = "tests.e2e.agents"
-_START_S = 60.0
+_START_S = 150.0
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ class Chain:
         (pid,) = self.state.pids[layer]
         return pid
 
-    async def restarted(self, layer: str, old_pid: int, timeout_s: float = 30) -> int:
+    async def restarted(self, layer: str, old_pid: int, timeout_s: float = 90) -> int:
         """Waits until `up` has started the layer again; its new pid."""
         async with asyncio.timeout(timeout_s):
             while True:
@@ -73,7 +73,7 @@ class Chain:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
         try:
-            return await asyncio.to_thread(self.process.wait, 40)
+            return await asyncio.to_thread(self.process.wait, 90)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise

@@ -17,7 +17,7 @@ async def held(chain: Chain, layer: str) -> dict[str, Any]:
     """A layer's own statistics: tasks, descriptors, rss_bytes, objects by class, instruments."""
     position = chain.log_file.stat().st_size
     os.kill(chain.pid(layer), signal.SIGUSR1)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             found = _statistics(chain, layer, position)
             if found is not None:

@@ -46,7 +46,7 @@ class Socket:
             self._changed.notify_all()
 
     async def wait_for(
-        self, wanted: Callable[[Frame], bool], *, since: int = 0, timeout_s: float = 30
+        self, wanted: Callable[[Frame], bool], *, since: int = 0, timeout_s: float = 90
     ) -> Frame:
         """The first frame from position `since` on that is wanted.
 
@@ -65,7 +65,7 @@ class Socket:
                         raise Closed(self.close_code)
                     await self._changed.wait()
 
-    async def closed(self, timeout_s: float = 30) -> int | None:
+    async def closed(self, timeout_s: float = 90) -> int | None:
         """Waits for the server to close; its code."""
         async with asyncio.timeout(timeout_s):
             await asyncio.shield(self._reader)
@@ -111,7 +111,7 @@ class Socket:
         """Every event of one run."""
         return [event for event in self.events() if event["run"] == run]
 
-    async def ending(self, run: str, timeout_s: float = 30) -> Frame:
+    async def ending(self, run: str, timeout_s: float = 90) -> Frame:
         """Waits for the run's ending; the event."""
         await self.wait_for(
             lambda f: (
@@ -122,7 +122,7 @@ class Socket:
         )
         return next(e for e in self.run_events(run) if e["type"] in ENDINGS)
 
-    async def event(self, run: str, kind: str, timeout_s: float = 30) -> Frame:
+    async def event(self, run: str, kind: str, timeout_s: float = 90) -> Frame:
         """Waits for the first event of a kind; the event."""
         await self.wait_for(
             lambda f: (

@@ -26,10 +26,10 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 ROUNDS = 200
 STARTS = 100
 _STOP_EVERY = 20
-_CALL_S = 20.0
+_CALL_S = 60.0
 
 
-@pytest.mark.timeout(280)
+@pytest.mark.timeout(900)
 async def test_a_hundred_starts_at_once_over_two_engines_never_admit_a_third_run(
     tmp_path: Path,
 ) -> None:
@@ -120,7 +120,7 @@ async def _engines(chain: Chain) -> AsyncIterator[list[tuple[EngineServiceStub, 
     with (chain.folder / "second-engine.log").open("wb") as log:
         process = subprocess.Popen(command, env=env, cwd=ROOT, stdout=log, stderr=log)  # noqa: ASYNC220
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while not await layer_serves(f"127.0.0.1:{port}"):
                 assert process.poll() is None, (chain.folder / "second-engine.log").read_text()
                 await asyncio.sleep(0.1)

@@ -114,7 +114,7 @@ async def test_the_request_to_the_model_is_a_span_below_its_run_and_its_usage_in
         "factorychain.run": ending["run"],
     }.items():
         assert chat.attributes[name] == value
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while chat.parent_span_id not in by_id:
             await asyncio.sleep(0.05)
             by_id = {each.span_id: each for each in place.traces.of_trace(trace_id)}
@@ -132,7 +132,7 @@ def _has(frame: dict[str, Any], run: str, kind: str) -> bool:
 
 
 async def _chat_spans(place: Place, count: int, trace_id: str = "") -> list[ExportedSpan]:
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while True:
             spans = place.traces.of_trace(trace_id) if trace_id else list(place.traces.spans)
             found = [each for each in spans if each.name == "chat m"]

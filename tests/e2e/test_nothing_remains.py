@@ -19,7 +19,7 @@ _WARM_UP = 160
 _GROWTH_BYTES = 24 * 1024 * 1024
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(600)
 async def test_nothing_of_a_thousand_runs_remains_after_five_seconds(tmp_path: Path) -> None:
     env = {
         "FACTORYCHAIN_ISOLATION": "task",

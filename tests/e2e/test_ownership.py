@@ -26,7 +26,7 @@ on_the_chains_loop = pytest.mark.asyncio(loop_scope="session")
 
 _FILES = (agents_pb2, bridge_pb2, emitter_pb2, engine_pb2)
 _IDS = ("run", "thread")
-_CALL_S = 10.0
+_CALL_S = 60.0
 THREAD = "only-amys"
 
 

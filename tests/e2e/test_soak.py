@@ -41,7 +41,7 @@ _KINDS = (
 )
 
 
-@pytest.mark.timeout(180 + RUNS // 5)
+@pytest.mark.timeout(600 + RUNS)
 async def test_nothing_is_left_of_runs_in_processes(tmp_path: Path) -> None:
     temporary = tmp_path / "tmp"
     temporary.mkdir()

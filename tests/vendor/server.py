@@ -64,7 +64,7 @@ class Vendor:
         self.requests.clear()
         self.always = echo
 
-    async def until(self, condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    async def until(self, condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
         """Wait for something that a request changes: its arrival, its end, a disconnect."""
         async with asyncio.timeout(timeout_s):
             while not condition():

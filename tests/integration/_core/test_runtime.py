@@ -43,7 +43,7 @@ class Process:
         self.process.send_signal(number)
 
     async def ended(self) -> tuple[int, str, str]:
-        out, err = await asyncio.wait_for(self.process.communicate(), 20)
+        out, err = await asyncio.wait_for(self.process.communicate(), 60)
         assert self.process.returncode is not None
         return self.process.returncode, out.decode(), err.decode()
 
@@ -104,7 +104,7 @@ async def test_code_that_does_not_let_go_does_not_keep_the_process(how: str) -> 
     process = await start(how)
     await process.until_log("ready")
     process.tell(signal.SIGTERM)
-    status, out, err = await asyncio.wait_for(process.ended(), 10)
+    status, out, err = await asyncio.wait_for(process.ended(), 30)
     assert status == 0
     assert out.split()[-1] == "stopped"
     assert "code that does not stop was left" in err

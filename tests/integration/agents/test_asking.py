@@ -70,7 +70,7 @@ class Asking:
         await self.chain.stub.Respond(message, metadata=metadata(self.ctx))
 
     async def ended(self) -> Event:
-        await asyncio.wait_for(self.life, 20)
+        await asyncio.wait_for(self.life, 60)
         return self.events[-1]
 
     async def output(self) -> Any:

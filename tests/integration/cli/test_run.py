@@ -214,7 +214,7 @@ def _rows(table: str) -> dict[str, str]:
 
 
 async def _line_with(stream: asyncio.StreamReader, text: bytes) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while text not in (line := await stream.readline()):
             assert line, f"the command ended without saying {text!r}"
 

@@ -98,7 +98,7 @@ async def events_of_one_run(edge: str, token: str) -> list[str]:
     return found
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_a_user_of_the_base_gets_an_answer(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     credentials.make(machine.secrets)

@@ -87,7 +87,7 @@ async def test_the_client_gives_the_run_that_goes_on(chain: Chain) -> None:
         assert found is not None
         assert found.id == run
         complete(chain, "t1", run)
-        assert await asyncio.wait_for(found.result(), 5) == "done"
+        assert await asyncio.wait_for(found.result(), 30) == "done"
         # The same answer again finds the same run, with all that it has said.
         goes_on(chain, existing=True)
         chain.engine.on_answer = lambda user, request: pb.RespondToRunResponse(
@@ -152,7 +152,7 @@ async def test_so_does_the_client_in_javascript(chain: Chain) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, err = await asyncio.wait_for(process.communicate(), 20)
+    out, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0, err.decode()
     said = [orjson.loads(line) for line in out.splitlines()]
     # The reply comes before the events; what waits for it may have its turn after they are shown.

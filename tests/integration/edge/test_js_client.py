@@ -74,7 +74,7 @@ async def test_it_runs_resumes_and_ends(chain: Chain) -> None:
     await until_true(lambda: chain.hub.connected.get(A) == 0)  # it was cut
     chain.hub.say(A, "t1", started[0], "three")
     complete(chain, "t1", started[0])
-    out, _ = await asyncio.wait_for(process.communicate(), 20)
+    out, _ = await asyncio.wait_for(process.communicate(), 60)
     said = [orjson.loads(line) for line in out.splitlines()]
     assert [line[1:] for line in said if line[0] == "event"] == [
         [1, "agent_thinking"],
@@ -93,4 +93,4 @@ async def test_it_runs_resumes_and_ends(chain: Chain) -> None:
 
 async def test_a_bad_token_rejects(chain: Chain) -> None:
     process = await node(chain, "nonsense")
-    assert await asyncio.wait_for(process.wait(), 20) == 1
+    assert await asyncio.wait_for(process.wait(), 60) == 1

@@ -144,7 +144,7 @@ async def test_an_engine_that_is_killed_between_two_writes_leaves_one_ending_and
         monkeypatch.setattr(engine.server.factory, "_free", never)
     agent = "quick" if moment == "before release" else "researcher"
     starting = asyncio.ensure_future(engine.start_run(thread="t1", request_id="once", agent=agent))
-    await asyncio.wait_for(reached.wait(), 5)
+    await asyncio.wait_for(reached.wait(), 30)
     await engine.crash()
     await asyncio.gather(starting, return_exceptions=True)
     (run,) = await _places(chain)
