@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import grpc
 
@@ -19,7 +19,6 @@ from factorychain._core.logging import get_logger
 from factorychain._core.status import DETAILS_KEY
 from factorychain._core.telemetry import span
 from factorychain.agents.v1 import agents_pb2
-from factorychain.agents.v1.agents_pb2 import RunAccepted
 from factorychain.errors import (
     Capacity,
     ChainDegraded,
@@ -31,9 +30,9 @@ from factorychain.errors import (
 )
 from factorychain.types.v1.run_pb2 import AgentInfo
 from factorychain_engine.agents_layer import Life, NotAccepted
-from factorychain_engine.lifeline import Sign
 from factorychain_engine.remembered import Remembered
 from factorychain_engine.replicas import LAYER, Replica, Replicas
+from factorychain_engine.streamed_life import LifeCall, StreamedLife, read_life
 
 log = get_logger(__name__)
 
@@ -41,54 +40,6 @@ T = TypeVar("T")
 
 REMEMBERED_RUNS: Final = 1024
 """So many starts whose answer was lost are remembered with whom was asked."""
-
-Message = agents_pb2.ExecuteResponse | agents_pb2.AttachResponse
-
-
-class LifeCall(Protocol):
-    """A stream of Execute or Attach."""
-
-    async def read(self) -> object: ...
-
-    def cancel(self) -> bool: ...
-
-
-class StreamedLife:
-    """The life of a run on one stream (`agents_layer.Life`)."""
-
-    def __init__(
-        self,
-        call: LifeCall,
-        accepted: RunAccepted,
-        let_go: Callable[[], None],
-        over: Callable[[], None],
-    ) -> None:
-        """`let_go` is called when the stream is no longer used, `over` when the run has finished."""
-        self.accepted = accepted
-        self._call = call
-        self._let_go = let_go
-        self._over = over
-        self._finished = False
-        self._closed = False
-
-    async def next_sign(self) -> Sign | None:
-        while True:
-            message = await _read(self._call)
-            kind = message.WhichOneof("life")
-            if kind == "finished":
-                self._finished = True
-                self._over()
-                return None
-            if kind == "alive":
-                alive = message.alive
-                return Sign(alive.idle_ms / 1000, alive.waited_ms / 1000, alive.waiting)
-
-    def close(self) -> None:
-        if not self._closed:
-            self._closed = True
-            if not self._finished:  # else it ends by itself
-                self._call.cancel()
-            self._let_go()
 
 
 class AgentsPeers:
@@ -240,11 +191,11 @@ class AgentsPeers:
             ChainDegraded: one that may have it does not answer.
         """
         address = address or self._in_doubt.get(_attempt(context)) or ""
-        candidates = [self._replicas.find(address)] if address else self._replicas.all()
+        candidates = (address,) if address else self._replicas.balance.addresses
         doubt = None if candidates else ChainDegraded(LAYER)
-        for replica in candidates:
+        for each in candidates:
             try:
-                async with self._replicas.using(replica):
+                async with self._replicas.using(self._replicas.find(each)) as replica:
                     return await ask(replica)
             except RunNotFound:
                 continue
@@ -257,7 +208,7 @@ class AgentsPeers:
     async def _accepted(self, call: LifeCall, replica: Replica) -> Life:
         try:
             async with asyncio.timeout(self._answer_within_s):
-                message = await _read(call)
+                message = await read_life(call)
         except TimeoutError:
             raise ChainDegraded(LAYER) from None
         except BaseException:
@@ -269,26 +220,6 @@ class AgentsPeers:
         replica.users += 1
         over = partial(self._replicas.balance.left, replica.address)
         return StreamedLife(call, message.accepted, replica.let_go, over)
-
-
-async def _read(call: LifeCall) -> Message:
-    """The next message.
-
-    Raises:
-        ChainDegraded: the stream has ended or broke.
-        FactoryChainError: agents ended it with this error.
-    """
-    try:
-        message = await call.read()
-    except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        # grpc.aio raises this in the reader when somebody else closed the channel.
-        raise ChainDegraded(LAYER) from None
-    if not isinstance(message, agents_pb2.ExecuteResponse | agents_pb2.AttachResponse):
-        raise ChainDegraded(LAYER)  # grpc.aio.EOF
-    return message
 
 
 def _was_answered(error: FactoryChainError) -> bool:

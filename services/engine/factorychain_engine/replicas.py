@@ -199,7 +199,7 @@ class Replicas:
         try:
             async with asyncio.timeout(READY_WITHIN_S):
                 found = tuple(await self._resolve(self._target))
-        except (OSError, TimeoutError) as error:
+        except (OSError, UnicodeError, TimeoutError) as error:
             log.warning("the agents' name cannot be resolved", name=self._target, cause=str(error))
             return  # the replicas that are known stay, and it is tried again with the next look
         self._resolved = True

@@ -6,7 +6,7 @@ from typing import Final
 
 from factorychain._core.jetstream import JetStream
 from factorychain._core.kv import KvBucket, ensure_bucket
-from factorychain_engine.turns import ENTRY_MAX_AGE_S
+from factorychain_engine.waiting_list import ENTRY_MAX_AGE_S
 
 USERS: Final = "users"
 QUEUED: Final = "queued"

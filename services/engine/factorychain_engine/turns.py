@@ -4,8 +4,7 @@ Invariant: while somebody waits for room, what becomes free goes to those whose 
 looks after them; a start that came just now waits behind them, or is refused. What is known here may be
 a moment old: then a turn is taken too early, agents refuse it, and the user keeps their ticket.
 
-Those who wait stand in a bucket that all engines read, with the tickets that `fairness` orders them by. It is
-written only while the system is full. An entry that nobody renews goes by its age.
+Those who wait stand in a list that all engines read (`waiting_list`), in the order of `fairness`.
 """
 
 from __future__ import annotations
@@ -13,40 +12,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from hashlib import blake2b
 from typing import Final
-
-import orjson
 
 from factorychain._core.component import TaskSet
 from factorychain._core.ids import Principal
 from factorychain._core.kv import KvBucket
 from factorychain._core.logging import get_logger
-from factorychain._core.metrics import up_down_counter
-from factorychain._core.stored import KvEntry, NatsUnavailable
+from factorychain._core.stored import NatsUnavailable
 from factorychain.errors import Capacity
-from factorychain_engine.fairness import Patience, Waiting, fair_order
+from factorychain_engine.fairness import Patience, Waiting
+from factorychain_engine.waiting_list import WaitingList
 
 log = get_logger(__name__)
-_waiting = up_down_counter(
-    "factorychain.engine.waiting_for_room", "Users of this engine who wait for room at agents"
-)
 
 LOOK_S: Final = 0.5
-ENTRY_MAX_AGE_S: Final = 60.0
-"""What an engine that is gone has left in the bucket goes by then."""
-RENEW_S: Final = 20.0
 PASSED_OVER_AFTER_S: Final = 3.0
 SCARCE_FOR_S: Final = 5.0
 """So long after there was no room it is looked whether somebody waits."""
+STALE_AFTER_S: Final = 10.0
 RETRY_AFTER_S: Final = 2.0
 
 SCARCE_ROOM: Final = 3
 """So few places are likely to be all taken in a moment."""
 
 _NEVER_S: Final = float("-inf")
-_USERS: Final = "u"
-_TENANTS: Final = "t"
 
 
 class Turns:
@@ -66,14 +55,14 @@ class Turns:
         fit; None: not known.
         """
         self._engine_id = engine_id
-        self._bucket = bucket
+        self._list = WaitingList(engine_id, bucket)
         self._ready = ready
         self._room = room
-        self._wanting: dict[Principal, _Wanting] = {}
         self._granted: set[Principal] = set()
         self._order: tuple[Waiting, ...] = ()
         self._patience = Patience(PASSED_OVER_AFTER_S)
         self._scarce_until_s = _NEVER_S
+        self._read_at_s = _NEVER_S
         self._wake = asyncio.Event()
         self._tasks = TaskSet(self.name)
         self.look: Callable[[Principal], None] = _nobody
@@ -117,10 +106,14 @@ class Turns:
 
     def may_begin(self, principal: Principal) -> bool:
         """False if all room that there is belongs to others, who have waited longer."""
-        if principal in self._granted or not self._order:
+        if principal in self._granted or not self._order or self._is_stale():
             return True
         room = self._room()
         return room is not None and room > len(self._order)
+
+    def _is_stale(self) -> bool:
+        """Whether what was read is too old to hold anybody up for it."""
+        return asyncio.get_running_loop().time() - self._read_at_s > STALE_AFTER_S
 
     # --- waiting ----------------------------------------------------------------------------
 
@@ -128,38 +121,30 @@ class Turns:
         """The user has a run that could begin if there were room."""
         self._granted.discard(principal)
         self._scarce()
-        wanting = self._wanting.get(principal)
-        if wanting is None:
-            wanting = self._wanting[principal] = _Wanting()
-            _waiting.add(1)
-        wanting.come_back()
+        self._list.join(principal)
         self._wake.set()
 
     def leave(self, principal: Principal) -> None:
         """The user has no such run any more, or another engine looks after them."""
         self._granted.discard(principal)
-        wanting = self._wanting.get(principal)
-        if wanting is not None:
-            wanting.gone = True
+        if principal in self._list:
+            self._list.leave(principal)
             self._wake.set()
 
     def began(self, principal: Principal) -> None:
         """A run of the user has got room: the user draws another ticket, and the tenant."""
         self._granted.discard(principal)
-        wanting = self._wanting.get(principal)
-        if wanting is not None:
-            wanting.served = True
+        if principal in self._list:
+            self._list.served(principal)
             self._wake.set()
 
     def refused(self, principal: Principal) -> None:
         """Agents did not take that run after all: the user has the ticket of before."""
-        wanting = self._wanting.get(principal)
-        if wanting is not None:
-            wanting.take_back()
+        self._list.refused(principal)
 
     def freed(self) -> None:
         """There may be room again."""
-        if self._wanting:
+        if len(self._list):
             self._wake.set()
 
     def _scarce(self) -> None:
@@ -173,14 +158,15 @@ class Turns:
     async def _look_for_ever(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            idle = not self._wanting and not self._order and loop.time() > self._scarce_until_s
+            idle = not len(self._list) and not self._order and loop.time() > self._scarce_until_s
             await self._pause(None if idle else LOOK_S)
             try:
-                await self._write(loop.time())
-                await self._read()
+                await self._list.write(loop.time())
+                self._order = await self._list.read()
             except NatsUnavailable as error:
                 log.debug("who waits for room is not known now", cause=error.what)
                 continue
+            self._read_at_s = loop.time()
             self._give(loop.time())
 
     async def _pause(self, at_most_s: float | None) -> None:
@@ -194,104 +180,11 @@ class Turns:
         # Where it is not known, one at a time finds out.
         left = 1 if room is None else room
         for each in self._patience.due(self._order, left, now_s):
-            if each.engine == self._engine_id and each.principal not in self._granted:
-                wanting = self._wanting.get(each.principal)
-                if wanting is not None and not wanting.gone:
-                    self._granted.add(each.principal)
-                    self.look(each.principal)
-
-    # --- the bucket -------------------------------------------------------------------------
-
-    async def _write(self, now_s: float) -> None:
-        for principal, wanting in list(self._wanting.items()):
-            if wanting.served:
-                wanting.draw_another()
-                key = f"{_TENANTS}.{_hash(principal.tenant)}"
-                await self._bucket.put(key, orjson.dumps({"tenant": principal.tenant}))
-            if wanting.gone:
-                await self._bucket.delete(_key(principal))
-                if wanting.gone:  # it may have come back meanwhile
-                    del self._wanting[principal]
-                    _waiting.add(-1)
-            elif now_s - wanting.stored_at_s > RENEW_S:
-                await self._put(principal, wanting, now_s)
-
-    async def _put(self, principal: Principal, wanting: _Wanting, now_s: float) -> None:
-        """Stand in line; with the ticket that the user has, also one that another engine drew for them."""
-        key = _key(principal)
-        if wanting.is_new:
-            found = _waiting_of(await self._bucket.read(key))
-            wanting.ticket = 0 if found is None else found.ticket
-        document = {
-            "tenant": principal.tenant,
-            "user": principal.user,
-            "engine": self._engine_id,
-            "ticket": wanting.ticket,
-        }
-        revision = await self._bucket.put(key, orjson.dumps(document))
-        wanting.ticket = wanting.ticket or revision
-        wanting.stored_at_s, wanting.is_new = now_s, False
-
-    async def _read(self) -> None:
-        waiting: list[Waiting] = []
-        served: dict[str, int] = {}
-        for entry in await self._bucket.list():
-            found = _waiting_of(entry)
-            if found is not None:
-                waiting.append(found)
-            elif entry.key.startswith(f"{_TENANTS}.") and entry.value is not None:
-                served[str(orjson.loads(entry.value)["tenant"])] = entry.revision
-        self._order = fair_order(waiting, served)
-
-
-class _Wanting:
-    """A user of this engine who waits."""
-
-    def __init__(self) -> None:
-        self.is_new = True
-        self.ticket = 0
-        """0: to be drawn."""
-        self.before = 0
-        """The ticket before this one; 0: none."""
-        self.stored_at_s = _NEVER_S
-        self.served = False
-        self.gone = False
-
-    def come_back(self) -> None:
-        """Wait, whatever was before."""
-        if self.gone:
-            self.gone, self.stored_at_s = False, _NEVER_S
-
-    def draw_another(self) -> None:
-        """Go behind the others."""
-        self.before, self.ticket = self.ticket, 0
-        self.served, self.stored_at_s = False, _NEVER_S
-
-    def take_back(self) -> None:
-        """Stand again where one stood before."""
-        if self.served:
-            self.served = False
-        elif self.before:
-            self.ticket, self.stored_at_s = self.before, _NEVER_S
-        self.before = 0
+            is_own = each.engine == self._engine_id and each.principal in self._list
+            if is_own and each.principal not in self._granted:
+                self._granted.add(each.principal)
+                self.look(each.principal)
 
 
 def _nobody(_: Principal) -> None:
     """Before anything is wired."""
-
-
-def _key(principal: Principal) -> str:
-    return f"{_USERS}.{principal.ukey}"
-
-
-def _hash(tenant: str) -> str:
-    return blake2b(tenant.encode(), digest_size=12).hexdigest()
-
-
-def _waiting_of(entry: KvEntry) -> Waiting | None:
-    """Who waits by an entry of the bucket; None: nobody."""
-    if entry.value is None or not entry.key.startswith(f"{_USERS}."):
-        return None
-    said = orjson.loads(entry.value)
-    principal = Principal(said["tenant"], said["user"])
-    return Waiting(principal, said["engine"], said["ticket"] or entry.revision)

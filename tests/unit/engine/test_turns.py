@@ -1,0 +1,227 @@
+"""Who waits for room stands in the bucket with a ticket, and keeps it until they have room."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from factorychain._core.ids import Principal
+from factorychain._core.stored import KvEntry, NatsUnavailable, WrongLastSequence
+from factorychain.errors import Capacity
+from factorychain_engine import turns as turns_module
+from factorychain_engine.turns import Turns
+from tests.waiting import until_true
+
+ADA, BOB, EVE = Principal("acme", "ada"), Principal("acme", "bob"), Principal("other", "eve")
+
+
+class Bucket:
+    """What a bucket does that nobody else writes to at the same moment."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, KvEntry] = {}
+        self.writes = 0
+        self.away = False
+        self.refused = 0
+
+    async def read(self, key: str) -> KvEntry:
+        return self.entries.get(key, KvEntry(key, None, 0))
+
+    async def put(self, key: str, value: bytes) -> int:
+        if self.away:
+            self.refused += 1
+            raise NatsUnavailable("put", sent=False)
+        self.writes += 1
+        self.entries[key] = KvEntry(key, value, self.writes)
+        return self.writes
+
+    async def delete(self, key: str, revision: int) -> int:
+        self.writes += 1
+        if self.entries[key].revision != revision:
+            raise WrongLastSequence(key, revision, None)
+        self.entries.pop(key, None)
+        return self.writes
+
+    async def list(self) -> list[KvEntry]:
+        return list(self.entries.values())
+
+
+class Engine:
+    """One engine's part, with agents that have as much room as a test says."""
+
+    def __init__(self, bucket: Bucket, name: str = "e1") -> None:
+        made: Any = bucket
+        self.room: int | None = 0
+        self.turn: list[Principal] = []
+        self.turns = Turns(name, made, ready=self._ready, room=lambda: self.room)
+        self.turns.look = self.turn.append
+
+    async def _ready(self) -> None:
+        if self.room == 0:
+            raise Capacity
+
+    def line(self) -> list[Principal]:
+        return [each.principal for each in self.turns.line]
+
+    async def until_line(self, *principals: Principal) -> None:
+        await until_true(lambda: self.line() == list(principals))
+
+    async def join(self, *principals: Principal) -> None:
+        """One after the other."""
+        for each in principals:
+            self.turns.join(each)
+            await self._until_waits(each)
+
+    async def _until_waits(self, principal: Principal) -> None:
+        await until_true(lambda: principal in self.line())
+
+
+@pytest.fixture(autouse=True)
+def _look_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns_module, "LOOK_S", 0.01)
+
+
+async def test_nothing_is_written_or_refused_while_there_is_room() -> None:
+    bucket = Bucket()
+    engine = Engine(bucket)
+    engine.room = 10
+    await engine.turns.start()
+    await engine.turns.ready(ADA)
+    await asyncio.sleep(0)
+    assert bucket.writes == 0
+    await engine.turns.stop()
+
+
+async def test_turns_are_given_by_tickets_as_there_is_room() -> None:
+    engine = Engine(Bucket())
+    await engine.turns.start()
+    await engine.join(ADA, BOB, EVE)
+    assert engine.line() == [ADA, EVE, BOB]
+    assert engine.turn == []
+    engine.room = 2
+    await until_true(lambda: engine.turn == [ADA, EVE])
+    await engine.turns.ready(ADA)
+    with pytest.raises(Capacity):
+        await engine.turns.ready(BOB)
+    engine.turns.began(ADA)
+    engine.turns.leave(EVE)
+    await engine.until_line(BOB, ADA)  # who had room goes behind the others
+    await engine.turns.stop()
+
+
+async def test_who_is_refused_after_all_keeps_the_ticket() -> None:
+    engine = Engine(Bucket())
+    await engine.turns.start()
+    await engine.join(ADA, BOB)
+    engine.turns.began(ADA)
+    await engine.until_line(BOB, ADA)
+    engine.turns.refused(ADA)
+    engine.turns.join(ADA)
+    await engine.until_line(ADA, BOB)
+    await engine.turns.stop()
+
+
+async def test_who_comes_back_at_once_has_not_left() -> None:
+    bucket = Bucket()
+    engine = Engine(bucket)
+    await engine.turns.start()
+    await engine.join(ADA, BOB)
+    ticket = engine.turns.line[0].ticket
+    writes = bucket.writes
+    engine.turns.leave(ADA)
+    engine.turns.join(ADA)
+    await until_true(lambda: bucket.writes > writes)
+    await engine.until_line(ADA, BOB)
+    assert engine.turns.line[0].ticket == ticket
+    await engine.turns.stop()
+
+
+async def test_more_room_than_wait_for_it_is_anybodys() -> None:
+    engine = Engine(Bucket())
+    await engine.turns.start()
+    await engine.join(ADA)
+    engine.room = 2
+    await engine.turns.ready(EVE)
+    engine.room = None  # what is not known may be theirs
+    with pytest.raises(Capacity):
+        await engine.turns.ready(EVE)
+    await engine.turns.stop()
+
+
+async def test_an_engine_whose_storage_is_away_goes_on_when_it_is_back() -> None:
+    bucket = Bucket()
+    engine = Engine(bucket)
+    await engine.turns.start()
+    bucket.away = True
+    engine.turns.join(ADA)
+    await until_true(lambda: bucket.refused > 1)
+    assert engine.line() == []
+    bucket.away = False
+    await engine.until_line(ADA)
+    assert engine.turns.healthy
+    await engine.turns.stop()
+
+
+async def test_a_line_that_was_not_read_for_long_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    engine = Engine(Bucket())
+    await engine.turns.start()
+    await engine.join(ADA)
+    await engine.turns.stop()
+    engine.room = 1
+    assert not engine.turns.may_begin(EVE)
+    monkeypatch.setattr(turns_module, "STALE_AFTER_S", -1.0)
+    assert engine.turns.may_begin(EVE)
+
+
+async def test_what_another_version_has_written_is_passed_over() -> None:
+    bucket = Bucket()
+    await bucket.put(f"u.{EVE.ukey}", b"[1]")
+    await bucket.put("t.x", b"{}")
+    engine = Engine(bucket)
+    await engine.turns.start()
+    await engine.join(ADA)
+    assert engine.line() == [ADA]
+    assert engine.turns.healthy
+    await engine.turns.stop()
+
+
+async def test_another_engine_goes_on_with_the_ticket_of_one_that_is_gone() -> None:
+    bucket = Bucket()
+    gone, other = Engine(bucket, "gone"), Engine(bucket, "other")
+    await gone.turns.start()
+    await other.turns.start()
+    await gone.join(ADA)
+    await other.join(BOB)
+    await gone.turns.stop()
+    before = {each.principal: each.ticket for each in other.turns.line}
+    other.turns.join(ADA)
+    await until_true(lambda: {each.engine for each in other.turns.line} == {"other"})
+    assert {each.principal: each.ticket for each in other.turns.line} == before
+    assert other.line() == [ADA, BOB]
+    await other.turns.stop()
+
+
+async def test_an_engine_that_leaves_a_user_to_another_removes_nothing_of_them() -> None:
+    bucket = Bucket()
+    one, other = Engine(bucket, "one"), Engine(bucket, "other")
+    await one.turns.start()
+    await other.turns.start()
+    await one.join(ADA)
+    other.turns.join(ADA)
+    await until_true(lambda: [each.engine for each in one.turns.line] == ["other"])
+    writes = bucket.writes
+    one.turns.leave(ADA)
+    await one.join(BOB)  # after that
+    assert bucket.writes == writes + 1
+    del bucket.entries[f"u.{ADA.ukey}"]  # as one of an older version might
+    ticket = other.turns.line[0].ticket
+    await other.until_line(ADA, BOB)
+    await until_true(lambda: f"u.{ADA.ukey}" in bucket.entries)
+    await other.until_line(ADA, BOB)
+    assert other.turns.line[0].ticket == ticket
+    await one.turns.stop()
+    await other.turns.stop()
