@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 
-from factorychain import Agent, AgentError, InputTimeout, RunContext
+from factorychain import Agent, AgentError, InputTimeout, Interrupt, RunContext
 from tests.simulation import observing
 
 
@@ -54,6 +54,10 @@ async def _walk(ctx: RunContext, text: str) -> str:
             await _ask(ctx, order["canary"])
     if order["end"] == "fail":
         raise AgentError(f"as asked, {order['canary']}")
+    if order["end"] == "interrupt":
+        if ctx.resume is None:
+            raise Interrupt(f"And then, {order['canary']}?")
+        observing.current().resumed(ctx, order["canary"])
     if order["end"] == "hang":
         await asyncio.sleep(3600)
     return str(order["canary"])

@@ -11,18 +11,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
+from factorychain._core.ids import Principal, new_request_id, run_id_for
+from factorychain._core.jetstream import Stream
 from factorychain._core.kv import KvBucket
 from factorychain._core.stored import NatsUnavailable, StoredMessage
 from factorychain.bridge.v1.log_pb2 import LogBatch
+from factorychain.types.v1.run_pb2 import Run
 from factorychain_bridge import live
 from factorychain_bridge.batches import Append, Position
 from factorychain_bridge.feed import ThreadFeed
 from factorychain_bridge.join import Join
 from factorychain_bridge.thread_log import ReadForward, ThreadLog
 from factorychain_bridge.writer import RunWriter
-from factorychain_engine import starts
+from factorychain_engine import responding, starts
 from factorychain_engine.admission import ActiveRun, Decision, UserRecord, admit
+from factorychain_engine.attempts import Attempts
 from factorychain_engine.cleanup import CleanUp
+from factorychain_engine.promoting import Promoter
+from factorychain_engine.validation import StartRequest, resuming_start
 from tests.simulation.running import simulate_all
 from tests.simulation.world import Result
 
@@ -166,6 +172,50 @@ def forgotten_places() -> None:
     _patch(CleanUp, "_is_forgotten", lambda *_: False)
 
 
+def follower_believed() -> None:
+    """What only the leader knows is asked of whoever answers."""
+    _patch(Stream, "_leader_get", Stream._direct_get_one)
+
+
+def goes_on_twice() -> None:
+    """An answer to a run that has ended starts another run each time."""
+
+    def start(principal: Principal, ended: Run, plan: str) -> StartRequest:
+        run = run_id_for(principal, new_request_id())
+        return replace(resuming_start(principal, ended, plan), run=run)
+
+    _patch(responding, "resuming_start", start)
+
+
+def answer_dropped() -> None:
+    """An answer is taken from the user before agents have it."""
+
+    async def pretend(*_: object) -> bool:
+        return True
+
+    _patch(responding.Responder, "_to_agents", pretend)
+
+
+def later_attempt_not_counted() -> None:
+    """A run that was lost begins again as the attempt that it was."""
+
+    async def take(_: Attempts, __: Principal, entry: ActiveRun, ___: float) -> ActiveRun:
+        return entry
+
+    _patch(Attempts, "take", take)
+
+
+def promoted_twice() -> None:
+    """Who gives a place to a run that waits does not look whether another engine was faster."""
+    inner = Promoter._stored
+
+    async def stored(self: Promoter, *change: Any) -> bool:
+        _ = await inner(self, *change)
+        return True
+
+    _patch(Promoter, "_stored", stored)
+
+
 BUGS: Final[dict[str, Bug]] = {
     each.__name__: each
     for each in (
@@ -183,6 +233,11 @@ BUGS: Final[dict[str, Bug]] = {
         never_polled,
         nobody_adopts,
         forgotten_places,
+        follower_believed,
+        goes_on_twice,
+        answer_dropped,
+        later_attempt_not_counted,
+        promoted_twice,
     )
 }
 

@@ -46,6 +46,8 @@ class Order:
     input: str
     cancel_after_s: float | None
     on_busy: str = "reject"
+    interrupts: bool = False
+    """Whether it ends with a question, whose answer begins the next run."""
 
 
 @dataclass
@@ -72,6 +74,8 @@ class Client:
         self._end: End | None = None
         self._ready = asyncio.Event()
         self._busy = 0
+        self._pending: dict[str, str] = {}
+        """What a run that this user saw end still wants to know."""
 
     # --- what the user does -----------------------------------------------------------------
 
@@ -112,11 +116,36 @@ class Client:
             with suppress(Lost):
                 _ = await self._ask("cancel", run=run)
         await self._until_ended(order.thread, run)
+        if order.interrupts:
+            await self._go_on(order.thread, run)
+
+    async def _go_on(self, thread: str, run: str) -> None:
+        """Answers, twice at once, what a run has ended with: one run goes on, and no other."""
+        while not self.seen[thread].has_ended(run):  # noqa: ASYNC110 - time is free
+            await asyncio.sleep(0.2)
+        if run not in self._pending:  # lost, or wanted no more
+            return
+        found = await asyncio.gather(*(self._answered(run) for _ in range(2)))
+        following = {each for each in found if each is not None}
+        if len(following) > 1:
+            self.observer.violated(f"{run} goes on as {following}")
+        for each in following:
+            self.observer.admitted[each] = self.principal, thread
+            await self._until_ended(thread, each)
+
+    async def _answered(self, run: str) -> str | None:
+        """The run that goes on; asked again until it is known."""
+        value = f"canary-{self.principal.user}"
+        return await self._insist("respond", run=run, request=self._pending[run], value=value)
 
     async def _start(self, fields: dict[str, str]) -> str | None:
+        return await self._insist("start", **fields)
+
+    async def _insist(self, op: str, **fields: str) -> str | None:
+        """The run that an answer names; None if there was none for long."""
         for _ in range(40):
             try:
-                reply = await self._ask("start", **fields)
+                reply = await self._ask(op, **fields)
             except Lost:
                 continue
             error = reply.get("error")
@@ -128,13 +157,15 @@ class Client:
             await asyncio.sleep(self.random.uniform(0.2, 1.0))
         return None
 
-    async def _answer(self, run: str, request: str) -> None:
+    async def _answer(self, thread: str, run: str, request: str) -> None:
         """Says what the agent asks for; also more than once, if it is not known to be heard."""
         for _ in range(5):
             with suppress(Lost):
                 value = f"canary-{self.principal.user}"
                 reply = await self._ask("respond", run=run, request=request, value=value)
                 error = reply.get("error")
+                if error is None:
+                    self.observer.answered[run, request] = self.principal, thread
                 if error is None or error["reason"] not in _LATER:  # type: ignore[index]
                     return
             await asyncio.sleep(0.5)
@@ -204,8 +235,11 @@ class Client:
         elif frame["op"] == "events":
             self.observer.events(self.seen[frame["thread"]], frame["thread"], frame)
             for event in frame["events"] if self.speaks else ():
+                for each in event["data"].get("pending", ()):
+                    self._pending[event["run"]] = each["request"]
                 if event["type"] == "input_requested":
-                    answering = self._answer(event["run"], event["data"]["request"])
+                    request = event["data"]["request"]
+                    answering = self._answer(frame["thread"], event["run"], request)
                     _ = asyncio.get_running_loop().create_task(answering)
         elif frame["op"] == "reset" and self.seen[frame["thread"]].events:
             self.observer.violated(f"{frame['thread']} was reset: {frame['reason']}")

@@ -40,6 +40,8 @@ class Plan:
     """A seed's decisions."""
 
     replicas: dict[str, int]
+    nats: int
+    """Servers that keep a copy: with three, whoever answers a direct get may be behind."""
     users: dict[str, list[list[Order]]]
     listeners: list[str]
     """Users with a second device."""
@@ -58,7 +60,8 @@ class Plan:
                 replicas.update(agents=2, emitter=2, bridge=2)
             made += [_loss_of_agents(random, replicas) for _ in range(random.choice((1, 1, 3)))]
         made.sort(key=lambda fault: fault.at_s)
-        return cls(replicas, users, listeners, made, made[-1].at_s if made else 0.0)
+        nats = random.choice((1, 3))
+        return cls(replicas, nats, users, listeners, made, made[-1].at_s if made else 0.0)
 
     @classmethod
     def for_crash_points(cls, random: Random) -> Plan:
@@ -91,7 +94,7 @@ def _order(random: Random, user: str) -> Order:
     wanted = {
         "steps": random.randint(0, 6),
         "pause_s": random.choice((0.0, 0.01, 0.3, 1.5)),
-        "end": random.choice(("complete", "complete", "complete", "fail", "hang")),
+        "end": random.choice(("complete", "complete", "complete", "interrupt", "fail", "hang")),
         "asks": random.random() < 0.15,
         "keeps": random.random() < 0.3,
         "canary": f"canary-{user}",
@@ -102,7 +105,8 @@ def _order(random: Random, user: str) -> Order:
     agent = random.choice(("walker", "safe"))
     on_busy = random.choice(("reject", "enqueue", "enqueue", "interrupt"))
     thread = f"t{random.randint(1, 3)}"
-    return Order(thread, agent, json.dumps(wanted), cancel_after_s, on_busy)
+    interrupts = wanted["end"] == "interrupt"
+    return Order(thread, agent, json.dumps(wanted), cancel_after_s, on_busy, interrupts)
 
 
 def _long_and_safe(random: Random) -> Order:
@@ -148,6 +152,11 @@ def _kill(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
     return f"{name}, back after {back_s} s", lambda world: world.kill(name, back_s)
 
 
+def _drain(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
+    name, back_s = _one(random, replicas), random.choice((0.05, 0.5, 3.0))
+    return f"{name}, back after {back_s} s", lambda world: world.drain(name, back_s)
+
+
 def _pause(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
     name, for_s = _one(random, replicas), random.choice((0.3, 2.0, 8.0, 14.0))
 
@@ -190,6 +199,27 @@ def _lost_live(random: Random, _: dict[str, int], __: list[str]) -> Made:
     return f"for {for_s} s", happen
 
 
+def _twice_live(random: Random, _: dict[str, int], __: list[str]) -> Made:
+    for_s = random.choice((1.0, 5.0))
+
+    def happen(world: World) -> None:
+        world.nats_server.twice_live = 0.4
+        world.loop.call_later(for_s, setattr, world.nats_server, "twice_live", 0.0)
+
+    return f"for {for_s} s", happen
+
+
+def _behind(random: Random, _: dict[str, int], __: list[str]) -> Made:
+    """Followers answer what was true a while ago; with one replica there are none."""
+    for_s, most_s = random.choice((1.0, 5.0)), random.choice((0.05, 0.5, 2.0))
+
+    def happen(world: World) -> None:
+        world.nats_server.behind_s = most_s
+        world.loop.call_later(for_s, setattr, world.nats_server, "behind_s", 0.0)
+
+    return f"by up to {most_s} s for {for_s} s", happen
+
+
 def _socket(random: Random, _: dict[str, int], users: list[str]) -> Made:
     user = random.choice(users)
 
@@ -200,4 +230,7 @@ def _socket(random: Random, _: dict[str, int], users: list[str]) -> Made:
     return f"of {user}", happen
 
 
-_KINDS = (_kill, _kill, _kill, _pause, _pause, _reset, _hold, _nats_outage, _lost_answers, _lost_live, _socket, _socket)  # fmt: skip
+_KINDS = (
+    _kill, _kill, _kill, _drain, _drain, _pause, _pause, _reset, _hold, _nats_outage, _lost_answers,
+    _lost_live, _twice_live, _behind, _behind, _socket, _socket,
+)  # fmt: skip

@@ -12,6 +12,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any, Final
 
 import orjson
@@ -50,6 +51,8 @@ class FakeStream:
     config: dict[str, Any]
     last_seq: int = 0
     messages: dict[int, Stored] = field(default_factory=dict)
+    history: list[tuple[float, Stored]] = field(default_factory=list)
+    """Everything that was ever stored, and when: what servers that are behind still have."""
     by_subject: dict[str, list[int]] = field(default_factory=dict)
 
     def last_of(self, subject: str) -> int:
@@ -78,6 +81,14 @@ class FakeStream:
             del seqs[:-1]
         return stored
 
+    def as_of(self, now_s: float) -> FakeStream:
+        """The stream as it was."""
+        past = FakeStream(self.config)
+        for _, each in takewhile(lambda entry: entry[0] <= now_s, self.history):
+            _ = past.add(each.subject, each.data, each.headers, each.gone_at_s)
+        past.expire(now_s)
+        return past
+
     def expire(self, now_s: float) -> None:
         for stored in [each for each in self.messages.values() if each.gone_at_s <= now_s]:
             del self.messages[stored.seq]
@@ -95,14 +106,17 @@ class FakeNats:
         self._expires: set[str] = set()
 
     def handle(
-        self, subject: str, data: bytes, headers: Headers
+        self, subject: str, data: bytes, headers: Headers, behind_s: float = 0.0
     ) -> tuple[list[Answer], Answer | None]:
-        """The replies to a request, and what it makes the server republish."""
+        """The replies to a request, and what it makes the server republish.
+
+        `behind_s`: how old the state is from which direct gets of replicated streams are answered.
+        """
         for name in self._expires:
             self.streams[name].expire(self._clock())
         if subject.startswith("$JS.API."):
             call = subject.removeprefix("$JS.API.")
-            return self._api(call, orjson.loads(data) if data else {}), None
+            return self._api(call, orjson.loads(data) if data else {}, behind_s), None
         return self._publish(subject, data, headers)
 
     # --- writing ----------------------------------------------------------------------------
@@ -125,6 +139,7 @@ class FakeNats:
             self._expires.add(name)
         kept = {name: value for name, value in headers.items() if not name.startswith("Nats-Exp")}
         stored = stream.add(subject, data, kept, gone_at_s)
+        stream.history.append((self._clock(), stored))
         return [_json({"stream": name, "seq": stored.seq})], _republished(
             stream, name, stored, last
         )
@@ -137,7 +152,7 @@ class FakeNats:
 
     # --- the API ----------------------------------------------------------------------------
 
-    def _api(self, call: str, body: dict[str, Any]) -> list[Answer]:
+    def _api(self, call: str, body: dict[str, Any], behind_s: float) -> list[Answer]:
         verb, _, name = call.rpartition(".")
         stream = self.streams.get(name)
         if verb == "STREAM.CREATE":
@@ -157,6 +172,8 @@ class FakeNats:
         if verb == "STREAM.MSG.GET":
             return [_json(_leader_get(stream, body))]
         assert verb == "DIRECT.GET", f"the services use {call}, which this server does not know"
+        if behind_s and stream.config["num_replicas"] > 1:
+            stream = stream.as_of(self._clock() - behind_s)
         return _direct_get(stream, name, body)
 
 

@@ -79,6 +79,9 @@ class Server:
         self.nats = nats
         self.lose_replies = 0.0
         self.lose_live = 0.0
+        self.twice_live = 0.0
+        self.behind_s = 0.0
+        """How far a server of a cluster may be behind its leader."""
         self._random = random
         self._sessions: dict[Wire, dict[int, str]] = {}
 
@@ -102,13 +105,16 @@ class Server:
             self._serve(wire, interests, message)
 
     def _serve(self, wire: Wire, interests: dict[int, str], pub: Pub) -> None:
-        replies, live = self.nats.handle(pub.subject, pub.data, pub.headers)
+        behind_s = self._random.uniform(0, self.behind_s) if self.behind_s else 0.0
+        replies, live = self.nats.handle(pub.subject, pub.data, pub.headers, behind_s)
         if not self._happens(self.lose_replies):
             for reply in replies:
                 _deliver(wire, interests, pub.reply, reply)
         if live is not None:
             for each, theirs in list(self._sessions.items()):
                 if not self._happens(self.lose_live):
+                    _deliver(each, theirs, live.subject, live)
+                if self._happens(self.twice_live):
                     _deliver(each, theirs, live.subject, live)
 
     def _happens(self, probability: float) -> bool:

@@ -31,7 +31,7 @@ from factorychain._core.link import RunObserver
 from factorychain.bridge.v1.log_pb2 import LogBatch
 from factorychain.errors import FactoryChainError
 from factorychain.types.v1.event_pb2 import Event
-from tests.simulation.nats_server import FakeNats
+from tests.simulation.nats_server import FakeNats, Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,9 @@ class Seen:
     epoch: int = 0
     events: list[tuple[int, str, str]] = field(default_factory=list)
 
+    def has_ended(self, run: str) -> bool:
+        return any(each[1] == run and each[2] in ENDINGS for each in self.events)
+
     @property
     def last(self) -> int:
         return self.events[-1][0] if self.events else 0
@@ -72,11 +75,16 @@ class Observer:
         self.violations: list[str] = []
         self.admitted: dict[str, tuple[Principal, str]] = {}
         self.bodies = 0
+        self.answered: dict[tuple[str, str], tuple[Principal, str]] = {}
+        """Answers to runs and their requests that were taken from users, who said them in a thread."""
+        self.goes_on: set[str] = set()
+        """Runs that were begun by an answer to one that had ended."""
         self.again = 0
         """Attempts after the first."""
         self.acknowledged = 0
         self.read = 0
         self._nats = nats
+        self._parsed: dict[int, list[Logged]] = {}
         self._limit = limit
         self._note = note
         self._adoptions: dict[str, tuple[str, float, Callable[[], bool]]] = {}
@@ -88,7 +96,15 @@ class Observer:
     def log_of(self, principal: Principal, thread: str) -> list[Logged]:
         stream = self._nats.streams.get("EVENTS-0")
         subject = log_subject(1, principal.ukey, thread_key(thread))
-        return [] if stream is None else list(_events(stream.matching(subject)))
+        if stream is None:
+            return []
+        return [each for stored in stream.matching(subject) for each in self._events(stored)]
+
+    def _events(self, stored: Stored) -> list[Logged]:
+        found = self._parsed.get(stored.seq)
+        if found is None:
+            found = self._parsed[stored.seq] = list(_events_of(stored))
+        return found
 
     def has_ended(self, principal: Principal, thread: str, run: str) -> bool:
         return any(each.run == run and each.ends for each in self.log_of(principal, thread))
@@ -124,6 +140,12 @@ class Observer:
         if count <= self._kept.get(key, 0):
             self.violated(f"{ctx.thread} of {ctx.user} kept {self._kept[key]}, now {count}")
         self._kept[key] = count
+
+    def resumed(self, ctx: RunContext, canary: str) -> None:
+        """An agent goes on with what its user has answered."""
+        self.goes_on.add(ctx.run_id)
+        if [*(ctx.resume or {}).values()] != [canary]:
+            self.violated(f"{ctx.user} was taken to have answered {ctx.resume}")
 
     def acknowledging(self, ctx: UserExecutionContext, inner: RunObserver | None) -> RunObserver:
         """Around what hears the acknowledgements of a run on the agents' link."""
@@ -185,6 +207,14 @@ class Observer:
             if len(endings) != 1:
                 self.violated(f"{run} of {principal.user} in {thread} has endings {endings}")
 
+    def check_answers(self) -> None:
+        """An answer that was taken reaches its agent, unless the agents that had it are lost."""
+        for (run, request), (principal, thread) in self.answered.items():
+            own = [each for each in self.log_of(principal, thread) if each.run == run]
+            heard = any(each.event.input_received.request == request for each in own)
+            if not heard and own[-1].kind == "agent_completed" and own[-1].attempt == 1:
+                self.violated(f"{run} of {principal.user} never heard the answer to {request}")
+
     def check_thread(self, principal: Principal, thread: str, seen: Seen) -> None:
         """The thread's log by itself, and against what a client has."""
         logged = self.log_of(principal, thread)
@@ -239,12 +269,11 @@ class _Acknowledged:
         return getattr(self._inner, name)
 
 
-def _events(messages: Iterator[object]) -> Iterator[Logged]:
-    for message in messages:
-        batch = LogBatch.FromString(message.data)  # type: ignore[attr-defined]
-        for number, event in enumerate(batch.events):
-            kind = str(event.WhichOneof("event"))
-            yield Logged(batch.first_seq + number, batch.run, batch.attempt, kind, event)
+def _events_of(stored: Stored) -> Iterator[Logged]:
+    batch = LogBatch.FromString(stored.data)
+    for number, event in enumerate(batch.events):
+        kind = str(event.WhichOneof("event"))
+        yield Logged(batch.first_seq + number, batch.run, batch.attempt, kind, event)
 
 
 _current: list[Observer] = []

@@ -114,14 +114,18 @@ def user_token(principal: Principal) -> str:
 
 
 @cache
-def settings(layer: str, name: str) -> Any:
+def settings(layer: str, name: str, nats_replicas: int) -> Any:
     """Intervals short against a simulation, long against its latencies."""
-    common: dict[str, Any] = {"listen": f"{name}:{LAYERS[layer]}", "rpc_timeout_s": 3.0}
+    common: dict[str, Any] = {
+        "listen": f"{name}:{LAYERS[layer]}",
+        "rpc_timeout_s": 3.0,
+        "drain_timeout_s": 5.0,
+    }
     common["txn_jwks_file"] = keys() / "jwks.json"
     shared: dict[str, Any] = {
         "nats_timeout_s": 2.0,
         "user_secret_file": keys() / "secret",
-        "nats_replicas": 1,
+        "nats_replicas": nats_replicas,
     }
     engine, agents, emitter, bridge = (f"{each}:{port}" for each, port in LAYERS.items())
     if layer == "engine":
@@ -141,9 +145,11 @@ def settings(layer: str, name: str) -> Any:
     return BridgeSettings(**common, **shared, engine_address=engine, frames_per_s=1000)
 
 
-def build(layer: str, name: str, network: Network) -> tuple[Server, ComponentGroup]:
+def build(
+    layer: str, name: str, network: Network, nats_replicas: int
+) -> tuple[Server, ComponentGroup]:
     """A service, and what of it starts."""
-    own = settings(layer, name)
+    own = settings(layer, name, nats_replicas)
     if layer == "engine":
         engine = EngineServer(own)
         return engine, engine.group()

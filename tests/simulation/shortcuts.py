@@ -25,7 +25,7 @@ def take() -> None:
     contracts.contract_of = cache(contracts.contract_of)
     jws.verified_claims = _claims  # where the verifier looks it up
     user_tokens._signed_payload = _signed_payload
-    registry.Injection = _injection  # type: ignore[attr-defined, assignment, misc]  # makes one
+    registry.Injection = _injection  # type: ignore[attr-defined, assignment]  # makes one
     # A weak set of every task that is not done: only debuggers read it.
     asyncio.tasks._all_tasks.add = lambda _: None  # type: ignore[attr-defined]
 

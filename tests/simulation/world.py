@@ -68,6 +68,8 @@ class Replica:
     process: Process
     server: Server | None = None
     group: ComponentGroup | None = None
+    up: bool = False
+    """Whether it has started, and was not told to stop since."""
 
 
 class World:
@@ -116,13 +118,16 @@ class World:
         _ = self.loop.spawn(replica.process, self._serve(replica), "service")
 
     async def _serve(self, replica: Replica) -> None:
-        replica.server, replica.group = services.build(replica.layer, replica.name, self.network)
+        replica.server, replica.group = services.build(
+            replica.layer, replica.name, self.network, self.plan.nats
+        )
         if isinstance(replica.server, AgentsServer):
             self._watch(replica.server)
         elif isinstance(replica.server, EngineServer):
             self._watch_adoptions(replica.server, replica.process)
         try:
             await replica.group.start()
+            replica.up = True
         except Exception as error:
             self.note(f"{replica.name} did not start: {error!r}")
             self._restart_later(replica, 0.5)
@@ -159,6 +164,18 @@ class World:
         replica = self.replicas[name]
         if replica.process.alive:
             self._restart_later(replica, back_after_s)
+
+    def drain(self, name: str, back_after_s: float) -> None:
+        """What SIGTERM does to a service that has started."""
+        replica = self.replicas[name]
+        if replica.process.alive and replica.up:
+            replica.up = False
+            _ = self.loop.spawn(replica.process, self._stop(replica, back_after_s), "drain")
+
+    async def _stop(self, replica: Replica, back_after_s: float) -> None:
+        assert replica.group is not None, "it has started"
+        await replica.group.stop()
+        self._restart_later(replica, back_after_s)
 
     def pause(self, name: str, for_s: float) -> None:
         process = self.replicas[name].process
@@ -257,6 +274,7 @@ class World:
         if self.observer.violations:
             return
         self.observer.check_admitted()
+        self.observer.check_answers()
         for client in self.clients.values():
             for thread, seen in client.seen.items():
                 self.observer.check_thread(client.principal, thread, seen)
@@ -265,7 +283,7 @@ class World:
         observer = self.observer
         counts = {
             "runs": len(observer.admitted), "bodies": observer.bodies, "events": observer.read,
-            "attempts after the first": observer.again, "acknowledged": observer.acknowledged, "faults": sum(self.faults.values()),
+            "attempts after the first": observer.again, "resumed": len(observer.goes_on), "acknowledged": observer.acknowledged, "faults": sum(self.faults.values()),
         }  # fmt: skip
         digest = self.loop.digest
         self.loop.close()

@@ -24,7 +24,7 @@ class LinkSender:
         self._replay = replay
         self._connected = False
         self._next_channel = 1
-        self._runs: set[RunSender] = set()
+        self._runs: dict[RunSender, None] = {}
         self._channels: dict[int, RunSender] = {}
         self._ready: deque[RunSender] = deque()
 
@@ -37,7 +37,7 @@ class LinkSender:
         return not self._ready
 
     def add(self, run: RunSender) -> None:
-        self._runs.add(run)
+        self._runs[run] = None
         self.touch(run)
 
     def touch(self, run: RunSender) -> None:
@@ -49,7 +49,7 @@ class LinkSender:
     def close(self, run: RunSender) -> None:
         """The run is over for its owner; the receiver is told if it knows of it."""
         run.close()
-        self._runs.discard(run)
+        self._runs.pop(run, None)
         self.touch(run)
 
     def resume(self, run: RunSender) -> None:

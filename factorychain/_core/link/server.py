@@ -112,7 +112,7 @@ class LinkServer(Generic[ResponseT]):
         self._response = response
         self._window_bytes = window_bytes
         self._clock = clock
-        self._streams: set[_Stream] = set()
+        self._streams: dict[_Stream, None] = {}
 
     @property
     def channels(self) -> int:
@@ -130,14 +130,14 @@ class LinkServer(Generic[ResponseT]):
         """
         receiver = LinkReceiver(window_bytes=self._window_bytes)
         stream = _Stream(self.name, receiver, self._handler, self._verify, self._clock)
-        self._streams.add(stream)
+        self._streams[stream] = None
         stream.start(requests)
         try:
             yield self._response(())
             while await stream.answerable():
                 yield self._response(receiver.take())
         finally:
-            self._streams.discard(stream)
+            self._streams.pop(stream, None)
             await stream.stop()
 
 
