@@ -11,12 +11,14 @@ from collections.abc import Callable
 from random import Random
 
 from factorychain._core.crash_points import CRASH_POINTS, watch
-from tests.simulation.faults import TROUBLE_S
 from tests.simulation.loop import SimulatedLoop
 
 _AT_ONCE = 6
 """Points that are armed for one seed, beside half of the rare ones."""
 _RARE = ("engine.queue.", "engine.adopt.", "engine.attempt.", "engine.settle.", "engine.answer.", "engine.value.", "agents.answer.")  # fmt: skip
+
+_UNTIL_S = 15.0
+"""Long enough that others adopt what a process had that has died."""
 
 Kill = Callable[[str, float], None]
 
@@ -41,7 +43,7 @@ class Crashes:
         now_s, process = self._loop.now_s, self._loop.current
         if name not in self._armed or not process.alive:
             return
-        if not self._calm_until_s <= now_s < TROUBLE_S:
+        if not self._calm_until_s <= now_s < _UNTIL_S:
             return
         self._armed[name] -= 1
         if self._armed[name] > 0:
