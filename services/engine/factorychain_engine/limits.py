@@ -77,8 +77,10 @@ class Limits:
 
     def of(self, principal: Principal, claimed: str) -> UserLimits:
         """The limits of a user whose token names the plan `claimed`; empty: none."""
+        if self._path is None:
+            return self._ground
         limits = self._plans.of(principal, claimed, self._ground)
-        if claimed and not limits.plan and self._path is not None:
+        if claimed and not limits.plan:
             self._is_unknown(claimed)
         return limits
 
