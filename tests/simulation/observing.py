@@ -7,6 +7,7 @@ what clients were sent. The invariants:
 - a client that resumes gets every event of its threads in dense order, once, and what the log has;
 - the events of an agent's code stand in the log in its order, without a hole, and those of an
   attempt never after a later attempt's;
+- an attempt is begun by agents once;
 - an admitted run has exactly one ending, and nothing after it, and a thread one run at a time;
 - a user's runs whose code was started and which have no ending in the log are never more than the
   limit (code of an attempt that was superseded speaks for the same run, and counts once);
@@ -84,6 +85,7 @@ class Observer:
         self.acknowledged = 0
         self.read = 0
         self._nats = nats
+        self._attempts: set[tuple[str, int]] = set()
         self._parsed: dict[int, list[Logged]] = {}
         self._limit = limit
         self._note = note
@@ -117,6 +119,10 @@ class Observer:
         principal = Principal(ctx.tenant, ctx.user)
         self.bodies += 1
         self.again += ctx.attempt > 1
+        attempt = ctx.run_id, ctx.attempt
+        if attempt in self._attempts:
+            self.violated(f"attempt {ctx.attempt} of {ctx.run_id} began twice")
+        self._attempts.add(attempt)
         self._note(f"agent {ctx.user} {ctx.run_id[:8]} attempt {ctx.attempt}")
         begun = self._begun.setdefault(principal, {})
         for run, thread in list(begun.items()):
