@@ -34,6 +34,7 @@ _unknown = counter("factorychain.engine.unknown_plans", "Times that a token's pl
 LOOK_S: Final = 1.0
 REMIND_LOOKS: Final = 60
 """A file that cannot be used is reported again after so many looks."""
+REMEMBERED_USERS: Final = 4096
 REPORTED_PLANS: Final = 100
 """So many names of unknown plans are reported."""
 VARIABLE: Final = f"{PREFIX}LIMITS_FILE"
@@ -54,6 +55,7 @@ class Limits:
         self._path = path
         self._look_s = look_s
         self._plans = Plans()
+        self._known: dict[tuple[Principal, str], UserLimits] = {}  # by the plans that are in force
         self._document = b""
         self._problem = ""
         self._reported = 0
@@ -79,7 +81,12 @@ class Limits:
         """The limits of a user whose token names the plan `claimed`; empty: none."""
         if self._path is None:
             return self._ground
-        limits = self._plans.of(principal, claimed, self._ground)
+        limits = self._known.get((principal, claimed))
+        if limits is None:
+            if len(self._known) >= REMEMBERED_USERS:
+                self._known.clear()
+            limits = self._plans.of(principal, claimed, self._ground)
+            self._known[principal, claimed] = limits
         if claimed and not limits.plan:
             self._is_unknown(claimed)
         return limits
@@ -122,6 +129,7 @@ class Limits:
 
     def _take(self, document: bytes) -> None:
         self._plans = parse_plans(document)
+        self._known.clear()
         self._document = document
 
     def _is_good(self) -> None:
