@@ -13,7 +13,7 @@ from random import Random
 from factorychain._core.crash_points import CRASH_POINTS, watch
 from tests.simulation.loop import SimulatedLoop
 
-_AT_ONCE = 6
+_AT_ONCE = 12
 """Points that are armed for one seed, beside half of the rare ones."""
 _RARE = ("engine.queue.", "engine.adopt.", "engine.attempt.", "engine.settle.", "engine.answer.", "engine.value.", "agents.answer.")  # fmt: skip
 
@@ -51,7 +51,7 @@ class Crashes:
         del self._armed[name]
         self.hit.append(name)
         back_s = self._random.choice((0.05, 0.3, 2.0))
-        self._calm_until_s = now_s + self._random.choice((0.1, 0.6, 1.5))
+        self._calm_until_s = now_s + self._random.choice((0.1, 0.3, 0.8))
         self._kill(process.name, back_s)
 
 
