@@ -1,9 +1,8 @@
 """The queues that this engine looks after: starts who waits, ends who must not wait any longer.
 
 Invariants: whoever changed a user's queue last looks after it, until it is empty or another engine has
-changed it; a queue whose engine is gone is adopted by the clean-up. A run that is marked to end is ended
-here, whoever marked it, and leaves the queue when its ending is in the log and in its record. Nothing here
-counts: what is done twice, or by two engines, changes the record once.
+changed it; a queue whose engine is gone is adopted by the clean-up. Nothing here counts: what is done
+twice, or by two engines, changes the record once.
 """
 
 from __future__ import annotations
@@ -20,18 +19,15 @@ from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain.errors import Capacity, FactoryChainError
-from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import UserRecord
 from factorychain_engine.announcing import Announcer, positions_of
-from factorychain_engine.endings import used_by
 from factorychain_engine.fair_line import FairLine
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.promoting import Promoter
-from factorychain_engine.queued_run import QueuedRun
-from factorychain_engine.queueing import as_place, drop, leave, mark, moved, overdue
+from factorychain_engine.queue_endings import QueueEndings
+from factorychain_engine.queueing import leave, mark, moved, overdue
 from factorychain_engine.records import Records
 from factorychain_engine.retry import Backoff, retries
-from factorychain_engine.settling import Settler
 from factorychain_engine.turns import Turns
 from factorychain_engine.users_store import UsersStore, Versioned
 from factorychain_engine.validation import StartRequest
@@ -66,7 +62,7 @@ class Queues:
         records: Records,
         promoter: Promoter,
         announcer: Announcer,
-        settler: Settler,
+        endings: QueueEndings,
         max_wait_s: float,
         room: Callable[[], bool],
         turns: Turns,
@@ -80,7 +76,7 @@ class Queues:
         self._records = records
         self._promoter = promoter
         self._announcer = announcer
-        self._settler = settler
+        self._endings = endings
         self._max_wait_s = max_wait_s
         self._room = room
         self._turns = turns
@@ -88,14 +84,13 @@ class Queues:
         self._clock = clock
         self._lines: dict[Principal, _Line] = {}
         self._full = FairLine()
-        self._settling: dict[str, asyncio.Task[None]] = {}
         self._promotions = TaskSet(self.name)
         self._writing = TaskSet(self.name)
         self._stopping = False
 
     @property
     def healthy(self) -> bool:
-        return self._promotions.healthy and self._writing.healthy
+        return self._promotions.healthy and self._writing.healthy and self._endings.healthy
 
     async def start(self) -> None:
         """Nothing to do: queues come by `changed` and `adopted`."""
@@ -106,6 +101,7 @@ class Queues:
         await self._promotions.finish(LAST_PROMOTIONS_S)
         await self._promotions.close()
         await self._writing.close()
+        await self._endings.stop()
         try:
             async with asyncio.timeout(HAND_OVER_S):
                 await asyncio.gather(*(self._hand_over(each) for each in self._lines))
@@ -217,7 +213,7 @@ class Queues:
                 continue
             if not await self._promoted(principal, known):
                 break
-        self._settle_marked(principal, record)
+        self._endings.all_of(principal, record)
         if self._room():
             self._look_at_next()
         if record.queue and record.queue_owner == self._engine_id:
@@ -271,7 +267,7 @@ class Queues:
         queued = record.waiting(run)
         if queued is None:
             return False
-        done, _ = await asyncio.wait([self._settle(principal, queued)], timeout=timeout_s)
+        done, _ = await asyncio.wait([self._endings.of(principal, queued)], timeout=timeout_s)
         return bool(done)
 
     async def end_thread(self, principal: Principal, thread: str, reason: EndReason) -> None:
@@ -285,7 +281,7 @@ class Queues:
             runs = [each.run for each in record.waiting_in(thread)]
             return mark(record, runs, reason, self._engine_id)
 
-        self._settle_marked(principal, await self._mark(principal, ended))
+        self._endings.all_of(principal, await self._mark(principal, ended))
 
     async def _mark(
         self, principal: Principal, change: Callable[[UserRecord], UserRecord]
@@ -300,39 +296,6 @@ class Queues:
         crash_point("engine.queue.marked")
         self.changed(principal, seen[-1], record)
         return record
-
-    def _settle_marked(self, principal: Principal, record: UserRecord) -> None:
-        for each in record.queue:
-            if each.ending:
-                _ = self._settle(principal, each)
-
-    def _settle(self, principal: Principal, queued: QueuedRun) -> asyncio.Task[None]:
-        task = self._settling.get(queued.run)
-        if task is None:
-            task = self._writing.spawn(self._settled(principal, queued), queued.run)
-            self._settling[queued.run] = task
-            task.add_done_callback(lambda _: self._settling.pop(queued.run, None))
-        return task
-
-    async def _settled(self, principal: Principal, queued: QueuedRun) -> None:
-        entry = as_place(queued)
-        ended = await self._settler.settle(principal, entry, queued.ending, queued.ending_message)
-        used = used_by(ended, entry)
-        crash_point("engine.queue.leaving")
-        async for _ in retries():
-            try:
-                await self._touch(principal, ended)
-                await self._users.change(principal, lambda record: drop(record, queued.run, used))
-                crash_point("engine.queue.left")
-                await self._records.forget_queued(principal, queued.run, queued.kept)
-            except NatsUnavailable as error:
-                log.warning("a run is not out of its queue yet", run=queued.run, cause=error.what)
-            else:
-                return
-
-    async def _touch(self, principal: Principal, ended: Run) -> None:
-        at_s = ended.ended_at.ToNanoseconds() / 1e9 or self._clock()
-        await self._records.touch_thread(principal, ended.thread, "", at_s)
 
     async def _hand_over(self, principal: Principal) -> None:
         await self._users.change(principal, lambda record: leave(record, self._engine_id))

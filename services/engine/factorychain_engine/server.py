@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from typing import Final
 
 from factorychain._core.component import Component, ComponentGroup
@@ -13,14 +12,11 @@ from factorychain._core.grpc_client import GrpcChannel
 from factorychain._core.grpc_server import GrpcServer, Service
 from factorychain._core.ids import Principal
 from factorychain._core.jetstream import JetStream
-from factorychain._core.jwks import JwksFile, KeySet, parse_jwks
-from factorychain._core.keys import KeyUnusable, jwks_document
 from factorychain._core.link import LinkClient
 from factorychain._core.log_reader import ThreadLogReader
 from factorychain._core.nats_connection import NatsConnection
 from factorychain._core.plans import UserLimits
 from factorychain._core.settings import EngineSettings
-from factorychain._core.txn_tokens import TxnSigner, TxnVerifier
 from factorychain._core.user_tokens import UserVerifier
 from factorychain.emitter.v1 import emitter_pb2, emitter_pb2_grpc
 from factorychain.engine.v1 import engine_pb2, engine_pb2_grpc
@@ -41,6 +37,7 @@ from factorychain_engine.lifeline import EndReason, LifeLimits
 from factorychain_engine.limits import Limits
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.promoting import Promoter
+from factorychain_engine.queue_endings import QueueEndings
 from factorychain_engine.queues import Queues
 from factorychain_engine.readiness import Readiness
 from factorychain_engine.records import Records
@@ -53,6 +50,7 @@ from factorychain_engine.run_views import RunViews
 from factorychain_engine.runs import SupervisedRun
 from factorychain_engine.service import EngineServicer
 from factorychain_engine.settling import Settler
+from factorychain_engine.signing import signer_of, verifier_of
 from factorychain_engine.starts import PlaceLimits, Starts
 from factorychain_engine.storage import Storage
 from factorychain_engine.supervised_runs import SupervisedRuns
@@ -86,7 +84,7 @@ class EngineServer:
         """
         self.settings = settings
         self.engine_id = f"e{secrets.token_hex(8)}"
-        self.signer = _signer(settings)
+        self.signer = signer_of(settings)
         self.limits = _limits(settings)
         self.user_verifier = UserVerifier.from_settings(settings)
         self._reach_others()
@@ -240,7 +238,7 @@ class EngineServer:
             records=self.records,
             promoter=promoter,
             announcer=self.announcer,
-            settler=self.settler,
+            endings=QueueEndings(self.users, self.records, self.settler),
             max_wait_s=self.settings.queue_max_s,
             room=self._has_room,
             turns=self.turns,
@@ -281,7 +279,7 @@ class EngineServer:
         self.server = GrpcServer(
             settings,
             [service],
-            Authenticator(users=self.user_verifier, txns=_verifier(settings, self.signer)),
+            Authenticator(users=self.user_verifier, txns=verifier_of(settings, self.signer)),
             drain_timeout_s=settings.drain_timeout_s / 2,
             serving=False,
         )
@@ -328,45 +326,9 @@ class EngineServer:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _OwnKeys:
-    """The engine's own public key, where no file names those of the chain."""
-
-    keys: KeySet
-
-    def current(self) -> KeySet:
-        return self.keys
-
-
 def _limits(settings: EngineSettings) -> Limits:
     ground = UserLimits(settings.user_max_runs, settings.user_max_queued, settings.run_lifetime_s)
     return Limits(ground, settings.limits_file)
-
-
-def _signer(settings: EngineSettings) -> TxnSigner:
-    if settings.txn_key_file is None:
-        raise KeyUnusable(
-            "FACTORYCHAIN_TXN_KEY_FILE is not set; it names the key that signs transaction tokens"
-        )
-    return TxnSigner.from_settings(settings, settings.txn_key_file)
-
-
-def _verifier(settings: EngineSettings, signer: TxnSigner) -> TxnVerifier:
-    """Verifies what the engine signs.
-
-    Raises:
-        KeyUnusable: the file of public keys lacks this engine's: every layer would refuse its runs.
-    """
-    if settings.txn_jwks_file is None:
-        own = parse_jwks(jwks_document([signer.key]).encode())
-        return TxnVerifier(_OwnKeys(own), settings.trust_domain)
-    source = JwksFile(settings.txn_jwks_file)
-    if source.current().find(signer.key.kid) is None:
-        raise KeyUnusable(
-            f"{settings.txn_jwks_file} (FACTORYCHAIN_TXN_JWKS_FILE) lacks the public key of "
-            f"FACTORYCHAIN_TXN_KEY_FILE, {signer.key.kid}; add it before the engine signs with it"
-        )
-    return TxnVerifier(source, settings.trust_domain)
 
 
 def _adoption_grace_s(settings: EngineSettings) -> float:
