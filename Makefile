@@ -119,7 +119,7 @@ simulation: $(STAMP) ## Simulate the whole chain with SEEDS=2000 seeds, then fin
 	$(BIN)/python -m tests.simulation --bugs --seeds $(SEEDS) $(ARGS)
 
 .PHONY: faults
-faults: $(STAMP) ## Kill one process after the other of a replicated chain, and at every crash point (5 minutes)
+faults: $(STAMP) ## Kill one process after the other of a replicated chain, and at every crash point (10 minutes)
 	$(BIN)/python -m pytest tests/faults -q $(ARGS)
 
 .PHONY: containers

@@ -27,7 +27,7 @@ _MOST: Final = 1000
 _PATIENCE_S: Final = 30.0
 """An engine may be away for so long before what an agent asked of it fails."""
 _FIRST_PAUSE_S: Final = 0.05
-_LONGEST_PAUSE_S: Final = 2.0
+_LONGEST_PAUSE_S: Final = 0.5
 
 T = TypeVar("T")
 
