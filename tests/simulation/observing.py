@@ -11,6 +11,7 @@ what clients were sent. The invariants:
 - an admitted run has exactly one ending, and nothing after it, and a thread one run at a time;
 - a user's runs whose code was started and which have no ending in the log are never more than the
   limit (code of an attempt that was superseded speaks for the same run, and counts once);
+- a run that has begun does not wait any more;
 - a run whose engine is gone is adopted by one other;
 - nothing of another user reaches a client.
 """
@@ -236,11 +237,14 @@ class Observer:
         steps: dict[tuple[str, int], int] = {}
         ended: list[str] = []
         for each in logged:
+            if each.kind == "run_queued" and attempts[each.run]:
+                self.violated(f"{thread}: {each.run} waits after it has begun")
             if each.run in ended:
                 self.violated(f"{thread}: {each.kind} of {each.run} after its ending")
             if each.attempt < attempts[each.run]:
                 self.violated(f"{thread}: attempt {each.attempt} of {each.run} after a later one")
-            attempts[each.run] = each.attempt
+            if each.kind != "run_queued":
+                attempts[each.run] = each.attempt
             if each.kind == "custom":
                 number = json.loads(each.event.custom.data_json)["n"]
                 expected = steps.get((each.run, each.attempt), 0)
