@@ -15,7 +15,7 @@ from pathlib import Path
 from factorychain.local.state import ChainState
 
 ROOT = Path(__file__).parents[1]
-_START_S = 150.0
+_START_S = 200.0
 _STOP_S = 90.0
 _POLL_S = 0.02
 

@@ -19,7 +19,8 @@ from factorychain.local.process import ChildProcess
 from factorychain.local.readiness import chain_ready, nats_listens, wait_ready
 from factorychain.local.state import ChainState
 
-_START_S = 60.0
+# Longer than the agents' modules may take to be imported.
+_START_S = 150.0
 _STOP_GRACE_S = 15.0
 _POLL_S = 0.05
 # A process that dies this often before the chain first served will not come up by itself.

@@ -20,7 +20,7 @@ from factorychain.local.state import ChainState
 
 ROOT = Path(__file__).resolve().parents[2]
 AGENTS = "tests.e2e.agents"
-_START_S = 150.0
+_START_S = 200.0
 
 
 @dataclass(slots=True)

@@ -25,7 +25,7 @@ REPLICAS = 2
 NODES = 3
 _HOST = "127.0.0.1"
 _HEALTHCHECK = ROOT / "deploy" / "healthcheck.py"
-_START_S = 150.0
+_START_S = 200.0
 
 
 class Replicated:

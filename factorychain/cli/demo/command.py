@@ -22,7 +22,7 @@ from factorychain.local.packages import with_this_code
 from factorychain.local.state import ChainState
 from factorychain.local.trace_sink import TraceSink
 
-_START_S = 90.0
+_START_S = 180.0
 _STOP_S = 40.0
 _POLL_S = 0.1
 
