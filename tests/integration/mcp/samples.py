@@ -17,8 +17,8 @@ PLAIN = str(HERE / "plain_server.py")
 
 
 def official(**more: object) -> MCPServer:
-    """The server on the official SDK."""
-    return program(**{"args": [OFFICIAL, "stdio"], **more})
+    """The server on the official SDK, which imports for long on a busy machine."""
+    return program(**{"args": [OFFICIAL, "stdio"], "start_timeout_s": 150.0, **more})
 
 
 def program(**more: object) -> MCPServer:
