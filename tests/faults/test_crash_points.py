@@ -120,6 +120,7 @@ class Deaths:
                     await self._cancel_one_that_waits()
         for prefix, layer in NEEDS_DEATH_OF.items():
             if name.startswith(prefix):
+                await self._begin_one_that_may_not_be_repeated()
                 pid = self.chain.pid(layer)
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
@@ -130,6 +131,15 @@ class Deaths:
         async with asyncio.timeout(HELPED_WITHIN_S):
             while self.file.exists():  # noqa: ASYNC110 - a file says nothing by itself
                 await asyncio.sleep(0.05)
+
+    async def _begin_one_that_may_not_be_repeated(self) -> None:
+        with contextlib.suppress(OSError, Closed, AssertionError, TimeoutError):
+            async with asyncio.timeout(10):
+                async with connected(self.chain.state.edge, self.chain.token(CANCELLER)) as socket:
+                    reply = await socket.call(
+                        "start", agent="waits", input={"text": "60"}, thread="lost"
+                    )
+                    await socket.event(reply.get("result", {}).get("run", ""), "agent_thinking")
 
     async def _cancel_one_that_waits(self) -> None:
         async with connected(self.chain.state.edge, self.chain.token(CANCELLER)) as socket:
