@@ -1,7 +1,7 @@
 """The chain under the simulation: what it promises, and that the simulation would notice.
 
 In processes of their own, since a simulation takes time, chance, threads and sockets away. Here are as
-many seeds as fit beside the other tests; `make simulation` takes 2,000, and has the seeded bugs found.
+many seeds as fit beside the other tests; `make simulation` takes 2,000.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import sys
 import pytest
 
 from tests.command import ROOT
+from tests.simulation.bugs import FOUND_BY
 
-SEEDS = 300
+SEEDS = 500
 
 # It uses every core there is.
 pytestmark = [pytest.mark.alone, pytest.mark.timeout(620)]
@@ -34,6 +35,11 @@ def test_the_chain_keeps_its_promises_whatever_goes_wrong() -> None:
 
 def test_a_process_may_die_at_any_crash_point() -> None:
     done = simulation("--crash-points", "--times", "1", "--seeds", "300")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_bugs_that_are_put_in_are_found() -> None:
+    done = simulation("--seeds", "2000", "--bugs", *FOUND_BY)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
