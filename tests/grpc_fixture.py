@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ Handler = Callable[[Any, Any], Any]
 class User:
     principal: Principal
     expires_at_s: float
+    claims: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass
