@@ -86,10 +86,13 @@ class Balance:
             replica.load, replica.silent, replica.since = load, False, 0
 
     def silent(self, address: str) -> None:
-        """A replica did not answer."""
+        """A replica did not answer. One that took no runs may take some by now."""
         replica = self._replicas.get(address)
-        if replica is not None:
-            replica.silent = True
+        if replica is None:
+            return
+        replica.silent = True
+        if replica.load is not None and not replica.load.accepting:
+            replica.load = None
 
     def unmeasured(self, address: str) -> None:
         """A replica cannot say, or it is not known which process is there now."""

@@ -30,7 +30,8 @@ LOOKS_TO_RESOLVE: Final = 5
 LEAST_BETWEEN_S: Final = 0.2
 """What was heard so lately is not asked again."""
 ANSWER_WITHIN_S: Final = 1.0
-READY_WITHIN_S: Final = 1.0
+READY_WITHIN_S: Final = 3.0
+"""How long a start waits for a first replica to be connected; resolving a name may take as long."""
 SPREAD: Final = 0.5
 """Those who are told to come back later are told so much more, at most, that they come apart."""
 
@@ -100,9 +101,13 @@ class Replicas:
             Capacity: all replicas are full.
             ChainDegraded: none is there.
         """
-        if self.order().addresses:
+        order = self.order()
+        if order.addresses:
             return
         await self.connected()
+        if order.room_in_s is None:  # those who are starting take runs within a moment
+            gone_s = asyncio.get_running_loop().time() - self._looked_at_s
+            await asyncio.sleep(LEAST_BETWEEN_S - gone_s)
         await self.look()
         refusal = self.refusal(self.order())
         if refusal is not None:

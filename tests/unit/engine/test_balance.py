@@ -83,6 +83,13 @@ def test_those_that_did_not_answer_come_last() -> None:
     assert any(order(replicas).addresses[0] == "a" for _ in range(20))
 
 
+def test_one_that_took_no_runs_and_then_did_not_answer_may_take_some_by_now() -> None:
+    replicas = balance(load(0, accepting=False))
+    assert order(replicas) == Order((), None)
+    replicas.silent("a")
+    assert order(replicas) == Order(("a",), None)
+
+
 def test_a_refusal_counts_until_the_replica_says_otherwise() -> None:
     replicas = balance(load(0), load(0), None)
     replicas.is_full("a", 7.0)
