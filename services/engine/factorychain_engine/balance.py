@@ -1,8 +1,8 @@
 """Which replica of the agents layer gets the next run.
 
-Invariant: a replica that said it takes no runs, or that has no room by what is known, is not asked; one
-of which nothing is known is. Of those with room two are drawn and the one with less to do is taken, so
-that engines which know the same do not all choose the same. Pure: the drawing is passed in.
+Invariant: a replica that said it takes no runs, or has no room, is not asked; one of which nothing is
+known is. Of those with room two are drawn and the one with less to do is taken, so that engines which know
+the same do not all choose the same. Pure: the drawing is passed in.
 """
 
 from __future__ import annotations
@@ -45,6 +45,14 @@ class _Replica:
     def free(self) -> int | None:
         """Places; None: not known."""
         return None if self.load is None else max(0, self.load.capacity - self.running())
+
+    def is_full(self) -> bool:
+        """By its own word, and nothing has left since. What this engine sent there does not count: it
+        may be in that word already, and a replica that is full says so itself.
+        """
+        if self.load is None:
+            return False
+        return self.load.running + min(0, self.since) >= self.load.capacity
 
     def share(self) -> float:
         """How much of it is taken, 0 to 1."""
@@ -138,7 +146,7 @@ class Balance:
     def order(self, connected: Callable[[str], bool]) -> Order:
         """Whom to ask. Those that did not answer lately come last, since they may just be slow."""
         taking = [each for each in self._there(connected) if self._accepts(each)]
-        with_room = [each for each in taking if self._replicas[each].free() != 0]
+        with_room = [each for each in taking if not self._replicas[each].is_full()]
         lively = [each for each in with_room if not self._replicas[each].silent]
         slow = [each for each in with_room if self._replicas[each].silent]
         if with_room or not taking:

@@ -33,12 +33,25 @@ def order(of: Balance, connected: str = "abc") -> Order:
 def test_one_has_room_one_is_stopping_and_one_is_full() -> None:
     replicas = balance(load(9), load(0, accepting=False), load(10))
     assert order(replicas) == Order(("a",), None)
-    replicas.asked("a")  # the last place, as far as this engine knows
-    assert order(replicas) == Order((), UNKNOWN_ROOM_IN_S)  # it did not say when there is room
-    assert replicas.room(lambda _: True) == 0
+    replicas.asked("a")
+    assert replicas.room(lambda _: True) == 0, "it may be the last place"
+    assert order(replicas) == Order(("a",), None), "or one that is counted already"
     assert order(replicas, connected="c") == Order((), 4.0)
     replicas.took("a")
+    replicas.is_full("a", None)
+    assert order(replicas) == Order((), UNKNOWN_ROOM_IN_S)  # it did not say when there is room
     replicas.left("a")
+    assert order(replicas) == Order(("a",), None)
+
+
+def test_runs_that_came_while_a_replica_counted_do_not_fill_it() -> None:
+    replicas = balance(load(0, 10))
+    for _ in range(6):
+        replicas.asked("a")
+    replicas.heard("a", load(6, 10))  # it has them all; its answers are on their way
+    assert order(replicas) == Order(("a",), None)
+    for _ in range(6):
+        replicas.took("a")
     assert order(replicas) == Order(("a",), None)
 
 
@@ -60,7 +73,7 @@ def test_what_is_begun_here_counts_until_the_replica_says_more() -> None:
     for _ in range(2):
         replicas.asked("a")
         replicas.took("a")
-    assert order(replicas).addresses == ("b",)
+    assert order(replicas).addresses == ("b", "a")
     replicas.heard("a", load(1, 2))
     assert set(order(replicas).addresses) == {"a", "b"}
     assert replicas.room(lambda _: True) == 1 + 9
