@@ -17,7 +17,8 @@ from tests.command import ROOT, Command, Up, finished, running_up
 from tests.e2e.sockets import Frame, Socket, connected
 from tests.vendor import Call, Turn, Vendor
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+# Its chain imports every framework that there is.
+pytestmark = [pytest.mark.alone, pytest.mark.asyncio(loop_scope="session")]
 
 _EXAMPLES = {
     "plain": "reading",

@@ -158,6 +158,7 @@ async def test_a_run_that_agents_refuse_waits_on_or_ends(chain: Chain, engine: E
     assert await engine.active() == [one]
 
 
+@pytest.mark.alone  # an engine that is slow is passed over
 async def test_an_engine_that_is_full_lets_users_wait_and_start_in_turn(chain: Chain) -> None:
     engine = await chain.engine(max_runs_total=1)
     only = (await engine.start_run(BOB, thread="b")).run

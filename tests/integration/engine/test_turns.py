@@ -47,6 +47,7 @@ async def _full(chain: Chain, engine: Engine) -> str:
     return run
 
 
+@pytest.mark.alone  # an engine that is slow is passed over
 async def test_a_late_tenant_has_its_turn_within_a_round_whichever_engine_looks_after_it(
     chain: Chain,
 ) -> None:

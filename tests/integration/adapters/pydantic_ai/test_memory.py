@@ -53,7 +53,7 @@ async def test_a_cancelled_run_is_remembered_with_what_it_had_said(
     served = Agent(model())
     talk = Conversation()
     vendor.script(Turn(text=["One, ", "two"], fault=Fault(silent_after=2)), Turn(text="three"))
-    cut = await run_async(served, "count", conversation=talk, timeout_s=0.5)
+    cut = await run_async(served, "count", conversation=talk, timeout_s=3)
     assert cut.ending.type == "agent_cancelled"
     await run_async(served, "go on", conversation=talk)
     told = [each["content"] for each in vendor.requests[-1].messages]
