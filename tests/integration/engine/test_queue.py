@@ -148,7 +148,11 @@ async def test_a_run_that_agents_refuse_waits_on_or_ends(chain: Chain, engine: E
     await until(lambda: _is(engine.waiting, [one]))
     chain.agents.refuse_with = None
     await until_true(lambda: one in chain.agents.runs, 20)
-    assert await kinds(chain, "t", one) == ["run_queued", "agent_started"]
+
+    async def has_begun() -> bool:
+        return await kinds(chain, "t", one) == ["run_queued", "agent_started"]
+
+    await until(has_begun)
 
     other = (await enqueue(engine, thread="u")).run
     chain.agents.refuse_with = AgentNotFound("researcher")
