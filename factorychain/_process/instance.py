@@ -41,8 +41,8 @@ from factorychain._sandbox import hint
 LIMITS: Final = frozenset({"MEMORY_LIMIT", "CPU_LIMIT"})
 """Reasons of outcomes that name a limit of the process."""
 _READ_BYTES: Final = 64 * 1024
-_FIRST_POLL_S: Final = 0.01
-_MAX_POLL_S: Final = 5.0
+_FIRST_POLL_S: Final = 0.002
+_MAX_POLL_S: Final = 0.1
 _ALONE_S: Final = 2.0
 _LAST_CLOSING_S: Final = 1.0
 _RESERVE_BYTES: Final = 8 * 1024 * 1024
@@ -125,6 +125,8 @@ class Instance:
         self._decoder = Decoder(ToInstance)
         self._stopping = Stopping(self._loop)
         self._spec: asyncio.Future[RunSpec] = self._loop.create_future()
+        self._forked_by = os.getppid()
+        self._settled: asyncio.Future[None] = self._loop.create_future()
         self._active: ActiveRun | None = None
         self._outcome: Outcome | None = None
         self._reserve = mmap.mmap(-1, _RESERVE_BYTES)
@@ -135,7 +137,7 @@ class Instance:
         self._follow_parent()
         self._loop.add_reader(self._end, self._readable)
         self._outbox.post(frame(FromInstance.READY, orjson.dumps(lacking)))
-        spec = self._loop.run_until_complete(self._spec)
+        spec = self._loop.run_until_complete(self._told())
         task = self._loop.create_task(self._work(spec))
         self._stopping.watch(task)
         try:
@@ -143,6 +145,12 @@ class Instance:
         except BaseException as error:  # noqa: BLE001 - an interrupted loop, or no memory even for that
             self._broken(error, task)
         self._loop.run_until_complete(self._say_goodbye())
+
+    async def _told(self) -> RunSpec:
+        """What to run. Not before the parent is the one to die with: code that holds up the loop is next."""
+        spec = await self._spec
+        await self._settled
+        return spec
 
     async def _work(self, spec: RunSpec) -> None:
         found = self._agents.find(spec.agent)
@@ -216,7 +224,10 @@ class Instance:
 
     def _follow_parent(self, again_s: float = _FIRST_POLL_S) -> None:
         """Once the process that forked this one has ended, the service is the parent."""
-        if not die_with(self._service):
+        moved = os.getppid() != self._forked_by
+        if die_with(self._service) or moved:
+            self._settled.set_result(None)
+        else:
             self._loop.call_later(again_s, self._follow_parent, min(2 * again_s, _MAX_POLL_S))
 
     def _alone(self) -> None:
