@@ -135,9 +135,13 @@ class UserRecord:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """There is a place: store `record`."""
+    """There is a place."""
 
-    record: UserRecord
+    before: UserRecord
+
+    def record(self, entry: ActiveRun) -> UserRecord:
+        """What to store: with the place taken by `entry`, which may know more than when it was decided."""
+        return replace(self.before, active=(*self.before.active, entry))
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +199,7 @@ def admit(record: UserRecord, wanted: ActiveRun, max_active: int) -> Decision:
         return Behind(waiting)
     if len(record.active) + len(startable(record, lambda _: max_active)) >= max_active:
         return Full(record.active)
-    return Admitted(replace(record, active=(*record.active, wanted)))
+    return Admitted(record)
 
 
 def _before(record: UserRecord, wanted: ActiveRun) -> AlreadyActive | AlreadyQueued | None:

@@ -77,7 +77,8 @@ class Entries:
         return True
 
     async def make(self, start: StartRequest, known: Versioned, trace: str) -> ActiveRun:
-        """The entry that the start is to have in the user's record `known`.
+        """The entry that the start is to have in the user's record `known`, but for where its thread's log
+        ends (`placed`): what is refused need not know.
 
         Raises:
             AgentNotFound, AgentDependencyMissing, RunNotFound: what it names is not there.
@@ -85,7 +86,6 @@ class Entries:
         """
         if start.replaces:
             await self._check_replaced(start, known.record)
-        base, base_seq, base_epoch = await self._base(start, known)
         agent = await self._agent(start, known.record)
         limits = self._limits(start.principal, start.plan)
         now_s = self._clock()
@@ -97,15 +97,25 @@ class Entries:
             owner=self._engine_id,
             admitted_at_s=now_s,
             deadline_s=now_s + _lifetime_s(agent, limits.lifetime_s),
-            base=base,
-            base_seq=base_seq,
-            base_epoch=base_epoch or int(now_s * 1000),
+            base=0,
+            base_seq=0,
+            base_epoch=int(now_s * 1000),
             trace=trace,
             replaces=start.replaces,
             attempts=self._attempts if agent.repeat_safe else 1,
             has_context=bool(start.context),
             plan=start.plan,
         )
+
+    async def placed(self, start: StartRequest, known: Versioned, entry: ActiveRun) -> ActiveRun:
+        """The entry with where its thread's log ends.
+
+        Raises:
+            ChainDegraded: storage is away.
+        """
+        base, base_seq, base_epoch = await self._base(start, known)
+        epoch = base_epoch or entry.base_epoch
+        return replace(entry, base=base, base_seq=base_seq, base_epoch=epoch)
 
     async def begin(self, principal: Principal, queued: QueuedRun) -> ActiveRun:
         """The place of a run that waits, beginning now. Read the user's record first: as long as that

@@ -104,8 +104,10 @@ class Starts:
                 most = self._limits_of(start).active_runs if room else 0
                 decision = admit(free, wanted, most)
                 if isinstance(decision, Admitted):
+                    wanted = await self._entries.placed(start, known, wanted)
                     admission.tried.append(wanted)
-                    taken = await self._stored(start, known, decision.record, admission, began_s)
+                    record = decision.record(wanted)
+                    taken = await self._stored(start, known, record, admission, began_s)
                     if taken is not None:
                         return taken
             if fresh and not isinstance(decision, Admitted):
@@ -148,8 +150,9 @@ class Starts:
             UserQueueLimit: as many wait as may.
         """
         free = admission.without_ended(look.known.record)
+        wanted = await self._entries.placed(start, look.known, look.wanted)
         try:
-            queued = await self._enqueuing.enqueue(start, look.known, free, look.wanted)
+            queued = await self._enqueuing.enqueue(start, look.known, free, wanted)
         except NatsUnavailable as error:
             if not error.sent:
                 raise

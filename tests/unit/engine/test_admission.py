@@ -70,7 +70,7 @@ def holding(*entries: ActiveRun) -> UserRecord:
 def test_a_free_place_is_taken() -> None:
     decision = admit(EMPTY, entry("r1"), LIMIT)
     assert isinstance(decision, Admitted)
-    assert decision.record.find("r1") == entry("r1")
+    assert decision.record(entry("r1")).find("r1") == entry("r1")
 
 
 def test_a_user_at_the_limit_is_refused_and_told_by_whom() -> None:
@@ -206,7 +206,7 @@ class TwoEngines(RuleBasedStateMachine):
         except InvalidField:
             return
         if isinstance(decision, Admitted):
-            if self.write(engine, decision.record):
+            if self.write(engine, decision.record(wanted)):
                 assert not self.is_known(run)
                 assert wanted.thread not in {of for _, of in self.waiting}
                 self.running.add(run)
