@@ -185,6 +185,10 @@ class NotImplementedYet(FactoryChainError):
 # --- limits --------------------------------------------------------------------------------
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 class UserEngineLimit(FactoryChainError):
     """The user has as many active runs as are allowed."""
 
@@ -192,9 +196,8 @@ class UserEngineLimit(FactoryChainError):
     default_reason = "USER_ENGINE_LIMIT"
 
     def __init__(self, limit: int, *, retry_after_s: float) -> None:
-        message = (
-            f"you have {limit} active runs, which is the limit; wait for one to end or cancel it"
-        )
+        runs = _counted(limit, "active run")
+        message = f"you have {runs}, which is the limit; wait for one to end or cancel it"
         super().__init__(
             message, retry_after_s=retry_after_s, quota=Quota("user:active_runs", f"limit {limit}")
         )
@@ -207,7 +210,7 @@ class UserQueueLimit(FactoryChainError):
     default_reason = "USER_QUEUE_LIMIT"
 
     def __init__(self, limit: int, *, retry_after_s: float) -> None:
-        message = f"you have {limit} queued runs, which is the limit"
+        message = f"you have {_counted(limit, 'queued run')}, which is the limit"
         super().__init__(
             message, retry_after_s=retry_after_s, quota=Quota("user:queued_runs", f"limit {limit}")
         )
