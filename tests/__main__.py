@@ -28,6 +28,8 @@ def main() -> int:
     """Runs both parts; the exit status is that of the first that failed."""
     began_s = time.monotonic()
     counts: Counter[str] = Counter()
+    # Hundreds of processes are started: where none may keep what it has compiled, each compiles anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     workers = str(min((os.cpu_count() or 1) * _WORKERS_PER_CORE, _MOST_WORKERS))
     # In the order of the paths: files that take long, and are few tests, must not come last.
     spread = ["-n", workers, "--dist", "loadfile", "--no-loadscope-reorder"]
