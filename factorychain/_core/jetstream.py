@@ -2,7 +2,9 @@
 
 Invariant: `publish` with an expected sequence stores at most once and never carries a message id (the
 same retry after a lost acknowledgement answers "wrong last sequence" on one node and "duplicate" on
-three): whoever gets no answer reads forward and compares.
+three): whoever gets no answer reads forward and compares. And a sequence of a stream that was
+deleted is none of the one that is made in its place: what is remembered of the old one matches
+nothing there, and what is stored there comes after it.
 
 Reads that a write depends on ask the leader (`last_message`, `next_message`). `read_range` may be
 answered by a replica that is behind; `log_reader` closes that gap. Where every stream has one
@@ -15,17 +17,28 @@ import asyncio
 import time
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import orjson
 
+from factorychain._core.jetstream_errors import (
+    NO_MESSAGE,
+    STREAM_EXISTS,
+    STREAM_NOT_FOUND,
+    WRONG_LAST,
+    error_code,
+    raise_error,
+    refusal,
+    trailing_int,
+)
 from factorychain._core.nats_client import Reply
 from factorychain._core.nats_connection import NatsConnection
 from factorychain._core.stored import (
     NatsUnavailable,
     StorageRefused,
     StoredMessage,
-    StreamMissing,
+    StreamContents,
     WrongLastSequence,
 )
 from factorychain._core.stream_config import StreamConfig, check_metadata, differs
@@ -36,12 +49,6 @@ BATCH_MAX_BYTES = 1024 * 1024
 _READY_WITHIN_S = 30.0
 _READY_LOOK_S = 0.25
 
-_NO_MESSAGE = 10037
-_STREAM_NOT_FOUND = 10059
-_STREAM_EXISTS = 10058
-# Of the server's 5xx errors those that no waiting mends: replicas without a cluster, and the like.
-_NEVER = frozenset({10074, 10036})
-_WRONG_LAST = frozenset({10071, 10164})
 _INTERNAL_HEADERS = (
     "Nats-Stream",
     "Nats-Subject",
@@ -88,16 +95,17 @@ class JetStream:
     async def _ensured(self, config: StreamConfig) -> Stream:
         body = config.to_json()
         answer = await _api(self._connection, f"STREAM.INFO.{config.name}", {})
-        if _error_code(answer) == _STREAM_NOT_FOUND:
-            answer = await _api(self._connection, f"STREAM.CREATE.{config.name}", body)
-            if _error_code(answer) == _STREAM_EXISTS:  # another replica was faster
+        if error_code(answer) == STREAM_NOT_FOUND:
+            new = {**body, "first_seq": _first_seq()}
+            answer = await _api(self._connection, f"STREAM.CREATE.{config.name}", new)
+            if error_code(answer) == STREAM_EXISTS:  # another replica was faster
                 return await self._ensured(config)
-            _raise_error(config.name, answer)
+            raise_error(config.name, answer)
             return self.stream(config.name)
-        _raise_error(config.name, answer)
+        raise_error(config.name, answer)
         check_metadata(config, answer["config"])
         if differs(body, answer["config"]):
-            _raise_error(
+            raise_error(
                 config.name, await _api(self._connection, f"STREAM.UPDATE.{config.name}", body)
             )
         return self.stream(config.name)
@@ -138,11 +146,11 @@ class Stream:
         error = answer.get("error")
         if error is None:
             return int(answer["seq"])
-        if error.get("err_code") in _WRONG_LAST and expected_last_subject_seq is not None:
+        if error.get("err_code") in WRONG_LAST and expected_last_subject_seq is not None:
             raise WrongLastSequence(
-                subject, expected_last_subject_seq, _trailing_int(error["description"])
+                subject, expected_last_subject_seq, trailing_int(error["description"])
             )
-        raise _refusal(self.name, error)
+        raise refusal(self.name, error)
 
     async def last_message(self, subject: str) -> StoredMessage | None:
         """The last message of a subject (wildcards allowed), as the leader knows it."""
@@ -199,9 +207,20 @@ class Stream:
         """The stream's last sequence."""
         return int((await self._info({}))["state"]["last_seq"])
 
+    async def contents(self) -> StreamContents:
+        """Which stream it is, and how much is in it, as the leader knows it.
+
+        Raises:
+            StreamMissing: there is none of this name.
+        """
+        info = await self._info({})
+        state = info["state"]
+        last_at_s = datetime.fromisoformat(state["last_ts"]).timestamp()
+        return StreamContents(info["created"], int(state["messages"]), last_at_s)
+
     async def _info(self, body: Mapping[str, Any]) -> dict[str, Any]:
         answer = await _api(self._connection, f"STREAM.INFO.{self.name}", body)
-        _raise_error(self.name, answer)
+        raise_error(self.name, answer)
         return answer
 
     async def _leader_get(self, body: Mapping[str, Any]) -> StoredMessage | None:
@@ -209,9 +228,9 @@ class Stream:
             return await self._direct_get_one(body)
         reply = await self._requests.one(self._get, orjson.dumps(body))
         answer = orjson.loads(reply.data)
-        if _error_code(answer) == _NO_MESSAGE:
+        if error_code(answer) == NO_MESSAGE:
             return None
-        _raise_error(self.name, answer)
+        raise_error(self.name, answer)
         message = answer["message"]
         return StoredMessage(
             subject=message["subject"],
@@ -242,6 +261,11 @@ class Stream:
         if code == "413":
             raise TooManySubjects(self.name)
         raise StorageRefused(self.name, int(code or 0), headers.get("Description", "unknown"))
+
+
+def _first_seq() -> int:
+    """Where a new stream begins to count: behind whatever one of its name that was deleted has reached."""
+    return time.time_ns() // 1000
 
 
 class TooManySubjects(Exception):
@@ -278,28 +302,3 @@ def _parse_headers(raw: bytes) -> dict[str, str]:
         for name, colon, value in (line.partition(":") for line in lines)
         if colon
     }
-
-
-def _error_code(answer: Mapping[str, Any]) -> int:
-    return int(answer["error"].get("err_code", 0)) if "error" in answer else 0
-
-
-def _raise_error(stream: str, answer: Mapping[str, Any]) -> None:
-    if "error" in answer:
-        raise _refusal(stream, answer["error"])
-
-
-def _refusal(stream: str, error: Mapping[str, Any]) -> Exception:
-    code, description = int(error.get("err_code", 0)), str(error.get("description", ""))
-    if code == _STREAM_NOT_FOUND:
-        return StreamMissing(stream)
-    if (
-        error.get("code", 0) >= 500 and code not in _NEVER
-    ):  # no leader, no quorum, out of resources: may pass
-        return NatsUnavailable(f"{stream}: {description}", sent=False)
-    return StorageRefused(stream, code, description)
-
-
-def _trailing_int(description: str) -> int | None:
-    tail = description.rsplit(":", 1)[-1].strip()
-    return int(tail) if tail.isdigit() else None

@@ -9,10 +9,18 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 
 from factorychain._core.jetstream import JetStream, Stream, TooManySubjects
-from factorychain._core.stored import KvEntry, StoredMessage, WrongLastSequence
+from factorychain._core.stored import (
+    KvEntry,
+    StoredMessage,
+    StreamContents,
+    WrongLastSequence,
+)
 from factorychain._core.stream_config import StreamConfig
 
 _OPERATION = "KV-Operation"
+_TRY = "try"
+_TRY_KEPT = "10s"
+_TRY_BYTES = 1024
 _LIST_PAGE = 256
 _LIST_MAX_SUBJECTS = 1000
 
@@ -116,6 +124,23 @@ class KvBucket:
         return await self._stream.publish(
             self._prefix + key, b"", expected_last_subject_seq=revision, headers=headers
         )
+
+    async def contents(self) -> StreamContents:
+        """Which bucket there is, and how much is in it.
+
+        Raises:
+            StreamMissing: there is none.
+        """
+        return await self._stream.contents()
+
+    async def try_to_store(self) -> None:
+        """Store something that nobody reads, since it counts as removed, and that goes by itself.
+
+        Raises:
+            NatsUnavailable: no answer, or there is no room.
+        """
+        headers = {_OPERATION: "PURGE", "Nats-Rollup": "sub", "Nats-TTL": _TRY_KEPT}
+        await self._stream.publish(self._prefix + _TRY, bytes(_TRY_BYTES), headers=headers)
 
     async def keys(self, pattern: str = ">") -> list[str]:
         """The keys that match, those lately removed included."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from factorychain.errors import ChainDegraded
 
 RETRY_AFTER_S = 1.0
+RETRY_WHEN_FULL_AFTER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,17 @@ class KvEntry:
     """What the next `update` or `delete` has to name; 0 for a key of which nothing is stored."""
 
 
+@dataclass(frozen=True, slots=True)
+class StreamContents:
+    """Which stream there is, and how much is in it."""
+
+    created: str
+    """When it was made: another value is another stream of the same name."""
+    messages: int
+    last_at_s: float
+    """Unix seconds of what was stored last, also when that is gone."""
+
+
 class WrongLastSequence(Exception):
     """A compare-and-set lost: somebody else has written since; nothing was stored.
 
@@ -60,11 +72,31 @@ class NatsUnavailable(ChainDegraded):
     `sent` says whether the request may have been carried out all the same.
     """
 
-    def __init__(self, what: str, *, sent: bool) -> None:
-        super().__init__("nats", retry_after_s=RETRY_AFTER_S)
+    def __init__(
+        self,
+        what: str,
+        *,
+        sent: bool,
+        message: str | None = None,
+        retry_after_s: float = RETRY_AFTER_S,
+    ) -> None:
+        """`what` is for the log; `message` may be shown to users."""
+        super().__init__("nats", retry_after_s=retry_after_s, message=message)
         self.what = what
         self.sent = sent
         self.add_note(what)
+
+
+class StorageFull(NatsUnavailable):
+    """NATS has no room: nothing was stored, and nothing will be until it has some."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            what,
+            sent=False,
+            message="storage has no room for more; try again later",
+            retry_after_s=RETRY_WHEN_FULL_AFTER_S,
+        )
 
 
 class StreamMissing(NatsUnavailable):
