@@ -91,13 +91,13 @@ class Starts:
     async def take(self, start: StartRequest, trace: str) -> Taken:
         """Take a place; the caller must have it freed. See `ExecutionEngineFactory.place`."""
         admission = Admission(self._clock() + self._limits.wait_for_interrupt_s)
-        cached = True
+        sure = False
         while True:
+            since_s = asyncio.get_running_loop().time()
             async with self._users.turn(start.principal):
                 began_s = time.perf_counter()
-                known = self._users.cached(start.principal) if cached else None
-                fresh = known is None
-                known = known or await self._users.read(start.principal)
+                known = await self._known(start.principal, since_s if sure else 0.0)
+                fresh = known.asked_at_s >= since_s
                 room = await self._entries.room(start, known.record) and self._limits.room()
                 wanted = await self._entries.make(start, known, trace)
                 free = admission.without_ended(known.record)
@@ -116,7 +116,14 @@ class Starts:
                     context = self._context(start.principal, mine)
                     problem = await self._entries.seen_before(start)
                     return Taken(mine, context, time.perf_counter() - began_s, problem)
-            cached = False
+            sure = True
+
+    async def _known(self, principal: Principal, since_s: float) -> Versioned:
+        """The record as storage has had it after `since_s`: others may have asked since."""
+        known = self._users.cached(principal)
+        if known is None or known.asked_at_s < since_s:
+            return await self._users.read(principal)
+        return known
 
     async def _stored(
         self,

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from weakref import WeakValueDictionary
 
@@ -39,6 +39,8 @@ class Versioned:
     """By thread, the run that left its place last; of threads that this process saw one leave, and
     every change of the record since.
     """
+    asked_at_s: float = 0.0
+    """When storage was asked, by the loop's clock: it was so then, or later."""
 
 
 class UsersStore:
@@ -71,8 +73,10 @@ class UsersStore:
             NatsUnavailable: storage does not answer.
             ForeignRecord: the record is another user's or unreadable.
         """
+        asked_at_s = asyncio.get_running_loop().time()
         entry = await self._bucket.read(principal.ukey)
-        found = Versioned(user_json.decode_for(principal, entry.value), entry.revision)
+        record = user_json.decode_for(principal, entry.value)
+        found = Versioned(record, entry.revision, asked_at_s=asked_at_s)
         self._remember(principal, found)
         return found
 
@@ -85,6 +89,7 @@ class UsersStore:
             WrongLastSequence: somebody has written since; nothing is stored.
             NatsUnavailable: no answer; with `sent` it may be stored.
         """
+        asked_at_s = asyncio.get_running_loop().time()
         try:
             revision = await self._bucket.update(
                 principal.ukey, user_json.encode(record), known.revision
@@ -92,7 +97,7 @@ class UsersStore:
         except BaseException:
             self._cache.forget(principal.ukey)
             raise
-        stored = Versioned(record, revision, _last_runs(known, record))
+        stored = Versioned(record, revision, _last_runs(known, record), asked_at_s)
         self._remember(principal, stored)
         return stored
 
@@ -150,8 +155,10 @@ class UsersStore:
 
     def _remember(self, principal: Principal, found: Versioned) -> None:
         known = self._cache.get(principal.ukey)
-        if known is not None and known.revision >= found.revision:
-            return  # nothing new, or a read that began before our own last write
+        if known is not None and known.revision == found.revision:
+            found = replace(known, asked_at_s=max(known.asked_at_s, found.asked_at_s))
+        elif known is not None and known.revision > found.revision:
+            return  # a read that began before our own last write
         self._cache.put(principal.ukey, found)
 
 
