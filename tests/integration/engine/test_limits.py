@@ -64,7 +64,7 @@ async def test_a_plan_holds_at_every_engine_and_a_change_of_it_without_a_restart
     for run in runs[:2]:
         await chain.agents.end(run)
         await engines[0].until_active(runs[runs.index(run) + 1 :])
-        with pytest.raises(UserEngineLimit, match="1 active runs"):
+        with pytest.raises(UserEngineLimit, match="1 active run,"):
             await _start(engines[1], "pro")
     await chain.agents.end(runs[2])
     await engines[0].until_active([])
