@@ -15,12 +15,22 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
+from factorychain._core.ids import Principal
+from factorychain._core.user_tokens import mint_user_token
+from factorychain.local.datadir import DataDir
 from tests.chaos.disk import Disk
-from tests.e2e.chain import ROOT, Chain, environment
+from tests.chaos.forms import SINGLE, Form
+from tests.e2e.chain import ROOT, environment
+from tests.e2e.replicated import user_token
 
-_READY_S = 90.0
-_BACK_S = 60.0
+READY_S = 150.0
+STOPPED_S = 90.0
+BACK_S = 60.0
+_ORDER_S = 20.0
+_POLL_S = 0.05
+_TOKEN_S = 7200
 
 
 class ChainFailed(Exception):
@@ -31,39 +41,90 @@ class ChainFailed(Exception):
 class ChaosChain:
     """A chain and the tools to break it."""
 
-    chain: Chain
-    edge: str
+    form: Form
+    folder: Path
     disk: Disk | None
-    _reader: asyncio.StreamReader
-    _writer: asyncio.StreamWriter
+    process: subprocess.Popen[bytes]
+    edges: list[str] = field(default_factory=list)
+    _reader: asyncio.StreamReader | None = None
+    _writer: asyncio.StreamWriter | None = None
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def token(self, user: str) -> str:
         """A token that lives as long as the test."""
-        return self.chain.token(user, ttl_s=7200)
+        data = self.folder / "data"
+        if self.form is not SINGLE:
+            return user_token(data, user, _TOKEN_S)
+        who, audience = Principal("default", user), "factorychain-api"
+        return mint_user_token(DataDir(data).user_secret, who, ttl_s=_TOKEN_S, audience=audience)
 
-    async def order(self, **what: str) -> dict[str, object]:
-        """Have the host do something; its answer."""
+    @property
+    def terminals(self) -> list[Path]:
+        """What the chain's processes have printed."""
+        return [self.folder / "chain.log", *sorted((self.folder / "data").glob("*.log"))]
+
+    async def connect(self) -> None:
+        """Returns when everything serves.
+
+        Raises:
+            ChainFailed: it does not.
+        """
+        control = self.folder / "control.sock"
+        try:
+            async with asyncio.timeout(READY_S):
+                while not control.exists():  # noqa: ASYNC110 - another process makes it
+                    await asyncio.sleep(_POLL_S)
+                self._reader, self._writer = await asyncio.open_unix_connection(str(control))
+                self.edges = cast("list[str]", (await self.order(READY_S, do="where"))["edges"])
+        except (TimeoutError, OSError, ChainFailed) as error:
+            log = "\n".join(each.read_text(errors="replace")[-4000:] for each in self.terminals)
+            raise ChainFailed(f"the chain did not start: {error!r}\n{log}") from None
+
+    async def order(self, within_s: float = _ORDER_S, **what: str) -> dict[str, object]:
+        """Have the host do something; its answer.
+
+        Raises:
+            ChainFailed: it does not answer.
+        """
+        assert self._reader is not None
+        assert self._writer is not None
         async with self._turn:
             self._writer.write(json.dumps(what).encode() + b"\n")
-            answer: dict[str, object] = json.loads(await self._reader.readline())
+            try:
+                async with asyncio.timeout(within_s):
+                    line = await self._reader.readline()
+            except TimeoutError:
+                raise ChainFailed(f"no answer in {within_s:.0f} s to {what}") from None
+        if not line:
+            raise ChainFailed(f"the chain's host has ended: {what}")
+        answer: dict[str, object] = json.loads(line)
         return answer
 
-    def signal(self, process: str, number: signal.Signals) -> int:
-        """Send a signal to the process of a layer; the pid that it has now.
+    async def pid(self, process: str) -> int:
+        """Of the process that has this name now.
+
+        Raises:
+            ProcessLookupError: there is none, or it takes no work yet.
+        """
+        pids = cast("dict[str, int]", (await self.order(do="where"))["pids"])
+        if process not in pids:
+            raise ProcessLookupError(process)
+        return pids[process]
+
+    async def signal(self, process: str, number: signal.Signals) -> int:
+        """Send a signal; the pid that it has.
 
         Raises:
             ProcessLookupError: it is gone.
         """
-        pids = self.chain.state.pids.get(process, [])
-        if not pids:
-            raise ProcessLookupError(process)
-        os.kill(pids[0], number)
-        return pids[0]
+        pid = await self.pid(process)
+        os.kill(pid, number)
+        return pid
 
     def disk_errors(self) -> int:
         """How often NATS has found no room."""
-        return self.chain.data.nats_log.read_text(errors="replace").count("no space left on device")
+        log = DataDir(self.folder / "data").nats_log
+        return log.read_text(errors="replace").count("no space left on device")
 
     async def back(self, process: str, old_pid: int) -> None:
         """Return when another process has taken its place.
@@ -72,14 +133,40 @@ class ChaosChain:
             ChainFailed: none did in time.
         """
         try:
-            await self.chain.restarted(process, old_pid, _BACK_S)
+            async with asyncio.timeout(BACK_S):
+                while True:
+                    with contextlib.suppress(ProcessLookupError):
+                        if await self.pid(process) != old_pid:
+                            return
+                    await asyncio.sleep(_POLL_S)
         except TimeoutError:
-            raise ChainFailed(f"{process} was not started again in {_BACK_S:.0f} s") from None
+            raise ChainFailed(f"{process} was not started again in {BACK_S:.0f} s") from None
+
+    async def stop(self) -> None:
+        """Ends every process.
+
+        Raises:
+            ChainFailed: it did not end by itself.
+        """
+        if self._writer is not None:
+            self._writer.close()
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        try:
+            await asyncio.to_thread(self.process.wait, STOPPED_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise ChainFailed(f"the chain did not end in {STOPPED_S:.0f} s") from None
+
+    def kill(self) -> None:
+        """At once; the kernel ends what it has started."""
+        self.process.kill()
+        self.process.wait()
 
 
 @contextlib.asynccontextmanager
 async def chaos_chain(
-    folder: Path, env: Mapping[str, str], disk_bytes: int
+    form: Form, folder: Path, env: Mapping[str, str], disk_bytes: int
 ) -> AsyncIterator[ChaosChain]:
     """A running chain; `disk_bytes` 0: its store is on the disk that is there."""
     (folder / "data").mkdir(parents=True)
@@ -87,33 +174,16 @@ async def chaos_chain(
         _disk(folder / "data" / "nats", disk_bytes) as disk,
         (folder / "chain.log").open("wb") as log,
     ):
-        paths = [folder / "data", folder / "ready.json", folder / "control.sock"]
         process = subprocess.Popen(  # noqa: ASYNC220 - a fork and an exec, no waiting
-            [sys.executable, "-m", "tests.chaos.host", *map(str, paths)],
+            [sys.executable, "-m", "tests.chaos.host", form.name, str(folder)],
             env=environment(env), cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
-        chain = Chain(process, folder, paths[1], folder / "chain.log")
+        chain = ChaosChain(form, folder, disk, process)
         try:
-            await _ready(chain, paths[2])
-            reader, writer = await asyncio.open_unix_connection(str(paths[2]))
-            running = ChaosChain(chain, "", disk, reader, writer)
-            running.edge = str((await running.order(do="edge"))["edge"])
-            yield running
-            writer.close()
+            await chain.connect()
+            yield chain
         finally:
             await chain.stop()
-
-
-async def _ready(chain: Chain, control: Path) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(_READY_S):
-            while not (chain.ready_file.exists() and control.exists()):
-                if chain.process.poll() is not None:
-                    break
-                await asyncio.sleep(0.05)
-            else:
-                return
-    raise ChainFailed(f"the chain did not start:\n{chain.log()[-4000:]}")
 
 
 @contextlib.contextmanager

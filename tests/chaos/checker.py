@@ -15,16 +15,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from tests.chaos.findings import LEAK, LOSS, REPEAT, RESET, Findings
+from tests.chaos.dialogue import Answered, check_dialogue
+from tests.chaos.findings import ANSWER, DOUBLE, LEAK, LOSS, REPEAT, RESET, Findings
+from tests.chaos.forms import layer_of
 from tests.chaos.journal import entries
-from tests.chaos.story import ENDINGS, Event, Story
+from tests.chaos.story import ATTEMPTS, ENDINGS, NOTHING_TAKEN, Event, Story, Taken
 
 _CANARY: Final = re.compile(r"canary-([A-Za-z0-9]+)-")
-_TAKEN: Final = re.compile(r"taken (canary-[A-Za-z0-9-]+)#(\d+)")
+_TAKEN: Final = re.compile(r"taken (canary-[A-Za-z0-9-]+)@(\d+)#(\d+)")
 _LOST_AFTER_S: Final = 28.0
 """Agents that nobody reaches for 30 s are lost; the engine does not look at every moment."""
 _AROUND_S: Final = 2.0
 """A run may have been accepted a little before or after its user heard of it."""
+_NEVER: Final = frozenset({"REQUEST_ANSWERED", "INVALID_FIELD", "RUN_NOT_FOUND"})
+"""What no answer may be refused with that is the only one to a question that was seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,32 +44,45 @@ class Break:
     @property
     def takes_agents(self) -> bool:
         """Whether runs are lost with their agents: killed, or out of reach for too long."""
-        if self.where == "agents" and self.kind == "kill":
+        where = layer_of(self.where)
+        if (where, self.kind) == ("agents", "kill"):
             return True
-        away = self.where == "engine→agents" or (self.where, self.kind) == ("agents", "freeze")
-        return away and self.ended - self.began >= _LOST_AFTER_S
+        away = where == "engine→agents" or (where, self.kind) == ("agents", "freeze")
+        return away and self.long
+
+    @property
+    def stops_agents(self) -> bool:
+        """Whether agents that could not finish in time are lost with it."""
+        return self.takes_agents or (layer_of(self.where), self.kind) == ("agents", "restart")
+
+    @property
+    def long(self) -> bool:
+        """Whether what cannot be reached meanwhile is lost."""
+        return self.ended - self.began >= _LOST_AFTER_S
 
     def touches(self, began: float, ended: float) -> bool:
         """Whether it was while something lived."""
         return self.began <= ended + _AROUND_S and self.ended >= began - _AROUND_S
 
 
-def check(journals: Iterable[Path], terminal: Path, breaks: Sequence[Break]) -> Findings:
+def check(journals: Iterable[Path], terminals: Iterable[Path], breaks: Sequence[Break]) -> Findings:
     """Everything."""
     findings = Findings()
-    taken = taken_from_agents(terminal)
+    taken = taken_from_agents(terminals)
     for path in journals:
         _Client(path.stem.removeprefix("seen-"), findings).check(path, taken, breaks)
     return findings
 
 
-def taken_from_agents(terminal: Path) -> dict[str, int]:
-    """Highest number that was taken, by canary."""
-    highest: dict[str, int] = {}
-    with terminal.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            for canary, number in _TAKEN.findall(line):
-                highest[canary] = max(highest.get(canary, -1), int(number))
+def taken_from_agents(terminals: Iterable[Path]) -> dict[str, Taken]:
+    """The last attempt that had anything taken, and its highest number, by canary."""
+    highest: dict[str, Taken] = {}
+    for terminal in terminals:
+        with terminal.open(encoding="utf-8", errors="replace") as lines:
+            for line in lines:
+                for canary, attempt, number in _TAKEN.findall(line):
+                    taken = (int(attempt), int(number))
+                    highest[canary] = max(highest.get(canary, NOTHING_TAKEN), taken)
     return highest
 
 
@@ -82,6 +99,7 @@ class _Thread:
 class _Run:
     request: str
     thread: str
+    agent: str
     asked: float
     ended: float = 0.0
     cancelled: bool = False
@@ -95,41 +113,70 @@ class _Client:
         self._findings = findings
         self._threads: dict[tuple[str, str], _Thread] = {}
         """By reader and thread."""
-        self._asked: dict[str, float] = {}
+        self._asked: dict[str, tuple[float, str]] = {}
+        """When a start was first sent, and for which agent, by request."""
         self._runs: dict[str, _Run] = {}
+        self._answered: dict[str, Answered] = {}
+        """By the run that has asked."""
+        self._resumed: dict[str, list[str]] = {}
+        """Which runs go on from one that has ended with a question."""
 
-    def check(self, path: Path, taken: dict[str, int], breaks: Sequence[Break]) -> None:
+    def check(self, path: Path, taken: dict[str, Taken], breaks: Sequence[Break]) -> None:
         for entry in entries(path):
             self._read(entry)
         self._compare_readers()
         stories = self._stories()
         for run, each in self._runs.items():
             story = stories.pop(run, None) or Story(run)
-            story.cancelled = each.cancelled
-            story.taken = taken.get(f"canary-{self._name}-{each.request}", -1)
+            story.agent, story.cancelled = each.agent, each.cancelled
+            story.taken = taken.get(f"canary-{self._name}-{each.request}", NOTHING_TAKEN)
             _tell_breaks(story, each, breaks)
-            story.check(self._findings)
+            self._check_story(story)
         for story in stories.values():  # their start was never answered, and they were seen
-            story.anything_broken = story.agents_stopped = story.agents_killed = True
-            story.check(self._findings)
+            story.agent = next((each["data"]["agent"] for each in story.of("agent_started")), "")
+            story.anything_broken = story.agents_killed = True
+            story.agents_losses = ATTEMPTS
+            self._check_story(story)
+        for number, runs in self._resumed.items():
+            if len(runs) > 1:
+                self._findings.breaks(DOUBLE, f"{number} goes on in {runs}")
+
+    def _check_story(self, story: Story) -> None:
+        story.check(self._findings)
+        check_dialogue(story, self._answered, self._findings)
+        if story.resumes:
+            self._resumed.setdefault(story.resumes, []).append(story.run)
 
     def _read(self, entry: dict[str, Any]) -> None:
         what = entry["what"]
         if what == "asked":
-            self._asked.setdefault(entry["request"], entry["at"])
+            self._asked.setdefault(entry["request"], (entry["at"], entry["agent"]))
         elif what == "admitted":
-            asked = self._asked[entry["request"]]
+            asked, agent = self._asked[entry["request"]]
             if entry["run"] not in self._runs:
                 self._findings.started += 1
-                self._runs[entry["run"]] = _Run(entry["request"], entry["thread"], asked)
+                self._runs[entry["run"]] = _Run(entry["request"], entry["thread"], agent, asked)
         elif what == "refused":
             self._findings.refusals[entry["error"]["reason"]] += 1
         elif what == "cancel":
             self._runs[entry["run"]].cancelled = True
+        elif what in ("answering", "answered", "unanswered"):
+            self._read_answer(what, entry)
         elif what == "joined":
             self._threads.setdefault((entry["reader"], entry["thread"]), _Thread())
         elif what == "frame":
             self._read_frame(entry["reader"], entry["frame"])
+
+    def _read_answer(self, what: str, entry: dict[str, Any]) -> None:
+        answered = self._answered.setdefault(entry["run"], Answered())
+        if what == "answering":
+            answered.given[entry["question"]] = entry["value"]
+        elif what == "answered":
+            self._findings.answers += entry["question"] not in answered.taken
+            answered.taken.add(entry["question"])
+            answered.following.add(entry["next"])
+        elif entry["error"]["reason"] in _NEVER:
+            self._findings.breaks(ANSWER, f"{entry['run']}: {entry['error']}")
 
     def _read_frame(self, reader: str, frame: Event) -> None:
         others = {each for each in _CANARY.findall(json.dumps(frame)) if each != self._name}
@@ -193,5 +240,6 @@ def _tell_breaks(story: Story, run: _Run, breaks: Sequence[Break]) -> None:
     near = [each for each in breaks if each.touches(run.asked, run.ended or run.asked)]
     story.anything_broken = bool(near)
     story.agents_killed = any(each.takes_agents for each in near)
-    restarted = any((each.kind, each.where) == ("restart", "agents") for each in near)
-    story.agents_stopped = story.agents_killed or restarted
+    story.agents_losses = sum(each.stops_agents for each in near)
+    if any(each.stops_agents and each.long for each in near):
+        story.agents_losses = ATTEMPTS  # nobody was there to begin it again

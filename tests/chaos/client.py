@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import aiohttp
@@ -30,10 +30,17 @@ class Client:
     """One socket at a time, for ever; threads that are followed on it."""
 
     def __init__(
-        self, edge: str, token: str, journal: Journal, reader: str, chance: random.Random
+        self,
+        edges: Sequence[str],
+        token: str,
+        journal: Journal,
+        reader: str,
+        chance: random.Random,
     ) -> None:
+        """`edges`: each socket is to any of them."""
         self.journal = journal
-        self._url, self._token, self._reader, self._chance = f"{edge}/v1/ws", token, reader, chance
+        self._urls = [f"{each}/v1/ws" for each in edges]
+        self._token, self._reader, self._chance = token, reader, chance
         self._positions: dict[str, tuple[int, int]] = {}
         """Last seq and epoch of each thread that is followed."""
         self._ids = itertools.count(1)
@@ -118,7 +125,10 @@ class Client:
     async def _one_socket(self, session: aiohttp.ClientSession) -> None:
         async with asyncio.timeout(_READY_S):
             ws = await session.ws_connect(
-                self._url, protocols=["factorychain.v1.json"], max_msg_size=0, heartbeat=20
+                self._chance.choice(self._urls),
+                protocols=["factorychain.v1.json"],
+                max_msg_size=0,
+                heartbeat=20,
             )
         async with ws:
             await ws.send_json({"op": "auth", "token": self._token})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import signal
 import time
@@ -59,7 +60,7 @@ class Driver:
     in_flight: Callable[[], int]
     tell: Callable[[str], None]
     injected: list[Injected] = field(default_factory=list)
-    unrecovered: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
     """Faults after which users were not served again in time."""
 
     async def run(self, plan: Iterator[tuple[Fault, ...]], seconds: float, seed: str) -> None:
@@ -92,8 +93,8 @@ class Driver:
             async with asyncio.timeout(RECOVERED_WITHIN_S):
                 await recovery.done.wait()
         except TimeoutError:
-            self.unrecovered.append(words)
-            self.tell(f"{words}: NOT SERVED AGAIN in {RECOVERED_WITHIN_S:.0f} s")
+            self.failures.append(f"{words}: NOT SERVED AGAIN in {RECOVERED_WITHIN_S:.0f} s")
+            self.tell(self.failures[-1])
             return
         self.tell(
             f"{words}: {done[0].runs} runs under way, "
@@ -117,18 +118,19 @@ class Driver:
 
     async def _end(self, fault: Fault) -> None:
         if fault.kind == KILL:
-            pid = self.chain.signal(fault.where, signal.SIGKILL)
+            pid = await self.chain.signal(fault.where, signal.SIGKILL)
         else:
-            pid = self.chain.signal(fault.where, signal.SIGCONT)  # that it is there
+            pid = await self.chain.pid(fault.where)
             await self.chain.order(do="restart", process=fault.where)
         await self.chain.back(fault.where, pid)
 
     async def _freeze(self, fault: Fault) -> None:
-        self.chain.signal(fault.where, signal.SIGSTOP)
+        pid = await self.chain.signal(fault.where, signal.SIGSTOP)
         try:
             await asyncio.sleep(fault.lasts_s)
         finally:
-            self.chain.signal(fault.where, signal.SIGCONT)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
     async def _break_link(self, fault: Fault) -> bool:
         answer = await self.chain.order(do=fault.kind, link=fault.where)

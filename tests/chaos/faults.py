@@ -1,6 +1,7 @@
 """What is done to the parts of a chain, in which order, and for how long: decided by a seed alone.
 
-Invariant: every fault has had its turn before one has a second; a pair never breaks one part twice.
+Invariant: every fault has had its turn before one has a second; a pair never breaks one layer twice, so
+that of several replicas, and of the nodes of a cluster, one is left.
 """
 
 from __future__ import annotations
@@ -10,9 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tests.chaos.links import LINKS
+from tests.chaos.forms import Form, layer_of
 
-PROCESSES: Final = ("engine", "agents", "emitter", "bridge", "nats")
 KILL, RESTART, FREEZE, CUT, SILENCE, FULL = (
     "kill",
     "restart",
@@ -21,7 +21,6 @@ KILL, RESTART, FREEZE, CUT, SILENCE, FULL = (
     "silence",
     "full disk",
 )
-PARTS: Final = (*PROCESSES, *(each.name for each in LINKS))
 KINDS: Final = (KILL, RESTART, FREEZE, CUT, SILENCE, FULL)
 _PAIRED: Final = 0.25
 
@@ -40,12 +39,18 @@ class Fault:
         return f"{self.kind} {self.where}" + (f" {self.lasts_s:.1f} s" if self.lasts_s else "")
 
 
-def all_faults(kinds: Sequence[str], parts: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """Every kind at every part that it can be done to; `parts` empty: all."""
-    at_processes = [(kind, each) for kind in (KILL, RESTART, FREEZE) for each in PROCESSES]
-    at_links = [(kind, each.name) for kind in (CUT, SILENCE) for each in LINKS]
-    every = [*at_processes, *at_links, (FULL, "nats")]
-    return [each for each in every if each[0] in kinds and each[1] in (parts or PARTS)]
+def all_faults(
+    form: Form, kinds: Sequence[str], parts: Sequence[str] = ()
+) -> list[tuple[str, str]]:
+    """Every kind at every part that it can be done to; a part may be a whole layer, `parts` empty: all."""
+    at_processes = [(kind, each) for kind in (KILL, RESTART, FREEZE) for each in form.processes]
+    at_links = [(kind, each) for kind in (CUT, SILENCE) for each in form.links]
+    every = [*at_processes, *at_links, *([(FULL, "nats")] if form.has_disk else [])]
+    return [
+        (kind, where)
+        for kind, where in every
+        if kind in kinds and (not parts or where in parts or layer_of(where) in parts)
+    ]
 
 
 def in_turn(
@@ -67,7 +72,7 @@ def in_turn(
         faults = [draw()]
         if chance.random() < _PAIRED:
             other = draw()
-            if other.where != faults[0].where:
+            if layer_of(other.where) != layer_of(faults[0].where):
                 faults.append(other)
             else:
                 deck.append((other.kind, other.where))

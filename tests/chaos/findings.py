@@ -15,7 +15,8 @@ LEAK: Final = "leaks"
 UNEXPLAINED: Final = "endings without a cause"
 OPEN: Final = "calls left open"
 RESET: Final = "resets"
-KINDS: Final = (LOSS, REPEAT, ORDER, DOUBLE, ENDLESS, LEAK, UNEXPLAINED, OPEN, RESET)
+ANSWER: Final = "answers lost or changed"
+KINDS: Final = (LOSS, REPEAT, ORDER, DOUBLE, ENDLESS, LEAK, UNEXPLAINED, OPEN, RESET, ANSWER)
 
 
 @dataclass(slots=True)
@@ -36,6 +37,10 @@ class Findings:
     """Numbers that agents were told are taken, of runs that were seen to end."""
     tails: int = 0
     """Taken from agents whose replica was then killed, and never shown: not promised."""
+    repeated: int = 0
+    """Runs that began again on other agents."""
+    answers: int = 0
+    """Answers of users that were taken."""
     broken: dict[str, list[str]] = field(default_factory=lambda: {each: [] for each in KINDS})
 
     @property

@@ -2,13 +2,18 @@
 
 | `what` | fields |
 |---|---|
-| `asked` | `request`, `thread`: a start was sent, perhaps again |
+| `asked` | `request`, `thread`, `agent`: a start was sent, perhaps again |
 | `admitted` | `request`, `run`, `thread` |
 | `refused` | `request`, `thread`, `error` |
+| `answering` | `run`, `question`, `value`: an answer was sent, perhaps again |
+| `answered` | `run`, `question`, `value`, `next`: it was taken; the run that goes on |
+| `unanswered` | `run`, `question`, `error`: it was refused |
 | `cancel` | `run`: its end was asked for |
 | `frame` | `reader`, `frame`: came on a socket, as it came; `reader` is who read (`live`, or who joined late) |
 | `joined` | `reader`, `thread`, `after`: what this reader says it has of the thread |
 | `caught_up` | `reader`, `thread`: a late reader has read to the end of a thread at rest |
+
+A run that goes on after an `Interrupt` has the `request` of the first with `-next` behind it.
 
 Every line has `at`, Unix time in seconds.
 """

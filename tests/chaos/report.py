@@ -15,7 +15,7 @@ _SHOWN = 5
 def report(
     findings: Findings,
     injected: Sequence[Injected],
-    unrecovered: Sequence[str],
+    failures: Sequence[str],
     tell: Callable[[str], None],
 ) -> None:
     """Everything, by lines."""
@@ -29,14 +29,17 @@ def report(
         f"checked: {findings.events} events as they came, {findings.read_again} read again later, "
         f"{findings.taken} acknowledged to agents"
     )
+    tell(
+        f"  {findings.answers} answers taken, {findings.repeated} runs began again on other agents"
+    )
     if findings.tails:
         tell(f"  {findings.tails} that were under way in a killed agents replica were not shown")
     for kind in KINDS:
         tell(f"{kind}: {len(findings.broken[kind])}")
         for words in findings.broken[kind][:_SHOWN]:
             tell(f"    {words}")
-    tell(f"not served again: {len(unrecovered)}")
-    for words in unrecovered:
+    tell(f"beside that: {len(failures)}")
+    for words in failures:
         tell(f"    {words}")
 
 
@@ -44,14 +47,14 @@ def _tell_faults(injected: Sequence[Injected], tell: Callable[[str], None]) -> N
     counted = [each for each in injected if each.counts]
     idle = len(injected) - len(counted)
     tell(f"faults {len(counted)}" + (f" (and {idle} that hit nothing)" if idle else "") + ":")
-    tell(f"  {'kind':10} {'where':16} {'times':>5}   seconds to the first event, start: p50 (max)")
+    tell(f"  {'kind':10} {'where':18} {'times':>5}   seconds to the first event, start: p50 (max)")
     for kind in FAULTS:
         for where in dict.fromkeys(each.fault.where for each in counted if each.fault.kind == kind):
             those = [
                 each for each in counted if (each.fault.kind, each.fault.where) == (kind, where)
             ]
-            tell(f"  {kind:10} {where:16} {len(those):5}   {_times(those)}")
-    tell(f"  {'all':27} {len(counted):5}   {_times(counted)}")
+            tell(f"  {kind:10} {where:18} {len(those):5}   {_times(those)}")
+    tell(f"  {'all':29} {len(counted):5}   {_times(counted)}")
 
 
 def _times(those: Sequence[Injected]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import dataclass, field
@@ -13,7 +14,15 @@ Event = dict[str, Any]
 ENDINGS: Final = frozenset({"agent_completed", "agent_failed", "agent_cancelled"})
 _BEFORE_BEGIN: Final = frozenset({"run_queued", "agent_started"})
 # `tool_completed` repeats what its call was given.
-_NUMBERED: Final = frozenset({"agent_thinking", "tool_executing", "message_delta", "custom"})
+_NUMBERED: Final = frozenset(
+    {"agent_thinking", "tool_executing", "message_delta", "custom", "input_requested"}
+)
+_REPEAT_SAFE: Final = frozenset({"repeating"})
+ATTEMPTS: Final = 3
+"""How often a run that may be repeated is begun in all."""
+Taken = tuple[int, int]
+"""Attempt and number."""
+NOTHING_TAKEN: Final[Taken] = (0, -1)
 _NUMBER: Final = re.compile(r"#(\d+) ")
 
 
@@ -26,12 +35,14 @@ class Story:
     """In the order in which they came, each once."""
     cancelled: bool = False
     """Whether its user has asked for its end."""
-    taken: int = -1
-    """Highest number that the agent was told is taken."""
+    agent: str = ""
+    """Which was asked for."""
+    taken: Taken = NOTHING_TAKEN
+    """Highest number that the agent's last attempt was told is taken."""
     agents_killed: bool = False
     """Whether its agents' replica was killed while it lived, or out of reach for too long."""
-    agents_stopped: bool = False
-    """Whether it was told to stop, or killed."""
+    agents_losses: int = 0
+    """How often at most they were lost while it lived: killed, told to stop, or out of reach."""
     anything_broken: bool = False
     """Whether anything was broken between its being asked for and its ending."""
 
@@ -59,17 +70,53 @@ class Story:
         """Whether it was seen to begin."""
         return any(each["type"] == "agent_started" for each in self.events)
 
+    @property
+    def resumes(self) -> str:
+        """The run that had ended with a question, from which this one goes on."""
+        return next((each["data"].get("resumes", "") for each in self.of("agent_started")), "")
+
+    def of(self, kind: str) -> list[Event]:
+        """Its events of a type."""
+        return [each for each in self.events if each["type"] == kind]
+
+    def ended_with(self, reason: str) -> bool:
+        """Whether its ending has this reason."""
+        return any(
+            each["type"] in ENDINGS and each["data"].get("reason") == reason for each in self.events
+        )
+
+    def attempts(self) -> list[list[Event]]:
+        """Its events by attempt; what came before the first belongs to it."""
+        found: list[list[Event]] = [[]]
+        began = False
+        for each in self.events:
+            if each["type"] == "agent_started":
+                if began:
+                    found.append([])
+                began = True
+            found[-1].append(each)
+        return found
+
     def _check_beginning(self, kinds: list[str], findings: Findings) -> None:
         said = [each for each in kinds if each not in _BEFORE_BEGIN and each not in ENDINGS]
-        if kinds.count("agent_started") > 1:
-            findings.breaks(REPEAT, f"{self.run} began {kinds.count('agent_started')} times")
         if said and "agent_started" not in kinds[: kinds.index(said[0])]:
             findings.breaks(ORDER, f"{self.run} says {said[0]} before it began: {_shortly(kinds)}")
+        begun = [each["data"].get("attempt", 1) for each in self.of("agent_started")]
+        if len(begun) < 2:
+            return
+        findings.repeated += 1
+        grows = all(one < other for one, other in itertools.pairwise(begun))
+        if self.agent not in _REPEAT_SAFE or not grows:
+            findings.breaks(REPEAT, f"{self.run} of {self.agent} began as attempts {begun}")
+        if not self.agents_losses:
+            findings.breaks(UNEXPLAINED, f"{self.run} began as attempts {begun}")
 
     def _check_calls(self, findings: Findings) -> None:
         open_calls: set[str] = set()
         for each in self.events:
-            if each["type"] == "tool_executing":
+            if each["type"] == "agent_started":
+                open_calls.clear()  # those of an attempt that was lost are closed by that
+            elif each["type"] == "tool_executing":
                 open_calls.add(each["data"]["call"])
             elif each["type"] == "tool_completed" and each["data"]["call"] in open_calls:
                 open_calls.remove(each["data"]["call"])
@@ -81,9 +128,23 @@ class Story:
                     findings.breaks(OPEN, f"{self.run}: {sorted(open_calls)} at its ending")
 
     def _check_numbers(self, endings: list[Event], findings: Findings) -> None:
+        for events in self.attempts():
+            seen = self._check_dense(events, findings)
+        if endings:
+            last = max(
+                (each["data"].get("attempt", 1) for each in self.of("agent_started")), default=1
+            )
+            attempt, number = self.taken
+            findings.taken += number + 1
+            if attempt < last:
+                number = -1
+            self._check_end(seen if attempt <= last else 0, number, endings[0], findings)
+
+    def _check_dense(self, events: list[Event], findings: Findings) -> int:
+        """The number that would be next."""
         numbers = [
             int(number)
-            for each in self.events
+            for each in events
             if each["type"] in _NUMBERED
             for number in _NUMBER.findall(json.dumps(each["data"]))
         ]
@@ -95,23 +156,19 @@ class Story:
                 kind = REPEAT if numbers.count(number) > 1 else ORDER
                 findings.breaks(kind, f"{self.run}: {number} after {expected - 1}")
             expected = max(expected, number + 1)
-        if endings:
-            findings.taken += self.taken + 1
-            self._check_end(expected, endings[0], findings)
+        return expected
 
-    def _check_end(self, seen: int, ending: Event, findings: Findings) -> None:
+    def _check_end(self, seen: int, taken: int, ending: Event, findings: Findings) -> None:
         """Nothing is missing behind the last number that was seen."""
         if ending["type"] == "agent_completed":
             said = ending["data"]["output"]["said"]
             if seen != said:
                 findings.breaks(LOSS, f"{self.run} said {said}, {seen} were seen")
-        elif self.taken >= seen:
+        elif taken >= seen:
             if self.agents_killed and ending["data"].get("reason") == "AGENT_LOST":
-                findings.tails += self.taken + 1 - seen
+                findings.tails += taken + 1 - seen
             else:
-                findings.breaks(
-                    LOSS, f"{self.run}: {self.taken} was taken, {seen} were seen, {ending}"
-                )
+                findings.breaks(LOSS, f"{self.run}: {taken} was taken, {seen} were seen, {ending}")
 
     def _check_cause(self, ending: Event, findings: Findings) -> None:
         reason = ending["data"].get("reason", "")
@@ -119,7 +176,8 @@ class Story:
             return
         if ending["type"] == "agent_cancelled" and self.cancelled:
             return
-        if reason == "AGENT_LOST" and (self.agents_stopped or self.cancelled):
+        losses = ATTEMPTS if self.agent in _REPEAT_SAFE else 1
+        if reason == "AGENT_LOST" and (self.agents_losses >= losses or self.cancelled):
             return
         if reason == "AGENT_LOST" and not self.began and self.anything_broken:
             return

@@ -1,4 +1,5 @@
-"""A user who never gives up: starts run after run, cancels some, loses sockets, reads old threads again."""
+"""A user who never gives up: starts run after run, answers what is asked, cancels some, loses sockets, reads
+old threads again."""
 
 from __future__ import annotations
 
@@ -7,10 +8,11 @@ import contextlib
 import itertools
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.chaos.answers import Answers
 from tests.chaos.client import Client, Frame, Lost
 from tests.chaos.journal import Journal
 
@@ -28,6 +30,12 @@ class Habits:
     runs_per_thread: int = 8
     cancels: float = 0.08
     """Of all runs."""
+    agents: Mapping[str, int] = field(
+        default_factory=lambda: {"scripted": 8, "asking": 3, "interrupting": 3, "repeating": 3}
+    )
+    """How often each has its turn."""
+    rest_s: float = 0.0
+    """Between two runs of a conversation, at most."""
     socket_s: tuple[float, float] = (3.0, 20.0)
     """How long a socket is kept."""
 
@@ -47,7 +55,7 @@ class User:
 
     def __init__(
         self,
-        edge: str,
+        edges: Sequence[str],
         token: Callable[[str], str],
         name: str,
         folder: Path,
@@ -61,14 +69,17 @@ class User:
         self.name = name
         self.running: dict[str, str] = {}
         """Thread by run, of runs that were admitted and have not ended for this user."""
-        self._edge, self._token, self._habits, self._watcher = edge, token(name), habits, watcher
+        self._edges, self._token, self._habits, self._watcher = edges, token(name), habits, watcher
         self._lanes = lanes
         self._chance = random.Random(f"{seed} {name}")
         self._journal = Journal(folder / f"seen-{name}.jsonl")
-        self._client = Client(edge, self._token, self._journal, "live", self._chance)
+        self._client = Client(edges, self._token, self._journal, "live", self._chance)
         self._client.on_event(self._saw)
+        self._answers = Answers(name, self._client, self._journal, self._chance)
         self._ended: dict[str, asyncio.Event] = {}
-        self._late: list[asyncio.Task[None]] = []
+        self._pending: dict[str, str] = {}
+        """What runs that have ended ask."""
+        self._aside: list[asyncio.Task[None]] = []
 
     @property
     def in_flight(self) -> int:
@@ -82,9 +93,9 @@ class User:
         lanes = [asyncio.create_task(self._lane(each, done)) for each in range(self._lanes)]
         try:
             await asyncio.gather(*lanes)
-            await asyncio.gather(*self._late)
+            await asyncio.gather(*self._aside)
         finally:
-            tasks = [connection, dropping, *lanes, *self._late]
+            tasks = [connection, dropping, *lanes, *self._aside]
             for each in tasks:
                 each.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -106,7 +117,7 @@ class User:
                 break
             await self._one_run(thread, f"{thread}-{number}")
         late = self._read_late(thread, self._client.last(thread))
-        self._late.append(asyncio.create_task(late))
+        self._aside.append(asyncio.create_task(late))
         await self._client.leave(thread)
 
     async def _one_run(self, thread: str, request: str) -> None:
@@ -114,6 +125,14 @@ class User:
         if run is None:
             await asyncio.sleep(_AGAIN_S)
             return
+        await self._follow(run, thread)
+        question = self._pending.pop(run, None)
+        if question is not None:
+            await self._go_on(run, question, thread, f"{request}-next")
+        await asyncio.sleep(self._chance.uniform(0, self._habits.rest_s))
+
+    async def _follow(self, run: str, thread: str) -> None:
+        """Until it has ended."""
         ended = self._ended.setdefault(run, asyncio.Event())
         if not ended.is_set():
             self.running[run] = thread
@@ -123,18 +142,27 @@ class User:
         await ended.wait()
         self.running.pop(run, None)
 
+    async def _go_on(self, run: str, question: str, thread: str, request: str) -> None:
+        """Answer what an ended run asks, and live through the next."""
+        self._journal.note("asked", request=request, thread=thread, agent="interrupting")
+        following = await self._answers.go_on(run, question)
+        self._journal.note("admitted", request=request, run=following, thread=thread)
+        await self._follow(following, thread)
+
     async def _start(self, thread: str, request: str) -> str | None:
         """The run, or None when it was refused; a start without an answer is repeated as it is."""
         text = f"canary-{self.name}-{request}|{self._habits.steps}|{self._habits.pause_ms}"
+        names, weights = zip(*self._habits.agents.items(), strict=True)
+        (agent,) = self._chance.choices(names, weights)
         first_at: float | None = None
         while True:
             await self._client.connected()
-            self._journal.note("asked", request=request, thread=thread)
+            self._journal.note("asked", request=request, thread=thread, agent=agent)
             first_at = first_at or time.time()
             try:
                 reply = await self._client.call(
                     "start",
-                    agent="scripted",
+                    agent=agent,
                     thread=thread,
                     request_id=request,
                     input={"text": text},
@@ -166,8 +194,15 @@ class User:
 
     def _saw(self, thread: str, event: Frame) -> None:
         self._watcher.event(event)
+        run, data = event["run"], event["data"]
+        ended = self._ended.setdefault(run, asyncio.Event())
+        if event["type"] == "input_requested":
+            answering = self._answers.give(run, data["request"], ended)
+            self._aside.append(asyncio.create_task(answering))
         if event["type"] in ENDINGS:
-            self._ended.setdefault(event["run"], asyncio.Event()).set()
+            for each in data.get("pending", ()):
+                self._pending[run] = each["request"]
+            ended.set()
 
     async def _drop_sockets(self) -> None:
         while True:
@@ -177,7 +212,7 @@ class User:
     async def _read_late(self, thread: str, last: int) -> None:
         """Read a thread at rest from its beginning, on another socket, until its end was there."""
         reader = f"late-{thread}"
-        client = Client(self._edge, self._token, self._journal, reader, self._chance)
+        client = Client(self._edges, self._token, self._journal, reader, self._chance)
         whole = asyncio.Event()
 
         def saw(_: str, event: Frame) -> None:

@@ -28,18 +28,27 @@ _HEALTHCHECK = ROOT / "deploy" / "healthcheck.py"
 _START_S = 200.0
 
 
+def user_token(folder: Path, user: str, ttl_s: int) -> str:
+    """A user's, of the chain in a folder."""
+    return credentials.token(
+        folder / "secrets", user=user, tenant="acme", audience=credentials.AUDIENCE, ttl_s=ttl_s
+    )
+
+
 class Replicated:
     """Where everything is, and the processes by name: `nats-0`, `engine-1`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
+        """`env`: what services are told beside, or instead of, what they are told here."""
         self.folder = folder
         self.secrets = folder / "secrets"
+        self._env = dict(env or {})
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         ports = iter(free_ports(3 * NODES + (len(LAYERS) + 1) * REPLICAS))
-        self._nats = list(itertools.islice(ports, NODES))
+        self._ports = {"nats": list(itertools.islice(ports, NODES))}
         self._routes = list(itertools.islice(ports, NODES))
         self._monitors = list(itertools.islice(ports, NODES))
-        self._ports = {layer: list(itertools.islice(ports, REPLICAS)) for layer in LAYERS}
+        self._ports |= {layer: list(itertools.islice(ports, REPLICAS)) for layer in LAYERS}
         self._edges = list(ports)
 
     @property
@@ -50,14 +59,28 @@ class Replicated:
         count = NODES if layer == "nats" else REPLICAS
         return [f"{layer}-{index}" for index in range(count)]
 
+    def monitor(self, index: int) -> str:
+        """Where a NATS server says whether it has what it missed."""
+        return f"http://{_HOST}:{self._monitors[index]}/healthz"
+
+    def listens(self, layer: str, index: int) -> str:
+        """Where a replica or a NATS server listens."""
+        return f"{_HOST}:{self._ports[layer][index]}"
+
+    def address(self, caller: str, layer: str, index: int) -> str:
+        """Where a replica of `caller` is told to look for it: a test may put something in between."""
+        return self.listens(layer, index)
+
     def token(self, user: str) -> str:
-        return credentials.token(
-            self.secrets, user=user, tenant="acme", audience=credentials.AUDIENCE, ttl_s=600
-        )
+        return user_token(self.folder, user, ttl_s=600)
+
+    def make_secrets(self) -> None:
+        """Before anything is started."""
+        credentials.make(self.secrets)
 
     async def start_all(self) -> None:
         """Returns when every replica takes new work."""
-        credentials.make(self.secrets)
+        self.make_secrets()
         names = [name for layer in ("nats", *LAYERS) for name in self.names(layer)]
         for name in names:
             await self.start(name)
@@ -67,12 +90,10 @@ class Replicated:
 
     async def start(self, name: str) -> None:
         """Starts what is not there, in its folder, which is kept over its lives."""
-        layer, index = name.split("-")
-        command = self._nats_command(int(index)) if layer == "nats" else self._command(layer)
-        env = {} if layer == "nats" else self._environment(layer, int(index))
-        with (self.folder / f"{name}.log").open("ab") as log:
+        command, env = self.command(name)
+        with self.log_path(name).open("ab") as log:
             self.processes[name] = await asyncio.create_subprocess_exec(
-                *command, env=env | {"PATH": os.environ["PATH"]}, cwd=ROOT, stdout=log, stderr=log
+                *command, env=env, cwd=ROOT, stdout=log, stderr=log
             )
 
     async def kill(self, name: str) -> None:
@@ -84,9 +105,9 @@ class Replicated:
         """Returns when the replica takes new work; a NATS server also when it has what it missed."""
         layer, index = name.split("-")
         if layer == "nats":
-            kind, target = "http", f"http://{_HOST}:{self._monitors[int(index)]}/healthz"
+            kind, target = "http", self.monitor(int(index))
         else:
-            kind, target = "grpc", f"{_HOST}:{self._ports[layer][int(index)]}"
+            kind, target = "grpc", self.listens(layer, int(index))
         while True:
             check = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", str(_HEALTHCHECK), kind, target,
@@ -115,17 +136,28 @@ class Replicated:
 
     # --- what is started --------------------------------------------------------------------
 
-    def _command(self, layer: str) -> list[str]:
-        return [sys.executable, "-P", "-m", f"factorychain_{layer}"]
+    def log_path(self, name: str) -> Path:
+        return self.folder / f"{name}.log"
+
+    def command(self, name: str) -> tuple[list[str], dict[str, str]]:
+        """How it is started, and in which environment."""
+        layer, index = name.split("-")
+        path = {"PATH": os.environ["PATH"]}
+        if layer == "nats":
+            return self._nats_command(int(index)), path
+        module = [sys.executable, "-P", "-m", f"factorychain_{layer}"]
+        return module, self._environment(layer, int(index)) | path
 
     def _environment(self, layer: str, index: int) -> dict[str, str]:
         own = {
-            "LISTEN": f"{_HOST}:{self._ports[layer][index]}",
-            "ADVERTISE_ADDRESS": f"{_HOST}:{self._ports[layer][index]}",
+            "LISTEN": self.listens(layer, index),
+            "ADVERTISE_ADDRESS": self.address(layer, layer, index),
             "TXN_KEY_FILE": self._secret("txn-key.pem"),
             "TXN_JWKS_FILE": self._secret("txn-jwks.json"),
             "USER_JWKS_FILE": self._secret("user-jwks.json"),
-            "NATS_URL": ",".join(f"nats://{_HOST}:{port}" for port in self._nats),
+            "NATS_URL": ",".join(
+                f"nats://{self.address(layer, 'nats', each)}" for each in range(NODES)
+            ),
             "NATS_REPLICAS": str(NODES),
             "NATS_USER": layer,
             "NATS_PASSWORD_FILE": self._secret(f"nats-{layer}-password"),
@@ -139,11 +171,11 @@ class Replicated:
         }
         of_others = {
             f"{other.upper()}_ADDRESS": "ipv4:"
-            + ",".join(f"{_HOST}:{port}" for port in self._ports[other])
+            + ",".join(self.address(layer, other, each) for each in range(REPLICAS))
             for other in LAYERS
         }
         named = {f"FACTORYCHAIN_{name}": value for name, value in (own | of_others).items()}
-        return named | {"PYTHONPATH": str(ROOT), "GRPC_ENABLE_FORK_SUPPORT": "0"}
+        return named | {"PYTHONPATH": str(ROOT), "GRPC_ENABLE_FORK_SUPPORT": "0"} | self._env
 
     def _secret(self, name: str) -> str:
         return str(self.secrets / name)
@@ -155,7 +187,7 @@ class Replicated:
         ]
         config: dict[str, object] = json.loads(
             render_server_config(
-                port=self._nats[index],
+                port=self._ports["nats"][index],
                 store_dir=self.folder / f"nats-{index}",
                 users=users,
                 server_name=f"node-{index}",
@@ -165,6 +197,7 @@ class Replicated:
             "name": "factorychain",
             "listen": f"{_HOST}:{self._routes[index]}",
             "routes": [f"nats://{_HOST}:{port}" for port in self._routes],
+            "no_advertise": True,  # clients know the addresses that they are told, and no other
         }
         path = self.folder / f"nats-{index}.conf"
         monitor = f"{_HOST}:{self._monitors[index]}"

@@ -1,0 +1,58 @@
+"""The two forms that a chain is broken in: as `factorychain up` starts it, and as it is scaled out.
+
+Invariant: a part has the name of its layer, with the number of the replica behind it if there are several:
+`engine`, `engine-1`, `agents→emitter`, `agents→emitter-1` (whoever calls replica 1 of the emitter).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from tests.chaos.links import LINKS, Link
+from tests.e2e.replicated import NODES, REPLICAS
+
+LAYERS: Final = ("engine", "agents", "emitter", "bridge", "nats")
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """What there is to break."""
+
+    name: str
+    processes: tuple[str, ...]
+    links: tuple[str, ...]
+    users: int
+    """As many as two cores bear."""
+    has_disk: bool
+    """Whether its store may be on a disk that can be filled."""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Everything that can be broken."""
+        return (*self.processes, *self.links)
+
+
+def layer_of(part: str) -> str:
+    """The name without the replica's number."""
+    return part.partition("-")[0]
+
+
+def replicas_of(target: str) -> int:
+    """How many listen, where there are several."""
+    return NODES if target == "nats" else REPLICAS
+
+
+def _of_each(link: Link) -> list[str]:
+    return [f"{link.name}-{index}" for index in range(replicas_of(link.target))]
+
+
+SINGLE: Final = Form("single", LAYERS, tuple(each.name for each in LINKS), 50, has_disk=True)
+REPLICATED: Final = Form(
+    "replicated",
+    tuple(f"{layer}-{index}" for layer in LAYERS for index in range(replicas_of(layer))),
+    tuple(name for link in LINKS for name in _of_each(link)),
+    20,
+    has_disk=False,
+)
+FORMS: Final = {each.name: each for each in (SINGLE, REPLICATED)}

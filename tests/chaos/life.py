@@ -1,0 +1,138 @@
+"""Users live with one form of a chain while it is broken, and what they saw is judged.
+
+Invariant: nothing that failed on the way is forgotten: what a user or the driver raised, and users who did
+not come to an end, make the outcome bad.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final
+
+from tests.chaos.chain import BACK_S, READY_S, STOPPED_S, ChaosChain, chaos_chain
+from tests.chaos.checker import check
+from tests.chaos.driver import RECOVERED_WITHIN_S, Driver
+from tests.chaos.faults import FULL, all_faults, in_turn
+from tests.chaos.findings import Findings
+from tests.chaos.forms import Form
+from tests.chaos.options import Options
+from tests.chaos.recovery import RecoveryWatch
+from tests.chaos.report import report
+from tests.chaos.user import Habits, User
+from tests.chaos.watchdog import Watchdog, waits_at
+
+LAST_RUNS_S: Final = 120.0
+_GRACE_S: Final = 30.0
+_ENVIRONMENT: Final = {
+    "FACTORYCHAIN_FRAMES_PER_S": "1000",
+    "FACTORYCHAIN_FRAMES_BURST": "1000",
+    "FACTORYCHAIN_LOG_FORMAT": "json",
+    # What an engine that is gone has held is found sooner, and with it the places of its users.
+    "FACTORYCHAIN_HEARTBEAT_TTL_S": "3",
+    "FACTORYCHAIN_CLEANUP_INTERVAL_S": "1",
+}
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What it came to."""
+
+    findings: Findings
+    faults: int
+    """That hit something while runs were under way."""
+    failures: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        """Whether every promise was kept, and put to the test at all."""
+        return self.findings.good and not self.failures and self.faults > 0
+
+
+@dataclass(slots=True)
+class Life:
+    """One form, for some seconds."""
+
+    form: Form
+    options: Options
+    seconds: float
+    folder: Path
+    watchdog: Watchdog
+    tell: Callable[[str], None]
+    failures: list[str] = field(default_factory=list)
+
+    async def lead(self) -> Outcome:
+        """All of it."""
+        options = self.options
+        env = {**_ENVIRONMENT, "FACTORYCHAIN_LOG_LEVEL": options.log_level}
+        has_disk = self.form.has_disk and FULL in options.kinds
+        disk_bytes = options.disk_mib * 1024 * 1024 if has_disk else 0
+        self.tell(f"{self.form.name}: seed {options.seed}, logs in {self.folder}; the chain starts")
+        self.watchdog.phase("starting the chain", READY_S + STOPPED_S + _GRACE_S)
+        async with chaos_chain(self.form, self.folder, env, disk_bytes) as chain:
+            if disk_bytes and chain.disk is None:
+                self.tell("mounting a tmpfs is not allowed here: no full disk")
+                self.options = replace(options, kinds=tuple(set(options.kinds) - {FULL}))
+            driver = await self._break(chain)
+            if chain.disk is not None:
+                self.tell(f"the store took {chain.disk.used_bytes / 1e6:.0f} MB")
+            self.watchdog.phase("stopping the chain", STOPPED_S + _GRACE_S)
+        self.tell("checking")
+        self.watchdog.phase("checking", _GRACE_S + self.seconds)
+        breaks = [each.as_break() for each in driver.injected]
+        findings = check(sorted(self.folder.glob("seen-*.jsonl")), chain.terminals, breaks)
+        failures = self.failures + driver.failures
+        report(findings, driver.injected, failures, self.tell)
+        counted = sum(each.counts for each in driver.injected)
+        return Outcome(findings, counted, failures)
+
+    async def _break(self, chain: ChaosChain) -> Driver:
+        options = self.options
+        watch, done = RecoveryWatch(), asyncio.Event()
+        users = [
+            self._user(chain, index, watch) for index in range(options.users or self.form.users)
+        ]
+        driver = Driver(chain, watch, lambda: sum(each.in_flight for each in users), self.tell)
+        lives = [asyncio.create_task(each.live(done), name=each.name) for each in users]
+        every = all_faults(self.form, options.kinds, options.parts)
+        plan = in_turn(options.seed, every, options.shortest_s, options.longest_s)
+        last_fault_s = options.longest_s + BACK_S + RECOVERED_WITHIN_S + _GRACE_S
+        self.watchdog.phase("breaking the chain", self.seconds + last_fault_s)
+        driving = asyncio.create_task(driver.run(plan, self.seconds, options.seed))
+        try:
+            await asyncio.wait({driving, *lives}, return_when=asyncio.FIRST_COMPLETED)
+            for each in lives:
+                if each.done():
+                    each.result()
+            driving.result()
+            done.set()
+            self.tell(f"{driver.in_flight()} last runs")
+            self.watchdog.phase("the last runs", LAST_RUNS_S + _GRACE_S)
+            await self._end(lives)
+        finally:
+            for each in [driving, *lives]:
+                each.cancel()
+            await asyncio.gather(driving, *lives, return_exceptions=True)
+        return driver
+
+    def _user(self, chain: ChaosChain, index: int, watch: RecoveryWatch) -> User:
+        habits = Habits(self.options.steps, self.options.pause_ms, rest_s=self.options.rest_s)
+        return User(
+            chain.edges, chain.token, f"u{index}", self.folder, habits, self.options.seed, watch,
+            lanes=1 + index % 2,
+        )  # fmt: skip
+
+    async def _end(self, lives: list[asyncio.Task[None]]) -> None:
+        """Everybody comes to an end."""
+        ended, hanging = await asyncio.wait(lives, timeout=LAST_RUNS_S)
+        for each in ended:
+            each.result()
+        if not hanging:
+            return
+        names = ", ".join(sorted(each.get_name() for each in hanging))
+        self.failures.append(f"users who came to no end in {LAST_RUNS_S:.0f} s: {names}")
+        for task in asyncio.all_tasks():
+            print(waits_at(task), file=sys.stderr)
