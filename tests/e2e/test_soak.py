@@ -58,17 +58,15 @@ async def test_nothing_is_left_of_runs_in_processes(tmp_path: Path) -> None:
     async with running_chain(tmp_path / "chain", agents, env) as chain:
         await run_all(chain, _WARM_UP, _KINDS)
         rest, before = await at_rest(chain, temporary, IDLE), await _all_held(chain)
-        after = before
         for done in range(0, RUNS, _ROUND):
             count = min(_ROUND, RUNS - done)
             await run_all(chain, count, _KINDS)
             assert await back_at(rest, chain, temporary, IDLE) == rest
             after = await _all_held(chain)
             print(f"{done + count:6} runs, MiB more than before: {_more_mib(before, after)}")
+        await assert_nothing_more(chain, before, 24 * _MIB)
         assert await admissions(chain) == []
         everybody = children(chain)
-    for layer in LAYERS:
-        assert_nothing_more(layer, before[layer], after[layer], 24 * _MIB)
     assert not [each for each in everybody if each.is_running()]
     assert list(temporary.iterdir()) == []
 
