@@ -14,7 +14,7 @@ from tests.chaos.journal import Journal
 _AGAIN_S = 0.3
 _TWICE = 0.2
 _SOON_S = (0.0, 2.0)
-_LATER_S = (3.0, 12.0)
+_LATER_S = (3.0, 8.0)
 _LATER = 0.15
 
 

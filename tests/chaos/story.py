@@ -108,7 +108,7 @@ class Story:
         grows = all(one < other for one, other in itertools.pairwise(begun))
         if self.agent not in _REPEAT_SAFE or not grows:
             findings.breaks(REPEAT, f"{self.run} of {self.agent} began as attempts {begun}")
-        if not self.agents_losses:
+        elif not self.agents_losses:
             findings.breaks(UNEXPLAINED, f"{self.run} began as attempts {begun}")
 
     def _check_calls(self, findings: Findings) -> None:

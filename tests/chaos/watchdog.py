@@ -16,15 +16,16 @@ from pathlib import Path
 from typing import Any, Final
 
 STATUS: Final = 3
-_SHOW_S: Final = 10.0
 _SHOWN: Final = 40
 
 
 class Watchdog:
     """Bites when a phase takes too long."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, patience_s: float = 10.0) -> None:
+        """`patience_s`: how long the loop may take to say what hangs."""
         self._loop = loop
+        self._patience_s = patience_s
         self._changed = threading.Condition()
         self._phase = ("", threading.TIMEOUT_MAX)
         self._number = 0
@@ -58,7 +59,7 @@ class Watchdog:
             shown.set()
 
         self._loop.call_soon_threadsafe(show)
-        if not shown.wait(_SHOW_S):
+        if not shown.wait(self._patience_s):
             print("the loop itself hangs:", file=sys.stderr)
         sys.stderr.flush()
         faulthandler.dump_traceback(sys.stderr)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 
-from tests.chaos.faults import CUT, FREEZE, KILL, KINDS, all_faults, in_turn
+from tests.chaos.faults import CUT, FREEZE, FULL, KILL, KINDS, all_faults, in_turn
+from tests.chaos.forms import LAYERS, REPLICATED, SINGLE, layer_of
 
-EVERY = all_faults(KINDS)
+EVERY = all_faults(SINGLE, KINDS)
 
 
 def test_a_seed_repeats_its_faults() -> None:
@@ -27,9 +28,24 @@ def test_a_pair_breaks_two_parts() -> None:
 
 
 def test_only_what_was_asked_for_is_done() -> None:
-    every = all_faults((KILL, FREEZE, CUT), ("agents", "engine→nats"))
+    every = all_faults(SINGLE, (KILL, FREEZE, CUT), ("agents", "engine→nats"))
     drawn = [each for pair in itertools.islice(in_turn("7", every, 1, 3), 40) for each in pair]
     places = {(each.kind, each.where) for each in drawn}
     assert places == {(KILL, "agents"), (FREEZE, "agents"), (CUT, "engine→nats")}
     assert {each.lasts_s for each in drawn if each.kind == KILL} == {0}
     assert all(1 <= each.lasts_s <= 3 for each in drawn if each.kind != KILL)
+
+
+def test_of_replicas_and_of_nodes_a_pair_leaves_all_but_one() -> None:
+    every = all_faults(REPLICATED, KINDS)
+    assert {layer_of(where) for kind, where in every if kind == KILL} == set(LAYERS)
+    assert FULL not in {kind for kind, _ in every}
+    for pair in itertools.islice(in_turn("7", every, 0.5, 5), 400):
+        assert len({layer_of(each.where) for each in pair}) == len(pair)
+
+
+def test_a_layer_may_be_named_for_all_of_its_replicas() -> None:
+    assert all_faults(REPLICATED, (KILL,), ("nats",)) == [
+        (KILL, f"nats-{each}") for each in range(3)
+    ]
+    assert all_faults(REPLICATED, (CUT,), ("engine→emitter-1",)) == [(CUT, "engine→emitter-1")]
