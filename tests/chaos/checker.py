@@ -70,7 +70,7 @@ def check(journals: Iterable[Path], terminals: Iterable[Path], breaks: Sequence[
     findings = Findings()
     taken = taken_from_agents(terminals)
     for path in journals:
-        _Client(path.stem.removeprefix("seen-"), findings).check(path, taken, breaks)
+        _Client(path.stem.removeprefix("seen-"), findings, breaks).check(path, taken)
     return findings
 
 
@@ -108,20 +108,23 @@ class _Run:
 class _Client:
     """One client's journal."""
 
-    def __init__(self, name: str, findings: Findings) -> None:
+    def __init__(self, name: str, findings: Findings, breaks: Sequence[Break]) -> None:
         self._name = name
         self._findings = findings
+        self._breaks = breaks
         self._threads: dict[tuple[str, str], _Thread] = {}
         """By reader and thread."""
         self._asked: dict[str, tuple[float, str]] = {}
         """When a start was first sent, and for which agent, by request."""
         self._runs: dict[str, _Run] = {}
+        self._open: dict[str, float] = {}
+        """Since when a run has waited for an answer."""
         self._answered: dict[str, Answered] = {}
         """By the run that has asked."""
         self._resumed: dict[str, list[str]] = {}
         """Which runs go on from one that has ended with a question."""
 
-    def check(self, path: Path, taken: dict[str, Taken], breaks: Sequence[Break]) -> None:
+    def check(self, path: Path, taken: dict[str, Taken]) -> None:
         for entry in entries(path):
             self._read(entry)
         self._compare_readers()
@@ -130,7 +133,7 @@ class _Client:
             story = stories.pop(run, None) or Story(run)
             story.agent, story.cancelled = each.agent, each.cancelled
             story.taken = taken.get(f"canary-{self._name}-{each.request}", NOTHING_TAKEN)
-            _tell_breaks(story, each, breaks)
+            _tell_breaks(story, each, self._breaks)
             self._check_story(story)
         for story in stories.values():  # their start was never answered, and they were seen
             story.agent = next((each["data"]["agent"] for each in story.of("agent_started")), "")
@@ -172,7 +175,11 @@ class _Client:
         if what == "answering":
             answered.given[entry["question"]] = entry["value"]
         elif what == "answered":
-            self._findings.answers += entry["question"] not in answered.taken
+            if entry["question"] not in answered.taken:
+                since = self._open.get(entry["run"], entry["at"])
+                across = any(since < each.began < entry["at"] for each in self._breaks)
+                self._findings.answers += 1
+                self._findings.answers_across += across
             answered.taken.add(entry["question"])
             answered.following.add(entry["next"])
         elif entry["error"]["reason"] in _NEVER:
@@ -209,8 +216,11 @@ class _Client:
             self._findings.breaks(REPEAT, f"{where}: {seq} after {thread.last}: {event}")
         thread.last = max(thread.last, seq)
         thread.events.setdefault(seq, event)
-        if live and event["type"] in ENDINGS and event["run"] in self._runs:
-            self._runs[event["run"]].ended = datetime.fromisoformat(event["at"]).timestamp()
+        if live and (event["type"] in ENDINGS or event["type"] == "input_requested"):
+            at = datetime.fromisoformat(event["at"]).timestamp()
+            self._open.setdefault(event["run"], at)
+            if event["type"] in ENDINGS and event["run"] in self._runs:
+                self._runs[event["run"]].ended = at
 
     def _compare_readers(self) -> None:
         """Who joins late sees what was seen live, all of it and nothing else."""

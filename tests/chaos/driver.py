@@ -96,6 +96,9 @@ class Driver:
             self.failures.append(f"{words}: NOT SERVED AGAIN in {RECOVERED_WITHIN_S:.0f} s")
             self.tell(self.failures[-1])
             return
+        for each in done:
+            if each.fault.kind in (KILL, RESTART):  # a process that is there does not yet serve
+                each.ended = time.time()
         self.tell(
             f"{words}: {done[0].runs} runs under way, "
             f"events again after {recovery.event_s or 0:.1f} s, starts after {recovery.start_s or 0:.1f} s"

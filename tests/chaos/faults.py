@@ -1,7 +1,8 @@
 """What is done to the parts of a chain, in which order, and for how long: decided by a seed alone.
 
-Invariant: every fault has had its turn before one has a second; a pair never breaks one layer twice, so
-that of several replicas, and of the nodes of a cluster, one is left.
+Invariant: every fault has had its turn before one has a second, and the kinds take turns, so that a short
+run has seen them all; a pair never breaks one layer twice, so that of several replicas, and of the nodes of
+a cluster, one is left.
 """
 
 from __future__ import annotations
@@ -62,8 +63,7 @@ def in_turn(
 
     def draw() -> Fault:
         if not deck:
-            deck.extend(every)
-            chance.shuffle(deck)
+            deck.extend(_shuffled(every, chance))
         kind, where = deck.pop()
         timed = kind not in (KILL, RESTART)
         return Fault(kind, where, chance.uniform(shortest_s, longest_s) if timed else 0.0)
@@ -77,3 +77,15 @@ def in_turn(
             else:
                 deck.append((other.kind, other.where))
         yield tuple(faults)
+
+
+def _shuffled(every: Sequence[tuple[str, str]], chance: random.Random) -> list[tuple[str, str]]:
+    """To be taken from the end: one of each kind, then again one of each that is left."""
+    piles = {kind: [each for each in every if each[0] == kind] for kind in KINDS}
+    for pile in piles.values():
+        chance.shuffle(pile)
+    taken: list[tuple[str, str]] = []
+    while left := [pile for pile in piles.values() if pile]:
+        chance.shuffle(left)
+        taken.extend(pile.pop() for pile in left)
+    return taken[::-1]

@@ -41,6 +41,8 @@ class Findings:
     """Runs that began again on other agents."""
     answers: int = 0
     """Answers of users that were taken."""
+    answers_across: int = 0
+    """Of those, to questions that were open while something was broken."""
     broken: dict[str, list[str]] = field(default_factory=lambda: {each: [] for each in KINDS})
 
     @property

@@ -30,7 +30,8 @@ def report(
         f"{findings.taken} acknowledged to agents"
     )
     tell(
-        f"  {findings.answers} answers taken, {findings.repeated} runs began again on other agents"
+        f"  {findings.answers} answers taken, {findings.answers_across} of them to questions that were "
+        f"open while something broke; {findings.repeated} runs began again on other agents"
     )
     if findings.tails:
         tell(f"  {findings.tails} that were under way in a killed agents replica were not shown")
