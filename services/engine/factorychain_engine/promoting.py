@@ -50,12 +50,12 @@ class Promoted:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What was made of a queue."""
+    """What was made of a queue; if it is as before, somebody else has changed it, or it is not known."""
 
     before: UserRecord
     after: UserRecord
-    ended: bool = False
-    """The run was marked to end instead: it cannot be started."""
+    began: bool = False
+    """A run has its place; else one that cannot be started was marked to end."""
 
 
 class Promoter:
@@ -85,11 +85,10 @@ class Promoter:
 
     def startable(self, principal: Principal, record: UserRecord) -> list[QueuedRun]:
         """Those that may have a place now."""
-        return startable(record, lambda each: self._limits(principal, each.plan).active_runs)
+        return startable(record, self._limit_of(principal))
 
     async def promote(self, principal: Principal, known: Versioned) -> Change | None:
-        """Start the next run that may, by the user's record as it was read just now; None: there is
-        none, or somebody was faster.
+        """Start the next run that may, by the user's record as it was read just now; None: there is none.
 
         Raises:
             Capacity, ChainDegraded: agents are full, or storage or they are away.
@@ -119,13 +118,12 @@ class Promoter:
         entry: ActiveRun,
         began_s: float,
     ) -> Change | None:
-        most = self._limits(principal, queued.plan).active_runs
-        record = promote(known.record, entry, most)
+        record = promote(known.record, entry, self._limit_of(principal))
         if record is None:
             return None
         with self._runs.starting(entry.run):
             if not await self._stored(principal, known, record, entry):
-                return None
+                return Change(known.record, known.record)
             crash_point("engine.queue.promoted")
             _promoted.add(1)
             _waited_s.record(max(0.0, entry.admitted_at_s - queued.queued_at_s))
@@ -134,19 +132,22 @@ class Promoter:
             context = self._context(principal, entry)
             taken = Taken(entry, context, time.perf_counter() - began_s)
             self._begin(Promoted(start, taken, queued))
-        return Change(known.record, record)
+        return Change(known.record, record, began=True)
+
+    def _limit_of(self, principal: Principal) -> Callable[[QueuedRun], int]:
+        return lambda each: self._limits(principal, each.plan).active_runs
 
     async def _cannot(
         self, principal: Principal, known: Versioned, queued: QueuedRun, reason: str, message: str
-    ) -> Change | None:
+    ) -> Change:
         log.warning("a run that waited cannot be started", run=queued.run, reason=reason)
         record = mark(known.record, [queued.run], reason, self._engine_id, message)
         try:
             async with self._users.turn(principal):
                 await self._users.replace(principal, known, record)
         except WrongLastSequence:
-            return None
-        return Change(known.record, record, ended=True)
+            return Change(known.record, known.record)
+        return Change(known.record, record)
 
     async def _stored(
         self, principal: Principal, known: Versioned, record: UserRecord, entry: ActiveRun

@@ -8,7 +8,7 @@ changes the queue looks after it from then on.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from factorychain_engine.admission import (
@@ -45,9 +45,14 @@ def enqueue(
     return Queued(changed, changed.position(wanted.run))
 
 
-def promote(record: UserRecord, entry: ActiveRun, max_active: int) -> UserRecord | None:
-    """Give a run that waits its place, `entry`; None if there is none for it now."""
-    able = startable(record, lambda _: max_active)
+def promote(
+    record: UserRecord, entry: ActiveRun, limit_of: Callable[[QueuedRun], int]
+) -> UserRecord | None:
+    """Give a run that waits its place, `entry`; None if there is none for it now.
+
+    `limit_of` is that of `startable`, so that both agree about who is next.
+    """
+    able = startable(record, limit_of)
     if entry.run not in {each.run for each in able}:
         return None
     return replace(

@@ -236,10 +236,11 @@ class Queues:
             self._turns.join(principal)
             return False
         change = await self._promoter.promote(principal, known)
-        if change is not None and not change.ended:
+        if change is None:  # its limit has just changed
+            return False
+        if change.began:
             self._turns.began(principal)
-        if change is not None:
-            self._announcer.announce(principal, moved(change.before, change.after))
+        self._announcer.announce(principal, moved(change.before, change.after))
         return True
 
     async def _end_overdue(self, principal: Principal) -> None:

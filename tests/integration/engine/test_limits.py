@@ -82,3 +82,27 @@ async def test_a_run_that_is_adopted_keeps_its_plan(chain: Chain, tmp_path: Path
     adopted = other.server.runs.find(ADA, run)
     assert adopted is not None
     assert adopted.context.limits["run_tokens"] == 5000
+
+
+async def test_one_that_waits_under_a_plan_with_less_holds_up_none_of_a_better_one(
+    chain: Chain, tmp_path: Path
+) -> None:
+    path = tmp_path / "limits.toml"
+    path.write_text("[plans.free]\nactive_runs = 1\n[plans.pro]\nactive_runs = 2\n")
+    engine = await chain.engine(limits_file=path, plan_claim="tier", cleanup_interval_s=300)
+
+    async def enqueue(thread: str, plan: str) -> str:
+        request = pb.StartRunRequest(
+            input_json='{"text":"Why?"}', thread=thread, on_busy=pb.ON_BUSY_ENQUEUE
+        )
+        user = engine.as_user(ADA, tier=plan)
+        run: str = (await engine.stub.StartRun(request, metadata=user)).run
+        return run
+
+    first, waits = await enqueue("a", "free"), await enqueue("b", "free")
+    better = await enqueue("c", "pro")
+    await until_true(lambda: better in chain.agents.runs)
+    assert await engine.waiting() == [waits]
+    await chain.agents.end(first)
+    await chain.agents.end(better)
+    await until_true(lambda: waits in chain.agents.runs)

@@ -223,7 +223,7 @@ class TwoEngines(RuleBasedStateMachine):
         if not able:
             return
         run, thread = able[0].run, able[0].thread
-        record = promote(view, entry(run, thread, owner=engine), LIMIT)
+        record = promote(view, entry(run, thread, owner=engine), lambda _: LIMIT)
         assert record is not None
         busy = {each.thread for each in self.record.active}
         if self.write(engine, record):
@@ -237,7 +237,7 @@ class TwoEngines(RuleBasedStateMachine):
     def promotes_as_it_likes(self, engine: str, number: int, thread: int) -> None:
         """Whatever an engine asks for: only who may start does."""
         view = self.view(engine)
-        record = promote(view, entry(f"r{number}", f"t{thread}", owner=engine), LIMIT)
+        record = promote(view, entry(f"r{number}", f"t{thread}", owner=engine), lambda _: LIMIT)
         assert (record is None) == (
             f"r{number}" not in {each.run for each in startable(view, lambda _: LIMIT)}
         )

@@ -56,14 +56,21 @@ def test_the_first_of_each_thread_starts_and_a_busy_thread_holds_up_no_other() -
     assert able(record) == ["r1", "r2"]
     assert able(record, 9) == ["r1", "r2", "r4"]
     assert able(replace(record, active=(place("r0", "a"),))) == ["r2"]
-    assert promote(record, place("r3", "b"), 9) is None
-    assert promote(record, place("r4", "c"), 2) is None, "it is not its turn"
+    assert promote(record, place("r3", "b"), lambda _: 9) is None
+    assert promote(record, place("r4", "c"), lambda _: 2) is None, "it is not its turn"
 
 
 def test_one_over_its_own_limit_is_passed() -> None:
     record = waiting(queued("r1"), queued("r2"), active=(place("r0"),))
     limits = {"r1": 1, "r2": 2}
-    assert [each.run for each in startable(record, lambda each: limits[each.run])] == ["r2"]
+
+    def limit_of(each: QueuedRun) -> int:
+        return limits[each.run]
+
+    assert [each.run for each in startable(record, limit_of)] == ["r2"]
+    promoted = promote(record, place("r2"), limit_of)
+    assert promoted is not None
+    assert [each.run for each in promoted.queue] == ["r1"]
 
 
 def test_a_full_queue_takes_nobody() -> None:
