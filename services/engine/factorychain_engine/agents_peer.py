@@ -76,17 +76,17 @@ class AgentsPeers:
         A replica that answers that it has no room, or takes no runs now, does not have the run: the
         next is asked.
         """
-        order = self._replicas.order()
-        refusal = self._replicas.refusal(order)
+        refusal: FactoryChainError = ChainDegraded(LAYER)
         with span("execute_run", parent=trace):
-            for address in order.addresses:
+            for address in self._replicas.order().addresses:
                 try:
                     return await self._execute_at(address, context, request)
                 except NotAccepted as refused:
                     refusal = refused.refusal
                     if not self._is_of_the_replica(address, refusal):
                         raise
-        raise NotAccepted(refusal or ChainDegraded(LAYER))
+        # What each of them said is known by now; together they may have room sooner than the last one.
+        raise NotAccepted(self._replicas.refusal(self._replicas.order()) or refusal)
 
     async def _execute_at(
         self, address: str, context: UserExecutionContext, request: agents_pb2.ExecuteRequest
@@ -110,14 +110,14 @@ class AgentsPeers:
             self._in_doubt.put(_attempt(context), address)
             raise
         finally:
-            (balance.took if took else balance.took_not)(address)
+            balance.answered(address, took=took)
 
     def _is_of_the_replica(self, address: str, refusal: FactoryChainError) -> bool:
         """Whether another replica may take what this one refused so."""
         if isinstance(refusal, Capacity):
-            self._replicas.balance.is_full(address, refusal.retry_after_s)
+            self._replicas.balance.refused_full(address, refusal.retry_after_s)
         elif isinstance(refusal, ChainDegraded):
-            self._replicas.balance.takes_none(address)
+            self._replicas.balance.refused_all(address)
         else:
             return False
         return True

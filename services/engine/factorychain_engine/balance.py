@@ -1,8 +1,10 @@
 """Which replica of the agents layer gets the next run.
 
-Invariant: a replica that said it takes no runs, or has no room, is not asked; one of which nothing is
-known is. Of those with room two are drawn and the one with less to do is taken, so that engines which know
-the same do not all choose the same. Pure: the drawing is passed in.
+Invariant: a replica that takes no runs, or has no room by what is known, is not asked; one of which
+nothing is known is. What this engine has sent there counts once: a replica that says how much it has may
+have counted what it has not answered for yet. One that did not answer lately is asked only if no other
+takes runs, and its room is not known. Of those with room two are drawn and the one with less to do is
+taken, so that engines which know the same do not all choose the same. Pure: the drawing is passed in.
 """
 
 from __future__ import annotations
@@ -37,22 +39,32 @@ class _Replica:
     """Runs of this engine that have come there since it said how much it has, less those that ended."""
     asked: int = 0
     """Runs that it was asked to take and has not answered for."""
+    counted: int = 0
+    """Those of `asked` that may be in `load` already: they were on their way when it said that."""
+
+    def said(self, load: Load) -> None:
+        self.load, self.since, self.counted = load, 0, self.asked
+
+    def said_nothing(self) -> None:
+        self.load, self.counted = None, 0
+
+    def answered(self, *, took: bool) -> None:
+        self.asked = max(0, self.asked - 1)
+        if self.counted:
+            self.counted -= 1
+        else:
+            self.since += took
 
     def running(self) -> int:
         said = 0 if self.load is None else self.load.running
-        return max(0, said + self.since) + self.asked
+        return max(0, said + self.since) + self.asked - self.counted
 
     def free(self) -> int | None:
         """Places; None: not known."""
-        return None if self.load is None else max(0, self.load.capacity - self.running())
-
-    def is_full(self) -> bool:
-        """By its own word, and nothing has left since. What this engine sent there does not count: it
-        may be in that word already, and a replica that is full says so itself.
-        """
         if self.load is None:
-            return False
-        return self.load.running + min(0, self.since) >= self.load.capacity
+            return None
+        free = max(0, self.load.capacity - self.running())
+        return None if self.silent and free else free
 
     def share(self) -> float:
         """How much of it is taken, 0 to 1."""
@@ -91,7 +103,8 @@ class Balance:
         """A replica has said how much it has."""
         replica = self._replicas.get(address)
         if replica is not None:
-            replica.load, replica.silent, replica.since = load, False, 0
+            replica.silent = False
+            replica.said(load)
 
     def silent(self, address: str) -> None:
         """A replica did not answer. One that took no runs may take some by now."""
@@ -99,42 +112,44 @@ class Balance:
         if replica is None:
             return
         replica.silent = True
-        if replica.load is not None and not replica.load.accepting:
-            replica.load = None
+        if not self._accepts(address):
+            replica.said_nothing()
 
     def unmeasured(self, address: str) -> None:
         """A replica cannot say, or it is not known which process is there now."""
         replica = self._replicas.get(address)
         if replica is not None:
-            replica.load, replica.silent = None, False
+            replica.silent = False
+            replica.said_nothing()
 
     def asked(self, address: str) -> None:
         """A replica is asked to take a run."""
-        self._count(address, asked=1)
+        replica = self._replicas.get(address)
+        if replica is not None:
+            replica.asked += 1
 
-    def took(self, address: str) -> None:
-        """It took it."""
-        self._count(address, asked=-1, since=1)
-
-    def took_not(self, address: str) -> None:
-        """It did not, or nobody knows."""
-        self._count(address, asked=-1)
+    def answered(self, address: str, *, took: bool) -> None:
+        """It took it; or it did not, or nobody knows."""
+        replica = self._replicas.get(address)
+        if replica is not None:
+            replica.answered(took=took)
 
     def left(self, address: str) -> None:
         """A run that it took is over."""
-        self._count(address, since=-1)
+        replica = self._replicas.get(address)
+        if replica is not None:
+            replica.since -= 1
 
-    def is_full(self, address: str, room_in_s: float | None) -> None:
+    def refused_full(self, address: str, room_in_s: float | None) -> None:
         """It has just refused for lack of room."""
         replica = self._replicas.get(address)
         if replica is None:
             return
         boot, capacity = ("", 0) if replica.load is None else _size(replica.load)
         said_s = UNKNOWN_ROOM_IN_S if room_in_s is None else room_in_s
-        replica.load = Load(boot, capacity, capacity, accepting=True, room_in_s=said_s)
-        replica.since = 0
+        replica.said(Load(boot, capacity, capacity, accepting=True, room_in_s=said_s))
 
-    def takes_none(self, address: str) -> None:
+    def refused_all(self, address: str) -> None:
         """It has just refused because it takes no runs now."""
         replica = self._replicas.get(address)
         if replica is not None and replica.load is not None:
@@ -144,21 +159,25 @@ class Balance:
     # --- what follows -----------------------------------------------------------------------
 
     def order(self, connected: Callable[[str], bool]) -> Order:
-        """Whom to ask. Those that did not answer lately come last, since they may just be slow."""
-        taking = [each for each in self._there(connected) if self._accepts(each)]
-        with_room = [each for each in taking if not self._replicas[each].is_full()]
-        lively = [each for each in with_room if not self._replicas[each].silent]
-        slow = [each for each in with_room if self._replicas[each].silent]
+        """Whom to ask."""
+        taking = self._taking(connected)
+        with_room = [each for each in taking if self._replicas[each].free() != 0]
         if with_room or not taking:
-            return Order((*self._drawn(lively), *self._drawn(slow)), None)
+            return Order(tuple(self._drawn(with_room)), None)
         said = [load.room_in_s for each in taking if (load := self._replicas[each].load)]
         return Order((), min(each or UNKNOWN_ROOM_IN_S for each in said))
 
     def room(self, connected: Callable[[str], bool]) -> int | None:
         """Places that are free in all; None: some replica's are not known."""
-        taking = [each for each in self._there(connected) if self._accepts(each)]
-        free = [self._replicas[each].free() for each in taking]
+        free = [self._replicas[each].free() for each in self._taking(connected)]
         return None if None in free else sum(each for each in free if each is not None)
+
+    def _taking(self, connected: Callable[[str], bool]) -> list[str]:
+        """Those that take runs. One that did not answer lately may hang, so what it was known to have
+        room for is not counted on while there are others.
+        """
+        taking = [each for each in self._there(connected) if self._accepts(each)]
+        return [each for each in taking if not self._replicas[each].silent] or taking
 
     def _accepts(self, address: str) -> bool:
         load = self._replicas[address].load
@@ -186,12 +205,6 @@ class Balance:
 
     def _share(self, address: str) -> float:
         return self._replicas[address].share()
-
-    def _count(self, address: str, *, asked: int = 0, since: int = 0) -> None:
-        replica = self._replicas.get(address)
-        if replica is not None:
-            replica.asked = max(0, replica.asked + asked)
-            replica.since += since
 
 
 def _size(load: Load) -> tuple[str, int]:

@@ -19,6 +19,7 @@ from factorychain.agents.v1 import agents_pb2, agents_pb2_grpc
 from factorychain.errors import Capacity, ChainDegraded, ErrorCode, FactoryChainError
 from factorychain_engine.balance import Balance, Load, Order
 from factorychain_engine.resolving import Resolve
+from factorychain_engine.retry import spread
 
 log = get_logger(__name__)
 
@@ -32,8 +33,6 @@ LEAST_BETWEEN_S: Final = 0.2
 ANSWER_WITHIN_S: Final = 1.0
 READY_WITHIN_S: Final = 3.0
 """How long a start waits for a first replica to be connected; resolving a name may take as long."""
-SPREAD: Final = 0.5
-"""Those who are told to come back later are told so much more, at most, that they come apart."""
 
 
 class Replica:
@@ -119,15 +118,11 @@ class Replicas:
             return None
         if order.room_in_s is None:
             return ChainDegraded(LAYER)
-        return Capacity(retry_after_s=self.spread(order.room_in_s))
-
-    def spread(self, wait_s: float) -> float:
-        """A wait for one of many, so that they do not all come back at once."""
-        return round(wait_s * random.uniform(1.0, 1.0 + SPREAD), 1)
+        return Capacity(retry_after_s=spread(order.room_in_s))
 
     # --- how to reach them ------------------------------------------------------------------
 
-    def all(self) -> list[Replica]:
+    def _all(self) -> list[Replica]:
         """Those of the layer now."""
         return [self.find(each) for each in self.balance.addresses]
 
@@ -158,12 +153,12 @@ class Replicas:
             await self.look()
         if not any(self._connected(each) for each in self.balance.addresses):
             await self._connected_soon()
-        return [each for each in self.all() if each.channel.connected]
+        return [each for each in self._all() if each.channel.connected]
 
     async def _connected_soon(self) -> None:
         """Wait a moment for any of them."""
         waiting = [
-            detached(each.channel.channel.channel_ready(), name="ready") for each in self.all()
+            detached(each.channel.channel.channel_ready(), name="ready") for each in self._all()
         ]
         if not waiting:
             return
@@ -195,7 +190,7 @@ class Replicas:
     async def _look(self) -> None:
         if not self._resolved:
             await self._resolve_all()
-        await asyncio.gather(*(self._ask(each) for each in self.all()))
+        await asyncio.gather(*(self._ask(each) for each in self._all()))
         await self._close_unused()
         self._looked_at_s = asyncio.get_running_loop().time()
 

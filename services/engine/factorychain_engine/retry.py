@@ -1,4 +1,4 @@
-"""Pauses between attempts of what must succeed some time."""
+"""Pauses between attempts: of what must succeed some time, and of those who were refused."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ LONGEST_PAUSE_S: Final = 2.0
 
 PASSING: Final = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED})
 """Refusals that say nothing about what was asked for: the same may succeed later."""
+
+SPREAD: Final = 0.5
+"""Those who are told to come back later are told so much more, at most, that they come apart."""
+
+
+def spread(wait_s: float) -> float:
+    """A wait for one of many who were refused, so that they do not all come back at once."""
+    return round(wait_s * random.uniform(1.0, 1.0 + SPREAD), 1)
 
 
 class Backoff:

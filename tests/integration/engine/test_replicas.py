@@ -11,7 +11,7 @@ import pytest_asyncio
 from factorychain.errors import Capacity, ChainDegraded
 from factorychain_engine import replicas as replicas_module
 from factorychain_engine.lifeline import EndReason
-from factorychain_engine.replicas import SPREAD
+from factorychain_engine.retry import SPREAD
 from tests.engine_harness import BOB, Chain, Engine
 from tests.engine_peers import Agents
 from tests.token_samples import ADA
@@ -101,6 +101,19 @@ async def test_a_replica_that_begins_to_stop_gets_no_run_and_keeps_those_that_it
     assert list(keeper.runs) == [before]
     await keeper.end(before)
     await until_true(lambda: not engine.looks_after(before))
+
+
+async def test_who_is_refused_by_all_is_told_of_the_first_room_and_not_all_the_same(
+    chain: Chain, replicas: list[Agents], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await _engine(chain, replicas)
+    await until_true(lambda: engine.server.replicas.room() == 3000)
+    for each, room_in_s in zip(replicas, (8.0, 4.0, 6.0), strict=True):
+        each.refuse_with = Capacity(retry_after_s=room_in_s)
+    monkeypatch.setattr(replicas_module, "spread", lambda wait_s: wait_s + 0.25)
+    with pytest.raises(Capacity) as refused:
+        await engine.start_run()
+    assert refused.value.retry_after_s == 4.25
 
 
 async def test_a_start_whose_answer_was_lost_is_looked_for_at_every_replica(
