@@ -109,6 +109,10 @@ class UserRecord:
     def find(self, run: str) -> ActiveRun | None:
         return next((each for each in self.active if each.run == run), None)
 
+    def has(self, run: str) -> bool:
+        """Whether the run is active or waits."""
+        return self.find(run) is not None or self.waiting(run) is not None
+
     def place(self, entry: ActiveRun) -> ActiveRun | None:
         """The same place, as it is now. Its run may have another: a repeated start takes one for the
         moment in which it is looked whether the run is over.

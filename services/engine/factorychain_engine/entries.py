@@ -24,7 +24,7 @@ from factorychain_engine.records import Records
 from factorychain_engine.started import AlreadyStarted, Started
 from factorychain_engine.stored_run import StoredRun
 from factorychain_engine.users_store import Versioned
-from factorychain_engine.validation import OnBusy, StartRequest
+from factorychain_engine.validation import StartRequest
 
 Resolve = Callable[[str], Awaitable[AgentInfo]]
 
@@ -58,35 +58,42 @@ class Entries:
         self._limits = limits
         self._clock = clock
 
-    async def room(self, start: StartRequest, record: UserRecord) -> bool:
-        """Whether agents can be asked to take the run; False if they are full and it wants to wait.
-        A repeated start finds its run also while agents are away.
+    async def room(self, start: StartRequest, *, may_wait: bool) -> bool:
+        """Whether agents can be asked to take the run; False if they are full and it may wait.
 
         Raises:
             Capacity: they are full.
             ChainDegraded: they are away.
         """
-        if record.find(start.run) or record.waiting(start.run):
-            return True
         try:
             await self._ready(start.principal)
         except Capacity:
-            if start.on_busy is not OnBusy.ENQUEUE:
+            if not may_wait:
                 raise
             return False
         return True
 
-    async def make(self, start: StartRequest, known: Versioned, trace: str) -> ActiveRun:
+    async def resolve(self, agent: str) -> AgentInfo:
+        """The agent to start.
+
+        Raises:
+            AgentNotFound, AgentDependencyMissing: it is not there.
+            ChainDegraded: agents are away.
+        """
+        return await self._resolve(agent)
+
+    async def make(
+        self, start: StartRequest, known: Versioned, trace: str, agent: AgentInfo
+    ) -> ActiveRun:
         """The entry that the start is to have in the user's record `known`, but for where its thread's log
         ends (`placed`): what is refused need not know.
 
         Raises:
-            AgentNotFound, AgentDependencyMissing, RunNotFound: what it names is not there.
-            ChainDegraded: storage or agents are away.
+            RunNotFound: what it replaces is not there.
+            ChainDegraded: storage is away.
         """
         if start.replaces:
             await self._check_replaced(start, known.record)
-        agent = await self._agent(start, known.record)
         limits = self._limits(start.principal, start.plan)
         now_s = self._clock()
         return ActiveRun(
@@ -167,14 +174,7 @@ class Entries:
         except FactoryChainError as error:
             return error
 
-    async def _agent(self, start: StartRequest, record: UserRecord) -> AgentInfo:
-        # A repeated start finds its run also when its agent is gone by now.
-        there = record.find(start.run) or record.waiting(start.run)
-        return AgentInfo(name=there.agent) if there else await self._resolve(start.agent)
-
     async def _check_replaced(self, start: StartRequest, record: UserRecord) -> None:
-        if not start.replaces:
-            return
         if await self._records.run_in(start.principal, start.thread, start.replaces) is None:
             there = record.find(start.replaces) or record.waiting(start.replaces)
             if there is None or there.thread != start.thread:

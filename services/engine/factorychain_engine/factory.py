@@ -25,6 +25,7 @@ from factorychain_engine.queued_run import QueuedRun
 from factorychain_engine.queueing import give_back
 from factorychain_engine.retry import PASSING, retries
 from factorychain_engine.started import Taken
+from factorychain_engine.starting import Admission
 from factorychain_engine.starts import Starts
 from factorychain_engine.users_store import UsersStore
 from factorychain_engine.validation import StartRequest
@@ -111,9 +112,15 @@ class ExecutionEngineFactory:
         self._users = users
         self._waiting = waiting
 
+    def begin(self) -> Admission:
+        """What one start learns while it tries to get a place; the same for all its tries."""
+        return self._starts.begin()
+
     @asynccontextmanager
-    async def place(self, start: StartRequest, trace: str) -> AsyncIterator[tuple[Place, Taken]]:
-        """Hold a place for a start; beside it what was made while it was taken.
+    async def place(
+        self, start: StartRequest, trace: str, admission: Admission
+    ) -> AsyncIterator[tuple[Place, Taken]]:
+        """Hold a place for a start; beside it what was made while it was taken. `admission`: from `begin`.
 
         Raises:
             AlreadyStarted: the same request was admitted before.
@@ -121,9 +128,10 @@ class ExecutionEngineFactory:
             InvalidField: the same request id came with another body.
             AgentNotFound, AgentDependencyMissing, RunNotFound: what it names is not there.
             UserEngineLimit, ThreadBusy, UserQueueLimit: there is no place.
+            Capacity: agents are full.
             ChainDegraded: storage or agents are away.
         """
-        taken = await self._starts.take(start, trace)
+        taken = await self._starts.take(start, trace, admission)
         async with self._held(Place(start.principal, taken.entry)) as place:
             if taken.problem is not None:
                 place.ended_before()

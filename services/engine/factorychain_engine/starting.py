@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from factorychain.types.v1.run_pb2 import AgentInfo
 from factorychain_engine.admission import (
     ActiveRun,
     Behind,
@@ -18,6 +19,7 @@ from factorychain_engine.admission import (
     release,
 )
 from factorychain_engine.users_store import Versioned
+from factorychain_engine.validation import OnBusy, StartRequest
 
 ACCEPT_LOOKS: Final = 40
 ACCEPT_LOOK_S: Final = 0.05
@@ -32,6 +34,17 @@ class Look:
     wanted: ActiveRun
     """The place that the start would have."""
     decision: Decision
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What was learnt before the user's turn."""
+
+    agent: AgentInfo
+    room: bool
+    """Whether agents can be asked to take the run."""
+    is_there: bool
+    """Whether the run was in the record then."""
 
 
 class Admission:
@@ -53,6 +66,12 @@ class Admission:
         for entry, used in self.ended:
             record = release(record, entry, used)
         return record
+
+    def may_wait_for_place(self, start: StartRequest) -> bool:
+        """Whether the start waits if there is no place for it. Also one that has ended others for itself: of
+        the places that became free, others may have taken one who waited longer.
+        """
+        return self.interrupted or start.on_busy is OnBusy.ENQUEUE
 
     async def may_wait(self) -> bool:
         """Pause a little, a few times; False when that was enough."""

@@ -11,7 +11,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from factorychain._core.crash_points import crash_point
 from factorychain._core.execution_context import UserExecutionContext
@@ -20,6 +20,7 @@ from factorychain._core.plans import UserLimits
 from factorychain._core.stored import NatsUnavailable, WrongLastSequence
 from factorychain._core.telemetry import counter
 from factorychain.errors import ThreadBusy, UserEngineLimit
+from factorychain.types.v1.run_pb2 import AgentInfo
 from factorychain_engine.admission import (
     ActiveRun,
     Admitted,
@@ -37,7 +38,14 @@ from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.queued_run import QueuedRun
 from factorychain_engine.retry import retries
 from factorychain_engine.started import AlreadyStarted, Enqueued, Started, Taken
-from factorychain_engine.starting import Admission, Look, holders_of, in_the_way, retry_after_s
+from factorychain_engine.starting import (
+    Admission,
+    Ahead,
+    Look,
+    holders_of,
+    in_the_way,
+    retry_after_s,
+)
 from factorychain_engine.users_store import UsersStore, Versioned
 from factorychain_engine.validation import OnBusy, StartRequest
 
@@ -64,6 +72,15 @@ class PlaceLimits:
     """Whether this engine may have more runs."""
 
 
+class Settled(Protocol):
+    """What is known of storage (`Storage`)."""
+
+    @property
+    def settled(self) -> bool: ...
+
+    async def wait_settled(self) -> None: ...
+
+
 class Starts:
     """Takes places."""
 
@@ -74,6 +91,7 @@ class Starts:
         entries: Entries,
         enqueuing: Enqueuing,
         outcomes: Outcomes,
+        storage: Settled,
         interrupt: Interrupt,
         context: Callable[[Principal, ActiveRun], UserExecutionContext],
         limits: PlaceLimits,
@@ -83,24 +101,34 @@ class Starts:
         self._entries = entries
         self._enqueuing = enqueuing
         self._outcomes = outcomes
+        self._storage = storage
         self._interrupt = interrupt
         self._context = context
         self._limits = limits
         self._clock = clock
 
-    async def take(self, start: StartRequest, trace: str) -> Taken:
+    def begin(self) -> Admission:
+        """For one start; it is the same for all its tries to `take` a place."""
+        return Admission(self._clock() + self._limits.wait_for_interrupt_s)
+
+    async def take(self, start: StartRequest, trace: str, admission: Admission) -> Taken:
         """Take a place; the caller must have it freed. See `ExecutionEngineFactory.place`."""
-        admission = Admission(self._clock() + self._limits.wait_for_interrupt_s)
         sure = False
         while True:
+            await self._storage.wait_settled()
             since_s = asyncio.get_running_loop().time()
+            ahead = await self._ahead(start, admission)
             async with self._users.turn(start.principal):
                 began_s = time.perf_counter()
                 known = await self._known(start.principal, since_s if sure else 0.0)
+                if not self._storage.settled:
+                    continue  # the record may be one that has lost its places
+                if ahead.is_there and not known.record.has(start.run):
+                    continue  # it has ended meanwhile: agents are asked after all
                 fresh = known.asked_at_s >= since_s
-                room = await self._entries.room(start, known.record) and self._limits.room()
-                wanted = await self._entries.make(start, known, trace)
+                wanted = await self._entries.make(start, known, trace, ahead.agent)
                 free = admission.without_ended(known.record)
+                room = ahead.room and self._limits.room()
                 most = self._limits_of(start).active_runs if room else 0
                 decision = admit(free, wanted, most)
                 if isinstance(decision, Admitted):
@@ -117,6 +145,17 @@ class Starts:
                     problem = await self._entries.seen_before(start)
                     return Taken(mine, context, time.perf_counter() - began_s, problem)
             sure = True
+
+    async def _ahead(self, start: StartRequest, admission: Admission) -> Ahead:
+        """What only agents know. It is asked before the user's turn, which nobody holds while they are slow;
+        and not for a start that is there already, which is found also while agents are away.
+        """
+        known = await self._known(start.principal, 0.0)
+        there = known.record.find(start.run) or known.record.waiting(start.run)
+        if there is not None:
+            return Ahead(AgentInfo(name=there.agent), room=True, is_there=True)
+        room = await self._entries.room(start, may_wait=admission.may_wait_for_place(start))
+        return Ahead(await self._entries.resolve(start.agent), room, is_there=False)
 
     async def _known(self, principal: Principal, since_s: float) -> Versioned:
         """The record as storage has had it after `since_s`: others may have asked since."""
@@ -227,9 +266,8 @@ class Starts:
         if await self._note_ended(start.principal, holders, admission):
             return None
         if start.on_busy is OnBusy.ENQUEUE or (
-            admission.interrupted and isinstance(decision, Full)
+            admission.may_wait_for_place(start) and isinstance(decision, Full)
         ):
-            # Of the places that an interrupt has freed, others may have taken one who waited longer.
             await self._enqueue(start, look, admission)
             return None
         if isinstance(decision, Full):

@@ -30,6 +30,7 @@ from factorychain_engine.factory import ExecutionEngineFactory, Place
 from factorychain_engine.promoting import Promoted
 from factorychain_engine.runs import SupervisedRun
 from factorychain_engine.started import AlreadyStarted, Enqueued, Started, Taken
+from factorychain_engine.starting import Admission
 from factorychain_engine.stored_run import StoredRun, record_of
 from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.validation import OnBusy, StartRequest
@@ -141,24 +142,29 @@ class RunSupervisor:
     async def _with_place(
         self, start: StartRequest, trace: str, answer: asyncio.Future[Started]
     ) -> None:
-        """Until the run is over. One that wants to wait, and that agents have no room for after all, is tried
+        """Until the run is over. One that may wait, and that agents have no room for after all, is tried
         again: by then it is known that they are full, so that it waits.
         """
+        admission = self._factory.begin()
         for left in reversed(range(TRIES_TO_WAIT)):
             try:
-                await self._placed(start, trace, answer)
+                await self._placed(start, trace, admission, answer)
             except Capacity:
-                if start.on_busy is not OnBusy.ENQUEUE or answer.done() or not left:
+                if not admission.may_wait_for_place(start) or answer.done() or not left:
                     raise
             else:
                 return
 
     async def _placed(
-        self, start: StartRequest, trace: str, answer: asyncio.Future[Started]
+        self,
+        start: StartRequest,
+        trace: str,
+        admission: Admission,
+        answer: asyncio.Future[Started],
     ) -> None:
         run: SupervisedRun | None = None
         try:
-            async with self._factory.place(start, trace) as (place, taken):
+            async with self._factory.place(start, trace, admission) as (place, taken):
                 run = self._created(start.principal, taken)
                 self._runs.add(run)
                 ended = await self._execute(run, place, start, answer)

@@ -254,6 +254,24 @@ async def test_no_run_starts_while_agents_are_away(chain: Chain, engine: Engine)
     assert len(await engine.active()) == 1
 
 
+async def test_a_start_that_waits_for_agents_holds_up_nothing_else_of_its_user(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> None:
+        asked.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(engine.server.turns, "_ready", slow)
+    starting = asyncio.ensure_future(engine.start_run())
+    await asked.wait()
+    await engine.server.users.change(ADA, lambda record: replace(record, queue_owner="somebody"))
+    assert not starting.done()
+    go_on.set()
+    assert (await starting).run in await engine.active()
+
+
 async def test_a_start_whose_caller_has_gone_is_looked_after(chain: Chain, engine: Engine) -> None:
     reached, go_on = asyncio.Event(), asyncio.Event()
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from factorychain._core.ids import Principal
 from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.errors import Capacity
 from factorychain_engine import replicas, turns
-from tests.engine_harness import Chain, Engine
+from tests.engine_harness import BOB, Chain, Engine
+from tests.engine_peers import cancelled
 from tests.token_samples import ADA
 from tests.waiting import until_true
 
@@ -88,6 +91,21 @@ async def test_who_comes_now_does_not_overtake_those_who_wait(chain: Chain) -> N
     await chain.agents.end(waiting)
     await until_true(lambda: engine.server.replicas.room() == 1)
     await engine.start_run(ADA)
+
+
+async def test_a_start_that_has_ended_another_run_waits_if_its_room_is_taken(chain: Chain) -> None:
+    engine = await chain.engine()
+    chain.agents.capacity = 2
+    await until_true(lambda: engine.server.replicas.room() == 2)
+    old: str = (await engine.start_run(thread="t")).run
+    chain.agents.stubborn = True
+    interrupting = asyncio.ensure_future(engine.start_run(thread="t", on_busy=pb.ON_BUSY_INTERRUPT))
+    await until_true(lambda: chain.agents.runs[old].cancel_reasons)
+    await engine.start_run(BOB)
+    await _wait(engine, SMALL)
+    await _until_in_line(engine, {SMALL})
+    await chain.agents.end(old, cancelled("INTERRUPTED"))
+    assert (await interrupting).position == 1
 
 
 async def test_an_engine_that_takes_over_a_queue_keeps_its_users_place_in_the_line(
