@@ -15,13 +15,19 @@ import pytest_asyncio
 
 from factorychain._core.jetstream import JetStream
 from factorychain._core.nats_connection import NatsConnection, NatsEndpoint
-from factorychain._core.nats_permissions import bridge_user, engine_user, render_server_config
+from factorychain._core.nats_permissions import (
+    NatsUser,
+    bridge_user,
+    engine_user,
+    render_server_config,
+)
 from factorychain._core.nats_server import server_binary
 from factorychain._core.settings import NatsSettings
 from tests.waiting import until
 
 ENGINE_PASSWORD = "engine-password-of-a-test"
 BRIDGE_PASSWORD = "bridge-password-of-a-test"
+ADMIN_PASSWORD = "operator-password-of-a-test"
 START_TIMEOUT_S = 60
 
 
@@ -45,6 +51,7 @@ class NatsServer:
                 users=[
                     engine_user(ENGINE_PASSWORD, self.shards),
                     bridge_user(BRIDGE_PASSWORD, self.shards),
+                    NatsUser("admin", ADMIN_PASSWORD, ("$JS.API.>",), ("_INBOX.>",)),
                 ],
                 ports_dir=self.directory,
             )

@@ -134,6 +134,7 @@ def settings(layer: str, name: str, nats_replicas: int) -> Any:
             txn_key_file=keys() / "key.pem", default_agent="walker", user_max_runs=USER_LIMIT,
             run_lifetime_s=40, run_idle_s=12, cleanup_interval_s=1.5, heartbeat_ttl_s=4,
             agents_lost_after_s=6,
+            storage_look_s=3600,  # nobody deletes a bucket here
         )  # fmt: skip
     if layer == "agents":
         return AgentsSettings(

@@ -88,6 +88,13 @@ class EngineSettings(
     heartbeat_ttl_s: float = Field(
         15.0, ge=1, le=300, description="Time after which a silent engine's runs are adopted"
     )
+    storage_look_s: float = Field(
+        1.0,
+        ge=0.1,
+        le=3600,
+        description="Interval in which it is looked whether storage has lost records or stores nothing;"
+        " the same for all engines",
+    )
     agents_lost_after_s: float = Field(
         30.0, ge=1, le=600, description="Time after which unreachable agents count as lost"
     )

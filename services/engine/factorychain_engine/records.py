@@ -213,6 +213,10 @@ class Records:
         """Whether this process has written the thread's record lately: it exists."""
         return self._touched.get(_thread_key(principal, thread)) is not None
 
+    def forget_threads(self) -> None:
+        """Storage has lost the records of threads: what was written is not there any more."""
+        self._touched.clear()
+
     async def _stored_thread(self, key: str, thread: str, at: Timestamp) -> _StoredThread:
         entry = await self._threads.read(key)
         if entry.value is None:

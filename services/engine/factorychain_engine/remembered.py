@@ -34,6 +34,10 @@ class Remembered(Generic[V]):
         while len(self._values) > self._most:
             self._values.popitem(last=False)
 
+    def clear(self) -> None:
+        """Forget everything."""
+        self._values.clear()
+
     def forget(self, key: str) -> V | None:
         """Forget it; what it was."""
         return self._values.pop(key, None)

@@ -68,6 +68,8 @@ class SupervisedRun:
         self._reach = Reach(agents, tokens, clock)
         self._request: ExecuteRequest | None = None  # kept only for another attempt
         self._to_end = asyncio.Event()
+        self.over = False
+        """Whether this engine has stopped to look after it; its place is freed, or handed over."""
         # One that was begun elsewhere may have waited for its user.
         known = context is not None
         self._at = AtAgents(principal, entry, self._reach, limits, known=known, context=context)
@@ -76,6 +78,11 @@ class SupervisedRun:
     def entry(self) -> ActiveRun:
         """Its place, with the attempt that it is at."""
         return self._at.entry
+
+    @property
+    def place(self) -> ActiveRun:
+        """Its place, as it stands in the user's record once everything is noted there."""
+        return replace(self.entry, agents_address=self.agents_address, agents_boot=self.agents_boot)
 
     @property
     def agents_address(self) -> str:
@@ -153,6 +160,7 @@ class SupervisedRun:
                     reason = self.cancel_reason or reason
                     return await self._settler.settle(self.principal, self.entry, reason)
         finally:
+            self.over = True
             self.close()
 
     async def _followed_or_given_up(self, known: StoredRun | None) -> Run | None:

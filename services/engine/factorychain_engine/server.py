@@ -44,6 +44,7 @@ from factorychain_engine.records import Records
 from factorychain_engine.replicas import Replicas
 from factorychain_engine.resolving import resolve
 from factorychain_engine.responding import Responder
+from factorychain_engine.restoring import Restorer
 from factorychain_engine.roll import EngineRoll
 from factorychain_engine.run_tokens import RunTokens
 from factorychain_engine.run_views import RunViews
@@ -53,6 +54,7 @@ from factorychain_engine.settling import Settler
 from factorychain_engine.signing import signer_of, verifier_of
 from factorychain_engine.starts import PlaceLimits, Starts
 from factorychain_engine.storage import Storage
+from factorychain_engine.storage_watch import StorageWatch
 from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.supervisor import RunSupervisor
 from factorychain_engine.thread_values import ThreadValues, ValueLimits
@@ -109,6 +111,7 @@ class EngineServer:
             self.announcer,
             self.queues,
             self.clean_up,
+            self.storage_watch,
             self.server,
             self.readiness,
         ]
@@ -144,6 +147,7 @@ class EngineServer:
             records_max_age_s=settings.records_max_age_s,
             queue_max_s=settings.queue_max_s,
             replicas=settings.nats_replicas,
+            look_s=settings.storage_look_s,
         )
         self.users = UsersStore(self.storage.users)
         self.records = Records(self.storage.runs, self.storage.threads, self.storage.queued)
@@ -173,7 +177,7 @@ class EngineServer:
             records=self.records,
             log=self.log,
             outcomes=self.outcomes,
-            ready=self.turns.ready,
+            ready=self._ready,
             resolve=self.catalog.resolve,
             attempts=settings.run_attempts,
             limits=self.limits.of,
@@ -189,6 +193,7 @@ class EngineServer:
                 self.engine_id, self.users, self.records, self.limits.of, self.queues.queued
             ),
             outcomes=self.outcomes,
+            storage=self.storage,
             interrupt=self._interrupt,
             context=self.tokens.run,
             limits=PlaceLimits(self.limits.of, room=self._has_room),
@@ -212,6 +217,20 @@ class EngineServer:
             roll=EngineRoll(self.engine_id, _adoption_grace_s(settings)),
             interval_s=settings.cleanup_interval_s,
         )
+        self._watch_storage()
+
+    def _watch_storage(self) -> None:
+        restorer = Restorer(
+            engine_id=self.engine_id,
+            users=self.users,
+            records=self.records,
+            runs=self.runs,
+            outcomes=self.outcomes,
+            queues=self.queues,
+            books=self.books,
+        )
+        self.storage_watch = StorageWatch(self.storage, restorer, self.settings.storage_look_s)
+        self.users.on_vanished = self.storage_watch.users_vanished
 
     def _queue(self) -> None:
         """Who waits; and, of those whose turn it is, what the supervisor is to start."""
@@ -285,13 +304,18 @@ class EngineServer:
         )
         self.server.on_drain(self.run_views.drain)
         self.readiness = Readiness(
-            (self.nats, self.heartbeat, self.clean_up, self.supervisor), self.server.set_serving
+            (self.nats, self.heartbeat, self.clean_up, self.supervisor, self.storage_watch),
+            self.server.set_serving,
         )
 
     def _value_limits(self) -> ValueLimits:
         return ValueLimits(self.settings.state_value_max_bytes, self.settings.state_values_max)
 
     # --- what parts need of one another -----------------------------------------------------
+
+    async def _ready(self, principal: Principal) -> None:
+        self.storage.check()
+        await self.turns.ready(principal)
 
     async def _interrupt(
         self, principal: Principal, thread: str, holder: ActiveRun | None, wait_s: float

@@ -50,6 +50,10 @@ class SupervisedRuns:
         found = self._runs.get(run)
         return found if found is not None and found.principal == principal else None
 
+    def all(self) -> list[SupervisedRun]:
+        """All of them, of all users."""
+        return list(self._runs.values())
+
     def tick(self) -> None:
         """Look after the limits of all of them."""
         for run in list(self._runs.values()):

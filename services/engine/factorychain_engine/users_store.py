@@ -49,6 +49,10 @@ class UsersStore:
     def __init__(self, bucket: KvBucket) -> None:
         self._bucket = bucket
         self._cache: Remembered[Versioned] = Remembered(CACHED_USERS)
+        # What was known of records that are gone from storage, which removes none.
+        self._vanished: Remembered[Versioned] = Remembered(CACHED_USERS)
+        self.on_vanished: Callable[[], None] = _unheard
+        """Called when one is found to be gone."""
         # A turn exists as long as somebody holds it or waits for it.
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
@@ -74,7 +78,10 @@ class UsersStore:
             ForeignRecord: the record is another user's or unreadable.
         """
         asked_at_s = asyncio.get_running_loop().time()
+        before = self._cache.get(principal.ukey)
         entry = await self._bucket.read(principal.ukey)
+        if before is not None and before.revision and not entry.revision:
+            self._note_vanished(principal, before)
         record = user_json.decode_for(principal, entry.value)
         found = Versioned(record, entry.revision, asked_at_s=asked_at_s)
         self._remember(principal, found)
@@ -94,8 +101,10 @@ class UsersStore:
             revision = await self._bucket.update(
                 principal.ukey, user_json.encode(record), known.revision
             )
-        except BaseException:
+        except BaseException as error:
             self._cache.forget(principal.ukey)
+            if known.revision and isinstance(error, WrongLastSequence) and error.actual == 0:
+                self._note_vanished(principal, known)
             raise
         stored = Versioned(record, revision, _last_runs(known, record), asked_at_s)
         self._remember(principal, stored)
@@ -140,6 +149,16 @@ class UsersStore:
             if each.active or each.queue
         ]
 
+    def forget_all(self) -> dict[Principal, UserRecord]:
+        """Storage has lost the records: forget what this process knows of them, and return it."""
+        last = {
+            Principal(each.record.tenant, each.record.user): each.record
+            for each in [*self._cache.values(), *self._vanished.values()]
+        }
+        self._cache.clear()
+        self._vanished.clear()
+        return last
+
     async def scan(self) -> AsyncIterator[tuple[Principal, UserRecord]]:
         """Every record, as some replica has it; one that cannot be read is reported and skipped."""
         async for entry in self._bucket.scan():
@@ -153,6 +172,12 @@ class UsersStore:
                 continue
             yield principal, record
 
+    def _note_vanished(self, principal: Principal, known: Versioned) -> None:
+        """What was known to be stored is not, and nothing is ever stored in its place to remove it."""
+        self._cache.forget(principal.ukey)
+        self._vanished.put(principal.ukey, known)
+        self.on_vanished()
+
     def _remember(self, principal: Principal, found: Versioned) -> None:
         known = self._cache.get(principal.ukey)
         if known is not None and known.revision == found.revision:
@@ -160,6 +185,10 @@ class UsersStore:
         elif known is not None and known.revision > found.revision:
             return  # a read that began before our own last write
         self._cache.put(principal.ukey, found)
+
+
+def _unheard() -> None:
+    """Before anything is wired."""
 
 
 def _last_runs(known: Versioned, record: UserRecord) -> Mapping[str, str]:

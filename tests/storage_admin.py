@@ -1,0 +1,54 @@
+"""What an operator can do to the engine's buckets behind its back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from nats.aio.client import Client
+
+from tests.nats_fixture import ADMIN_PASSWORD, NatsServer
+
+
+class StorageAdmin:
+    """Calls of the JetStream API about buckets."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    async def delete(self, bucket: str) -> None:
+        await self._call("STREAM.DELETE", bucket)
+
+    async def purge(self, bucket: str) -> None:
+        await self._call("STREAM.PURGE", bucket)
+
+    async def exists(self, bucket: str) -> bool:
+        return "error" not in await self._answer("STREAM.INFO", bucket, {})
+
+    async def leave_room(self, bucket: str, further_bytes: int | None) -> None:
+        """Let the bucket grow by so much; None: as it likes."""
+        info = await self._call("STREAM.INFO", bucket)
+        most = -1 if further_bytes is None else info["state"]["bytes"] + further_bytes
+        await self._call("STREAM.UPDATE", bucket, {**info["config"], "max_bytes": most})
+
+    async def _call(self, call: str, bucket: str, body: dict[str, Any] | None = None) -> Any:
+        answer = await self._answer(call, bucket, body or {})
+        assert "error" not in answer, answer
+        return answer
+
+    async def _answer(self, call: str, bucket: str, body: dict[str, Any]) -> Any:
+        payload = orjson.dumps(body) if body else b""
+        reply = await self._client.request(f"$JS.API.{call}.KV_{bucket}", payload, timeout=30)
+        return orjson.loads(reply.data)
+
+
+@asynccontextmanager
+async def storage_admin(nats: NatsServer) -> AsyncIterator[StorageAdmin]:
+    client = Client()
+    await client.connect(nats.url, user="admin", password=ADMIN_PASSWORD)
+    try:
+        yield StorageAdmin(client)
+    finally:
+        await client.close()
