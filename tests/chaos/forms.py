@@ -22,8 +22,6 @@ class Form:
     name: str
     processes: tuple[str, ...]
     links: tuple[str, ...]
-    users: int
-    """As many as two cores bear."""
     has_disk: bool
     """Whether its store may be on a disk that can be filled."""
 
@@ -47,12 +45,11 @@ def _of_each(link: Link) -> list[str]:
     return [f"{link.name}-{index}" for index in range(replicas_of(link.target))]
 
 
-SINGLE: Final = Form("single", LAYERS, tuple(each.name for each in LINKS), 50, has_disk=True)
+SINGLE: Final = Form("single", LAYERS, tuple(each.name for each in LINKS), has_disk=True)
 REPLICATED: Final = Form(
     "replicated",
     tuple(f"{layer}-{index}" for layer in LAYERS for index in range(replicas_of(layer))),
     tuple(name for link in LINKS for name in _of_each(link)),
-    20,
     has_disk=False,
 )
 FORMS: Final = {each.name: each for each in (SINGLE, REPLICATED)}

@@ -92,9 +92,7 @@ class Life:
     async def _break(self, chain: ChaosChain) -> Driver:
         options = self.options
         watch, done = RecoveryWatch(), asyncio.Event()
-        users = [
-            self._user(chain, index, watch) for index in range(options.users or self.form.users)
-        ]
+        users = [self._user(chain, index, watch) for index in range(options.users)]
         driver = Driver(chain, watch, lambda: sum(each.in_flight for each in users), self.tell)
         lives = [asyncio.create_task(each.live(done), name=each.name) for each in users]
         every = all_faults(self.form, options.kinds, options.parts)

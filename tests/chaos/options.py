@@ -25,8 +25,7 @@ class Options:
     seconds: float
     """For all forms together."""
     forms: tuple[Form, ...]
-    users: int | None
-    """None: as many as a form says."""
+    users: int
     seed: str
     kinds: tuple[str, ...]
     parts: tuple[str, ...]
@@ -52,7 +51,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     add = parser.add_argument
     add("--seconds", type=float, default=600, help="how long to break things (600)")
     add("--form", choices=(*FORMS, "both"), default="both", help="half of the time each (both)")
-    add("--users", type=int, help=f"every second talks in two threads ({_users()})")
+    add("--users", type=int, default=50, help="users; every second talks in two threads (50)")
     add("--seed", default=str(time.time_ns() % 1_000_000), help="repeats the choice of faults")
     add("--faults", default=",".join(KINDS), help=f"kinds, comma-separated ({','.join(KINDS)})")
     add(
@@ -84,7 +83,7 @@ def parse(arguments: list[str] | None = None) -> Options:
     forms = tuple(each for each in forms if all_faults(each, kinds, parts))
     if not forms:
         parser.error(f"none of the faults {given.faults} is done to any of {given.parts}")
-    if (given.users is not None and given.users < 1) or given.seconds <= 0 or given.rest < 0:
+    if given.users < 1 or given.seconds <= 0 or given.rest < 0:
         parser.error("--users must be at least 1, --seconds above 0, --rest 0 or more")
     if not 0 < given.shortest <= given.longest:
         parser.error("--shortest must be above 0 and at most --longest")
@@ -94,7 +93,3 @@ def parse(arguments: list[str] | None = None) -> Options:
         given.seconds, forms, given.users, given.seed, kinds, parts, given.shortest, given.longest,
         given.steps, given.pause_ms, given.rest, given.disk_mib, given.log_level, given.keep,
     )  # fmt: skip
-
-
-def _users() -> str:
-    return ", ".join(f"{each.users} {each.name}" for each in FORMS.values())
