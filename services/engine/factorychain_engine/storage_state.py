@@ -79,6 +79,7 @@ class StorageState:
         self._troubles: dict[str, Trouble] = {}
         self._missing_since_s: dict[str, float] = {}
         self._doubtful: set[str] = set()
+        self._less: set[str] = set()
         self._contents: dict[str, StreamContents] = {}
         self._unjudged_until_s: dict[str, float] = {}
         self._restoring = False
@@ -158,7 +159,10 @@ class StorageState:
             return Loss.DELETED
         if now_s < self._unjudged_until_s.get(bucket, now_s):
             return None
-        return Loss.PURGED if self._was_purged(bucket, before, contents, wall_s) else None
+        if not self._was_purged(bucket, before, contents, wall_s):
+            self._less.discard(bucket)
+            return None
+        return self._seen_less(bucket, before)
 
     def users_lost(self, now_s: float) -> bool:
         """Users' records are gone: begin to enter again what is known; False: that is being done."""
@@ -176,6 +180,15 @@ class StorageState:
         return not self._restoring
 
     # --- steps ------------------------------------------------------------------------------
+
+    def _seen_less(self, bucket: str, before: StreamContents) -> Loss | None:
+        """What is seen twice is so: a server that has just become the leader may be behind at first."""
+        if bucket in self._less:
+            self._less.discard(bucket)
+            return Loss.PURGED
+        self._less.add(bucket)
+        self._contents[bucket] = before
+        return None
 
     def _was_purged(
         self, bucket: str, before: StreamContents, now: StreamContents, wall_s: float
