@@ -14,20 +14,20 @@ from factorychain._core.component import detached
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain.errors import FactoryChainError
-from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import ActiveRun
 from factorychain_engine.agents_layer import Agents
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.queues import Queues
 from factorychain_engine.run_tokens import RunTokens
-from factorychain_engine.runs import SupervisedRun
 from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.users_store import UsersStore
 
 log = get_logger(__name__)
 
 TELL_EVERY_S: Final = 2.0
+NEARLY_S: Final = 0.02
+"""A wait may return so much before its time."""
 
 
 class Canceller:
@@ -55,59 +55,46 @@ class Canceller:
         """End a run wherever it stands; False if it has not ended within `timeout_s`.
 
         Raises:
-            ChainDegraded: storage does not answer, or the engine that has the run stops.
-        """
-        clock: Callable[[], float] = asyncio.get_running_loop().time
-        until_s = clock() + timeout_s
-        while True:
-            record = (await self._users.read(principal)).record
-            left_s = max(0.0, until_s - clock())
-            place = record.find(run)
-            if place is not None:
-                return await self.cancel(principal, place, reason, left_s) is not None
-            if record.waiting(run) is None:
-                return True
-            # What waits now may have a place when this was stored.
-            if await self._queues.end(principal, run, reason, left_s) or clock() >= until_s:
-                return (await self._users.read(principal)).record.waiting(run) is None
-
-    async def cancel(
-        self, principal: Principal, entry: ActiveRun, reason: EndReason, timeout_s: float
-    ) -> Run | None:
-        """The run as it ended; None if it has not within `timeout_s`.
-
-        Raises:
             ChainDegraded: storage does not answer.
         """
-        here = self._runs.find(principal, entry.run)
-        if here is not None:
-            return await self._cancel_here(here, reason, timeout_s)
-        return await self._cancel_elsewhere(principal, entry, reason, timeout_s)
-
-    async def _cancel_here(
-        self, run: SupervisedRun, reason: EndReason, timeout_s: float
-    ) -> Run | None:
-        run.cancel(reason)
-        done, _ = await asyncio.wait([run.ended], timeout=timeout_s)
-        return run.ended.result() if done else None
-
-    async def _cancel_elsewhere(
-        self, principal: Principal, entry: ActiveRun, reason: EndReason, timeout_s: float
-    ) -> Run | None:
         clock: Callable[[], float] = asyncio.get_running_loop().time
         until_s = clock() + timeout_s
+        over = False
         while True:
-            left_s = max(0.0, until_s - clock())
-            telling = detached(self._tell(principal, entry, reason), name=f"cancel {entry.run}")
-            try:
-                ended = await self._outcomes.wait(principal, entry, min(left_s, TELL_EVERY_S))
-            finally:
-                telling.cancel()
-            if ended is not None or clock() + 0.01 >= until_s:
-                return ended
-            # Meanwhile agents may have accepted it, or another engine have adopted it.
             record = (await self._users.read(principal)).record
-            entry = record.find(entry.run) or entry
+            place = record.find(run)
+            if place is None and record.waiting(run) is None:
+                return True
+            if over:
+                return False
+            left_s = max(0.0, until_s - clock())
+            if place is None:
+                over = await self._queues.end(principal, run, reason, left_s)
+            elif await self._cancel(principal, place, reason, left_s):
+                return True
+            # Meanwhile it may have got a place, or have gone back to its queue or to another engine.
+            over = over or clock() + NEARLY_S >= until_s
+
+    async def _cancel(
+        self, principal: Principal, entry: ActiveRun, reason: EndReason, left_s: float
+    ) -> bool:
+        """Whether it has ended; if not, it may be found elsewhere by now."""
+        here = self._runs.find(principal, entry.run)
+        if here is None:
+            return await self._cancel_elsewhere(principal, entry, reason, left_s)
+        here.cancel(reason)
+        done, _ = await asyncio.wait([here.ended], timeout=left_s)
+        return bool(done) and here.ended.exception() is None
+
+    async def _cancel_elsewhere(
+        self, principal: Principal, entry: ActiveRun, reason: EndReason, left_s: float
+    ) -> bool:
+        telling = detached(self._tell(principal, entry, reason), name=f"cancel {entry.run}")
+        try:
+            wait_s = min(left_s, TELL_EVERY_S)
+            return await self._outcomes.wait(principal, entry, wait_s) is not None
+        finally:
+            telling.cancel()
 
     async def _tell(self, principal: Principal, entry: ActiveRun, reason: EndReason) -> None:
         context = self._tokens.run(principal, entry)

@@ -324,8 +324,8 @@ class EngineServer:
         await self.queues.end_thread(principal, thread, EndReason.INTERRUPTED)
         if holder is None:
             return True
-        ended = await self.canceller.cancel(principal, holder, EndReason.INTERRUPTED, wait_s)
-        return ended is not None
+        cancel = self.canceller.cancel_run
+        return await cancel(principal, holder.run, EndReason.INTERRUPTED, wait_s)
 
     def _supervised(
         self, principal: Principal, entry: ActiveRun, context: UserExecutionContext | None
