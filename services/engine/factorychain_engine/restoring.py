@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
+from factorychain._core.stored import NatsUnavailable
 from factorychain._core.telemetry import counter
 from factorychain_engine.admission import ActiveRun, UserRecord
 from factorychain_engine.bookkeeping import Bookkeeping
@@ -61,7 +62,12 @@ class Restorer:
         self._last = self._users.forget_all() | self._last
         held = {each.principal for each in self._runs.all()}
         for principal in held | {each for each, last in self._last.items() if self._waiting(last)}:
-            await self._user(principal, self._last.get(principal))
+            try:
+                await self._user(principal, self._last.get(principal))
+            except NatsUnavailable:
+                raise
+            except Exception:  # one odd record must not keep all others from starting
+                log.exception("what is known of a user's record was not entered again")
 
     def done(self) -> None:
         """Everybody has entered what there was; nothing is remembered of the lost records any more."""

@@ -164,6 +164,11 @@ class StorageState:
             return None
         return self._seen_less(bucket, before)
 
+    def forget(self, bucket: str) -> None:
+        """It is known already that what was there is lost."""
+        self._contents.pop(bucket, None)
+        self._less.discard(bucket)
+
     def users_lost(self, now_s: float) -> bool:
         """Users' records are gone: begin to enter again what is known; False: that is being done."""
         was_known = self._restoring

@@ -78,6 +78,7 @@ class StorageWatch:
 
     def users_vanished(self) -> None:
         """The record of a user was there and is not."""
+        self._state.forget(USERS)
         self._users_lost(Loss.VANISHED)
         self._wake.set()
 

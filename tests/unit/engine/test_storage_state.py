@@ -106,6 +106,13 @@ def test_what_never_goes_by_itself_was_purged_if_it_is_less(buckets: Buckets) ->
     assert buckets.seen("users", 1) is None
 
 
+def test_what_is_known_to_be_lost_is_not_found_out_once_more(buckets: Buckets) -> None:
+    buckets.seen("users", 3)
+    buckets.seen("users", 0)
+    buckets.state.forget("users")
+    assert [buckets.seen("users", 0) for _ in range(3)] == [None] * 3
+
+
 def test_what_goes_by_its_age_was_purged_if_nothing_is_left_that_was_young(
     buckets: Buckets,
 ) -> None:
