@@ -21,6 +21,7 @@ from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import accepted
+from factorychain_engine.endings import ended_at_s
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.records import Records
 from factorychain_engine.retry import retries
@@ -126,14 +127,14 @@ class Bookkeeping:
         if timer is not None:
             timer.cancel()
         self._beginnings.pop(run, None)
-        self._touch(run, "", ended.ended_at.ToNanoseconds() / 1e9 or self._clock())
+        self._touch(run, "", ended_at_s(ended, self._clock()))
 
     def _touch(self, run: SupervisedRun, title: str, at_s: float) -> None:
         touch = self._records.touch_thread
         self._write(run, lambda: touch(run.principal, run.entry.thread, title, at_s))
 
     def _write(self, run: SupervisedRun, write: Callable[[], Awaitable[None]]) -> None:
-        self._task = self._tasks.spawn(self._written(run, write), run.entry.run)
+        _ = self._tasks.spawn(self._written(run, write), run.entry.run)
 
     async def _written(self, run: SupervisedRun, write: Callable[[], Awaitable[None]]) -> None:
         try:

@@ -24,6 +24,7 @@ _FAILED_MESSAGES: Final[Mapping[str, str]] = {
     EndReason.AGENT_LOST: "The agent was lost before it had finished",
     EndReason.QUEUE_TIMEOUT: "The run waited for a place for longer than it may",
 }
+_REFUSED_MESSAGE: Final = "The run had waited and could not be started"
 
 ENDED_STATES: Final = frozenset(
     {
@@ -49,7 +50,7 @@ def ending_of(reason: str, now_s: float, trace: str, message: str = "") -> Event
         event.agent_cancelled.reason = str(reason)
         return event
     event.agent_failed.reason = str(reason)
-    event.agent_failed.message = message or _FAILED_MESSAGES[reason]
+    event.agent_failed.message = message or _FAILED_MESSAGES.get(reason, _REFUSED_MESSAGE)
     event.agent_failed.retryable = reason in _FAILED_MESSAGES
     return event
 
@@ -120,6 +121,11 @@ def usage_of(totals: Totals) -> Usage:
         reasoning_tokens=totals.reasoning_tokens,
         requests=totals.requests,
     )
+
+
+def ended_at_s(run: Run, now_s: float) -> float:
+    """When a run ended, as Unix seconds; `now_s` if its ending does not say."""
+    return run.ended_at.ToNanoseconds() / 1e9 or now_s
 
 
 def timestamp(now_s: float) -> Timestamp:

@@ -57,7 +57,7 @@ class Limits:
         self._plans = Plans()
         self._known: dict[tuple[Principal, str], UserLimits] = {}  # by the plans that are in force
         self._document = b""
-        self._problem = ""
+        self._problem = ""  # why the file as it is now is not in force
         self._reported = 0
         self._unknown: set[str] = set()
         self._tasks = TaskSet(self.name)
@@ -71,11 +71,6 @@ class Limits:
     def healthy(self) -> bool:
         """Whether it is looked after the file; a broken one takes no engine out of use."""
         return self._tasks.healthy
-
-    @property
-    def problem(self) -> str:
-        """Why the file as it is now is not in force; empty if it is."""
-        return self._problem
 
     def of(self, principal: Principal, claimed: str) -> UserLimits:
         """The limits of a user whose token names the plan `claimed`; empty: none."""

@@ -17,7 +17,7 @@ from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import UserRecord
-from factorychain_engine.endings import used_by
+from factorychain_engine.endings import ended_at_s, used_by
 from factorychain_engine.queued_run import QueuedRun
 from factorychain_engine.queueing import as_place, drop
 from factorychain_engine.records import Records
@@ -85,5 +85,5 @@ class QueueEndings:
                 return
 
     async def _touch(self, principal: Principal, ended: Run) -> None:
-        at_s = ended.ended_at.ToNanoseconds() / 1e9 or self._clock()
+        at_s = ended_at_s(ended, self._clock())
         await self._records.touch_thread(principal, ended.thread, "", at_s)

@@ -9,7 +9,15 @@ import pytest
 from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.run_pb2 import Run, RunState
 from factorychain_engine.admission import NOTHING_USED, ActiveRun, Totals
-from factorychain_engine.endings import begun, ending_of, has_ended, project, usage_of, used_by
+from factorychain_engine.endings import (
+    begun,
+    ended_at_s,
+    ending_of,
+    has_ended,
+    project,
+    usage_of,
+    used_by,
+)
 from factorychain_engine.lifeline import EndReason
 
 RUNNING = Run(
@@ -68,6 +76,19 @@ def test_what_the_engine_says_ends_a_run(reason: EndReason) -> None:
     assert (event.at.seconds, event.at.nanos, event.trace) == (12, 500_000_000, "00-trace")
     is_cancelled = reason in (EndReason.USER, EndReason.INTERRUPTED)
     assert (ended.state == RunState.RUN_STATE_CANCELLED) is is_cancelled
+
+
+def test_a_refusal_that_says_nothing_ends_a_run_that_waited_all_the_same() -> None:
+    ended = project(RUNNING, ending_of("AGENT_NOT_FOUND", 12.5, "00-trace"))
+    assert (ended.error.reason, ended.error.retryable) == ("AGENT_NOT_FOUND", False)
+    assert ended.error.message
+    told = project(RUNNING, ending_of("AGENT_NOT_FOUND", 12.5, "00-trace", "no agent is called x"))
+    assert told.error.message == "no agent is called x"
+
+
+def test_a_run_ended_when_its_ending_says_or_now() -> None:
+    assert ended_at_s(project(RUNNING, ending_of(EndReason.USER, 12.5, "")), 99.0) == 12.5
+    assert ended_at_s(RUNNING, 99.0) == 99.0
 
 
 def test_an_outcome_never_changes() -> None:
