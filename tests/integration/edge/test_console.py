@@ -183,6 +183,25 @@ async def test_what_a_lost_attempt_had_said_is_not_shown_when_the_run_begins_aga
     await expect(page.locator(".answer")).to_have_text("A whole one")
 
 
+async def test_a_run_that_waits_shows_its_place_until_it_begins(
+    chain: Chain, browser: Browser
+) -> None:
+    page = await sign_in(browser, chain, "ana")
+    scripts = runs_of(chain)
+    await page.fill("#text", "Later?")
+    await page.press("#text", "Enter")
+    await expect(page.locator(".question")).to_have_text("Later?")
+    for position in (2, 1):
+        scripts["ana"].emit(run_queued={"position": position, "input_json": '{"text":"Later?"}'})
+        await expect(page.locator(".badge")).to_have_text(f"queued, place {position}")
+    agent = await page.input_value("#agent")
+    assert agent
+    await expect(page.locator(".card-top b")).to_have_text(agent)
+    await expect(page.locator(".stop")).to_be_visible()
+    scripts["ana"].begin("Later?")
+    await expect(page.locator(".badge")).to_have_text("running")
+
+
 async def test_two_users_watch_their_own_runs_live(chain: Chain, browser: Browser) -> None:
     ana, ben = await asyncio.gather(
         sign_in(browser, chain, "ana"), sign_in(browser, chain, "ben", "dark")

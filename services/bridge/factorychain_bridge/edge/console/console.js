@@ -231,7 +231,7 @@ async function ask(text) {
   const position = { after: 0, epoch: 0 };
   const started = await page.client.start({ text }, {}, { agent: $("agent").value || undefined, thread, on_busy: "enqueue" });
   if (page.thread !== (thread ?? null)) return; // another conversation was opened meanwhile
-  card(started.run).ask(text);
+  card(started.run).ask(text, $("agent").value);
   if (!thread) {
     page.thread = started.thread;
     $("thread-id").textContent = started.thread;

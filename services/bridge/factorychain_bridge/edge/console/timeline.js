@@ -35,7 +35,8 @@ export class RunCard {
 
   get ended() { return this.state !== "running" && this.state !== "queued"; }
 
-  ask(text) {
+  ask(text, agent = "") {
+    if (agent) this.#agent.textContent = agent;
     this.#question.textContent = text;
     this.#question.hidden = !text;
   }
