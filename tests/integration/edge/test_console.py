@@ -40,6 +40,10 @@ FORM = """{"type":"object","required":["name","hours"],"properties":{
     "name":{"type":"string","title":"Name"},"hours":{"type":"integer","title":"Hours from now"}}}"""
 
 
+# A browser on a machine that is busy.
+expect.set_options(timeout=30_000)
+
+
 class Script:
     """What an agent would send, one event a call."""
 
