@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Protocol
 
 from factorychain._core.crash_points import crash_point
@@ -41,15 +41,7 @@ class Waiting(Protocol):
 
     def freed(self, principal: Principal, record: UserRecord) -> None: ...
 
-    def returned(self, principal: Principal, retry_after_s: float | None) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Returned:
-    """A run whose place was given back: how it waits again, or why it is to end."""
-
-    queued: QueuedRun
-    retry_after_s: float | None
+    def returned(self, principal: Principal, queued: QueuedRun) -> None: ...
 
 
 class Place:
@@ -64,7 +56,7 @@ class Place:
         self.principal = principal
         self.entry = entry
         self._queued = queued
-        self._returned: Returned | None = None
+        self._returned: QueuedRun | None = None
         self._done = False
         self._used = NOTHING_USED
 
@@ -86,7 +78,8 @@ class Place:
         self._used = used_by(run, self.entry)
 
     @property
-    def returned(self) -> Returned | None:
+    def returned(self) -> QueuedRun | None:
+        """The run, if its place was given back: as it waits again, or is to end."""
         return self._returned
 
     def refused(self, refusal: FactoryChainError, cancelled: str = "") -> None:
@@ -99,8 +92,7 @@ class Place:
             ending, message = ("", "") if again else (refusal.reason, refusal.message)
             if cancelled:
                 ending, message = cancelled, ""
-            queued = replace(self._queued, ending=ending, ending_message=message)
-            self._returned = Returned(queued, refusal.retry_after_s)
+            self._returned = replace(self._queued, ending=ending, ending_message=message)
 
 
 class ExecutionEngineFactory:
@@ -177,12 +169,12 @@ class ExecutionEngineFactory:
         if place.returned is None:
             self._waiting.freed(place.principal, record)
         else:
-            self._waiting.returned(place.principal, place.returned.retry_after_s)
+            self._waiting.returned(place.principal, place.returned)
 
     def _freed(self, record: UserRecord, place: Place) -> UserRecord:
         if place.returned is None:
             return release(record, place.entry, place.used)
-        return give_back(record, place.entry, place.returned.queued, self._engine_id)
+        return give_back(record, place.entry, place.returned, self._engine_id)
 
     async def _hand_over(self, place: Place) -> None:
         """Leave the run to another engine. If that cannot be stored, the missing heartbeat tells."""

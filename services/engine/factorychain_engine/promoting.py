@@ -22,6 +22,7 @@ from factorychain.errors import FactoryChainError
 from factorychain_engine.admission import ActiveRun, UserRecord, startable
 from factorychain_engine.entries import Entries
 from factorychain_engine.limits import LimitsOf
+from factorychain_engine.own_room import OwnRoom
 from factorychain_engine.queued_run import QueuedRun
 from factorychain_engine.queueing import mark, promote
 from factorychain_engine.records import Records
@@ -69,6 +70,7 @@ class Promoter:
         records: Records,
         entries: Entries,
         runs: SupervisedRuns,
+        own_room: OwnRoom,
         limits: LimitsOf,
         context: Callable[[Principal, ActiveRun], UserExecutionContext],
         begin: Callable[[Promoted], None],
@@ -79,6 +81,7 @@ class Promoter:
         self._records = records
         self._entries = entries
         self._runs = runs
+        self._own_room = own_room
         self._limits = limits
         self._context = context
         self._begin = begin
@@ -91,7 +94,8 @@ class Promoter:
         """Start the next run that may, by the user's record as it was read just now; None: there is none.
 
         Raises:
-            Capacity, ChainDegraded: agents are full, or storage or they are away.
+            Capacity: this engine is full, or agents are.
+            ChainDegraded: storage or agents are away.
         """
         began_s = time.perf_counter()
         able = self.startable(principal, known.record)
@@ -121,7 +125,7 @@ class Promoter:
         record = promote(known.record, entry, self._limit_of(principal))
         if record is None:
             return None
-        with self._runs.starting(entry.run):
+        with self._own_room.taking(), self._runs.starting(entry.run):
             if not await self._stored(principal, known, record, entry):
                 return Change(known.record, known.record)
             crash_point("engine.queue.promoted")

@@ -8,7 +8,7 @@ twice, or by two engines, changes the record once.
 from __future__ import annotations
 
 import asyncio
-import random
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Final
@@ -21,13 +21,13 @@ from factorychain._core.stored import NatsUnavailable
 from factorychain.errors import Capacity, FactoryChainError
 from factorychain_engine.admission import UserRecord
 from factorychain_engine.announcing import Announcer, positions_of
-from factorychain_engine.fair_line import FairLine
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.promoting import Promoter
 from factorychain_engine.queue_endings import QueueEndings
+from factorychain_engine.queued_run import QueuedRun
 from factorychain_engine.queueing import leave, mark, moved, overdue
 from factorychain_engine.records import Records
-from factorychain_engine.retry import Backoff, retries
+from factorychain_engine.retry import Backoff, retries, spread
 from factorychain_engine.turns import Turns
 from factorychain_engine.users_store import UsersStore, Versioned
 from factorychain_engine.validation import StartRequest
@@ -44,9 +44,19 @@ class _Line:
 
     def __init__(self) -> None:
         self.again = False
+        self.wake = asyncio.Event()
+        """Set by whoever has a reason to look, which cuts a pause short."""
         self.pause_s = 0.0
         """Agents have just refused the next one."""
         self.task: asyncio.Task[None] | None = None
+
+    async def pause(self) -> None:
+        """If there is to be one."""
+        if self.pause_s:
+            pause_s, self.pause_s = self.pause_s, 0.0
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self.wake.wait()
 
 
 class Queues:
@@ -64,13 +74,10 @@ class Queues:
         announcer: Announcer,
         endings: QueueEndings,
         max_wait_s: float,
-        room: Callable[[], bool],
         turns: Turns,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`max_wait_s`: how long a run may wait. `room`: whether this engine may have more runs; whether
-        agents may, `turns` knows.
-        """
+        """`max_wait_s`: how long a run may wait."""
         self._engine_id = engine_id
         self._users = users
         self._records = records
@@ -78,12 +85,9 @@ class Queues:
         self._announcer = announcer
         self._endings = endings
         self._max_wait_s = max_wait_s
-        self._room = room
         self._turns = turns
-        turns.look = self.look
         self._clock = clock
         self._lines: dict[Principal, _Line] = {}
-        self._full = FairLine()
         self._promotions = TaskSet(self.name)
         self._writing = TaskSet(self.name)
         self._stopping = False
@@ -127,27 +131,19 @@ class Queues:
 
     def freed(self, principal: Principal, record: UserRecord) -> None:
         """This engine has freed a place of the user, and one of its own."""
-        if record.queue and len(self._full):
-            self._full.join(principal)  # others wait for this engine, too
-        elif record.queue:
+        if record.queue:
             self.look(principal)
-        self._look_at_next()
+        self._turns.freed()
 
-    def returned(self, principal: Principal, retry_after_s: float | None) -> None:
+    def returned(self, principal: Principal, queued: QueuedRun) -> None:
         """Agents refused a run that this engine had promoted: it waits again, or is to end."""
         self._turns.refused(principal)
-        self.look(principal)
-        line = self._lines.get(principal)
-        if line is not None:
-            line.pause_s = max(REFUSED_PAUSE_S, retry_after_s or 0.0) * random.uniform(1.0, 1.5)
-        self._look_at_next()
-
-    def _look_at_next(self) -> None:
-        """There may be room again for who waited for this engine, or for agents."""
-        self._turns.freed()
-        following = self._full.next()
-        if following is not None:
-            self.look(following)
+        if queued.ending:
+            self.look(principal)
+        elif not self._stopping:
+            line = self._attended(principal)
+            line.wake.clear()
+            line.pause_s = spread(REFUSED_PAUSE_S)
 
     def changed(self, principal: Principal, before: UserRecord, after: UserRecord) -> None:
         """This engine has changed the queue."""
@@ -173,20 +169,21 @@ class Queues:
 
     def look(self, principal: Principal) -> None:
         """See soon whether somebody can start, or has to end."""
-        if self._stopping:
-            return
+        if not self._stopping:
+            self._attended(principal).wake.set()
+
+    def _attended(self, principal: Principal) -> _Line:
         line = self._lines.setdefault(principal, _Line())
         line.again = True
         if line.task is None or line.task.done():
             line.task = self._promotions.spawn(self._attend(principal, line), "queue")
+        return line
 
     async def _attend(self, principal: Principal, line: _Line) -> None:
         backoff = Backoff()
         is_mine = True
         while line.again and not self._stopping:
-            if line.pause_s:
-                pause_s, line.pause_s = line.pause_s, 0.0
-                await asyncio.sleep(pause_s)
+            await line.pause()
             line.again = False
             try:
                 is_mine = await self._look(principal)
@@ -214,11 +211,8 @@ class Queues:
             if not await self._promoted(principal, known):
                 break
         self._endings.all_of(principal, record)
-        if self._room():
-            self._look_at_next()
         if record.queue and record.queue_owner == self._engine_id:
             return True
-        self._full.leave(principal)
         self._turns.leave(principal)
         return False
 
@@ -228,9 +222,6 @@ class Queues:
             return False
         if not self._promoter.startable(principal, known.record):
             self._turns.leave(principal)
-            return False
-        if not self._room():
-            self._full.join(principal)
             return False
         if not self._turns.may_begin(principal):
             self._turns.join(principal)

@@ -36,6 +36,7 @@ from factorychain_engine.keys import PublicKeys
 from factorychain_engine.lifeline import EndReason, LifeLimits
 from factorychain_engine.limits import Limits
 from factorychain_engine.outcomes import Outcomes
+from factorychain_engine.own_room import OwnRoom
 from factorychain_engine.promoting import Promoter
 from factorychain_engine.queue_endings import QueueEndings
 from factorychain_engine.queues import Queues
@@ -166,11 +167,14 @@ class EngineServer:
         self.attempts = Attempts(self.users, self.records, self.outcomes, self.peers)
         self.settler = Settler(self.link, self.tokens, self.outcomes)
         self.runs = SupervisedRuns()
+        self.own_room = OwnRoom(settings.max_runs_total, self.runs)
         self.turns = Turns(
             self.engine_id,
             self.storage.waiting,
             ready=self.peers.ready,
             room=self.replicas.room,
+            own_room=self.own_room.left,
+            look=lambda principal: self.queues.look(principal),  # noqa: PLW0108 - made below
         )
         self.entries = Entries(
             engine_id=self.engine_id,
@@ -196,7 +200,7 @@ class EngineServer:
             storage=self.storage,
             interrupt=self._interrupt,
             context=self.tokens.run,
-            limits=PlaceLimits(self.limits.of, room=self._has_room),
+            limits=PlaceLimits(self.limits.of, self.own_room),
         )
         self.factory = ExecutionEngineFactory(self.engine_id, starts, self.users, self.queues)
         self.supervisor = RunSupervisor(
@@ -204,7 +208,6 @@ class EngineServer:
             self._supervised,
             self.runs,
             self.books,
-            max_runs=settings.max_runs_total,
             on_trouble=lambda: self.clean_up.sweep_soon(),  # noqa: PLW0108 - made below
         )
         self.clean_up = CleanUp(
@@ -247,6 +250,7 @@ class EngineServer:
             records=self.records,
             entries=self.entries,
             runs=self.runs,
+            own_room=self.own_room,
             limits=self.limits.of,
             context=self.tokens.run,
             begin=lambda promoted: self.supervisor.start_promoted(promoted),  # noqa: PLW0108
@@ -259,12 +263,8 @@ class EngineServer:
             announcer=self.announcer,
             endings=QueueEndings(self.users, self.records, self.settler),
             max_wait_s=self.settings.queue_max_s,
-            room=self._has_room,
             turns=self.turns,
         )
-
-    def _has_room(self) -> bool:
-        return self.supervisor.has_room()
 
     def _serve(self) -> None:
         settings = self.settings

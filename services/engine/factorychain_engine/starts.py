@@ -35,6 +35,7 @@ from factorychain_engine.enqueuing import Enqueuing
 from factorychain_engine.entries import Entries
 from factorychain_engine.limits import LimitsOf
 from factorychain_engine.outcomes import Outcomes
+from factorychain_engine.own_room import OwnRoom
 from factorychain_engine.queued_run import QueuedRun
 from factorychain_engine.retry import retries
 from factorychain_engine.started import AlreadyStarted, Enqueued, Started, Taken
@@ -67,9 +68,8 @@ class PlaceLimits:
     """What every place is bounded by."""
 
     user: LimitsOf
+    own_room: OwnRoom
     wait_for_interrupt_s: float = WAIT_FOR_INTERRUPT_S
-    room: Callable[[], bool] = lambda: True
-    """Whether this engine may have more runs."""
 
 
 class Settled(Protocol):
@@ -128,8 +128,7 @@ class Starts:
                 fresh = known.asked_at_s >= since_s
                 wanted = await self._entries.make(start, known, trace, ahead.agent)
                 free = admission.without_ended(known.record)
-                room = ahead.room and self._limits.room()
-                most = self._limits_of(start).active_runs if room else 0
+                most = self._limits_of(start).active_runs if ahead.room else 0
                 decision = admit(free, wanted, most)
                 if isinstance(decision, Admitted):
                     wanted = await self._entries.placed(start, known, wanted)
@@ -178,11 +177,12 @@ class Starts:
         look comes after the user's record was read, so a run that has left that has a record.
         """
         wanted = admission.tried[-1]
-        stored, problem, context = await asyncio.gather(
-            self._store(start.principal, known, record, admission),
-            self._entries.seen_before(start),
-            self._signed(start.principal, wanted),
-        )
+        with self._limits.own_room.taking():
+            stored, problem, context = await asyncio.gather(
+                self._store(start.principal, known, record, admission),
+                self._entries.seen_before(start),
+                self._signed(start.principal, wanted),
+            )
         if not stored:
             return None
         _starts.add(1, {"outcome": "admitted" if problem is None else "repeated"})

@@ -33,7 +33,7 @@ from factorychain_engine.started import AlreadyStarted, Enqueued, Started, Taken
 from factorychain_engine.starting import Admission
 from factorychain_engine.stored_run import StoredRun, record_of
 from factorychain_engine.supervised_runs import SupervisedRuns
-from factorychain_engine.validation import OnBusy, StartRequest
+from factorychain_engine.validation import StartRequest
 
 log = get_logger(__name__)
 _active = up_down_counter("factorychain.engine.active_runs", "Runs that this engine looks after")
@@ -57,15 +57,13 @@ class RunSupervisor:
         runs: SupervisedRuns,
         books: Bookkeeping,
         *,
-        max_runs: int,
         on_trouble: Callable[[], None],
     ) -> None:
-        """`max_runs` 0: no limit. `on_trouble` is called when a run was left for somebody to adopt."""
+        """`on_trouble` is called when a run was left for somebody to adopt."""
         self._factory = factory
         self._make_run = make_run
         self._runs = runs
         self._books = books
-        self._max_runs = max_runs
         self._on_trouble = on_trouble
         self._tasks = TaskSet(self.name)
         self._stopping = False
@@ -82,10 +80,6 @@ class RunSupervisor:
         self._stopping = True
         await self._tasks.close()
 
-    def has_room(self) -> bool:
-        """Whether this engine may have more runs."""
-        return not self._max_runs or len(self._runs) < self._max_runs
-
     async def start_run(self, start: StartRequest, trace: str) -> Started:
         """Start a run; returns when agents have accepted it, or when it waits.
 
@@ -94,8 +88,6 @@ class RunSupervisor:
         """
         if self._stopping:
             raise ChainDegraded("engine")
-        if not self.has_room() and start.on_busy is not OnBusy.ENQUEUE:
-            raise Capacity
         answer: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
         # Whoever asked may be gone when a refusal comes.
         answer.add_done_callback(lambda done: done.cancelled() or done.exception())

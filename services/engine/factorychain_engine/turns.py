@@ -1,8 +1,9 @@
-"""Who may have room at agents, when there is too little for all who want it.
+"""Who may begin a run here and now, when there is too little room for all who want it: at agents, or in
+this engine.
 
 Invariant: while somebody waits for room, what becomes free goes to those whose turn it is, whichever engine
 looks after them; a start that came just now waits behind them, or is refused. What is known here may be
-a moment old: then a turn is taken too early, agents refuse it, and the user keeps their ticket.
+a moment old: then a turn is taken too early, agents refuse it, and the user has the ticket of before.
 
 Those who wait stand in a list that all engines read (`waiting_list`), in the order of `fairness`.
 """
@@ -21,6 +22,8 @@ from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain.errors import Capacity
 from factorychain_engine.fairness import Patience, Waiting
+from factorychain_engine.own_room import no_room
+from factorychain_engine.retry import Backoff
 from factorychain_engine.waiting_list import WaitingList
 
 log = get_logger(__name__)
@@ -30,7 +33,6 @@ PASSED_OVER_AFTER_S: Final = 3.0
 SCARCE_FOR_S: Final = 5.0
 """So long after there was no room it is looked whether somebody waits."""
 STALE_AFTER_S: Final = 10.0
-RETRY_AFTER_S: Final = 2.0
 
 SCARCE_ROOM: Final = 3
 """So few places are likely to be all taken in a moment."""
@@ -50,14 +52,19 @@ class Turns:
         *,
         ready: Callable[[], Awaitable[None]],
         room: Callable[[], int | None],
+        own_room: Callable[[], int | None],
+        look: Callable[[Principal], None],
     ) -> None:
         """`ready` returns when there are agents to be asked (`agents_layer.Agents`). `room`: how many runs
-        fit; None: not known.
+        they have room for; None: not known. `own_room`: how many this engine has; None: there is no limit.
+        `look` is called when it is a user's turn.
         """
         self._engine_id = engine_id
         self._list = WaitingList(engine_id, bucket)
         self._ready = ready
         self._room = room
+        self._own_room = own_room
+        self._look = look
         self._granted: set[Principal] = set()
         self._order: tuple[Waiting, ...] = ()
         self._patience = Patience(PASSED_OVER_AFTER_S)
@@ -65,8 +72,6 @@ class Turns:
         self._read_at_s = _NEVER_S
         self._wake = asyncio.Event()
         self._tasks = TaskSet(self.name)
-        self.look: Callable[[Principal], None] = _nobody
-        """Called when it is a user's turn."""
 
     @property
     def healthy(self) -> bool:
@@ -90,9 +95,12 @@ class Turns:
         """Return when agents can be asked to take a run of this user.
 
         Raises:
-            Capacity: they are full, or others come first.
+            Capacity: they are full, or this engine is, or others come first.
             ChainDegraded: they are away.
         """
+        if self._own_room() == 0:
+            self._scarce()
+            raise no_room()
         try:
             await self._ready()
         except Capacity:
@@ -102,14 +110,20 @@ class Turns:
         if room is not None and room <= SCARCE_ROOM:
             self._scarce()
         if not self.may_begin(principal):
-            raise Capacity(retry_after_s=RETRY_AFTER_S)
+            raise no_room()
 
     def may_begin(self, principal: Principal) -> bool:
-        """False if all room that there is belongs to others, who have waited longer."""
-        if principal in self._granted or not self._order or self._is_stale():
+        """False if this engine is full, or all room that there is belongs to others, who have waited longer."""
+        own_room = self._own_room()
+        if own_room == 0:
+            return False
+        if principal in self._granted or self._is_stale():
             return True
+        if own_room is not None and own_room <= len(self._list):
+            return False
+        waiting = max(len(self._order), len(self._list))
         room = self._room()
-        return room is not None and room > len(self._order)
+        return not waiting or (room is not None and room > waiting)
 
     def _is_stale(self) -> bool:
         """Whether what was read is too old to hold anybody up for it."""
@@ -119,10 +133,11 @@ class Turns:
 
     def join(self, principal: Principal) -> None:
         """The user has a run that could begin if there were room."""
-        self._granted.discard(principal)
         self._scarce()
+        if principal not in self._list or principal in self._granted:
+            self._wake.set()
+        self._granted.discard(principal)
         self._list.join(principal)
-        self._wake.set()
 
     def leave(self, principal: Principal) -> None:
         """The user has no such run any more, or another engine looks after them."""
@@ -139,8 +154,11 @@ class Turns:
             self._wake.set()
 
     def refused(self, principal: Principal) -> None:
-        """Agents did not take that run after all: the user has the ticket of before."""
+        """Agents did not take that run after all: the user waits again, with the ticket of before."""
+        self._granted.discard(principal)
+        self._scarce()
         self._list.refused(principal)
+        self._wake.set()
 
     def freed(self) -> None:
         """There may be room again."""
@@ -149,25 +167,33 @@ class Turns:
 
     def _scarce(self) -> None:
         now_s = asyncio.get_running_loop().time()
-        if now_s > self._scarce_until_s:
+        if self._is_idle(now_s):
+            self._read_at_s = now_s  # it was not looked on purpose, and is from now on
             self._wake.set()
         self._scarce_until_s = now_s + SCARCE_FOR_S
+
+    def _is_idle(self, now_s: float) -> bool:
+        """Whether there is no reason to look who waits."""
+        return self._list.is_written and not self._order and now_s > self._scarce_until_s
 
     # --- giving turns -----------------------------------------------------------------------
 
     async def _look_for_ever(self) -> None:
-        loop = asyncio.get_running_loop()
+        loop, backoff = asyncio.get_running_loop(), Backoff()
         while True:
-            idle = not len(self._list) and not self._order and loop.time() > self._scarce_until_s
-            await self._pause(None if idle else LOOK_S)
+            await self._pause(None if self._is_idle(loop.time()) else LOOK_S)
             try:
-                await self._list.write(loop.time())
+                await self._list.write(loop.time(), full=self._own_room() == 0)
                 self._order = await self._list.read()
+                self._read_at_s = loop.time()
+                self._give(loop.time())
             except NatsUnavailable as error:
                 log.debug("who waits for room is not known now", cause=error.what)
-                continue
-            self._read_at_s = loop.time()
-            self._give(loop.time())
+            except Exception:  # one odd answer must not end the turns of all
+                log.exception("the turns were not given")
+                await backoff.pause()
+            else:
+                backoff.reset()
 
     async def _pause(self, at_most_s: float | None) -> None:
         with contextlib.suppress(TimeoutError):
@@ -176,15 +202,12 @@ class Turns:
         self._wake.clear()
 
     def _give(self, now_s: float) -> None:
-        room = self._room()
+        room, own_room = self._room(), self._own_room()
         # Where it is not known, one at a time finds out.
         left = 1 if room is None else room
         for each in self._patience.due(self._order, left, now_s):
-            is_own = each.engine == self._engine_id and each.principal in self._list
-            if is_own and each.principal not in self._granted:
+            if own_room is not None and len(self._granted) >= own_room:
+                return
+            if self._list.is_so(each) and each.principal not in self._granted:
                 self._granted.add(each.principal)
-                self.look(each.principal)
-
-
-def _nobody(_: Principal) -> None:
-    """Before anything is wired."""
+                self._look(each.principal)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from factorychain._core.ids import Principal
 from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.errors import AgentNotFound, Capacity, ThreadBusy, UserQueueLimit
 from factorychain.types.v1.run_pb2 import RunState
@@ -32,9 +33,13 @@ async def kinds(chain: Chain, thread: str, run: str) -> list[str]:
     return [str(event.WhichOneof("event")) for of, event in events if of == run]
 
 
-async def test_a_run_that_waits_is_shown_and_starts_when_a_place_is_free(
-    chain: Chain, engine: Engine
-) -> None:
+async def rarely_cleaned(chain: Chain, **settings: Any) -> Engine:
+    """An engine whose clean-up does not make up for a queue that nobody has looked at."""
+    return await chain.engine(cleanup_interval_s=300, **settings)
+
+
+async def test_a_run_that_waits_is_shown_and_starts_when_a_place_is_free(chain: Chain) -> None:
+    engine = await rarely_cleaned(chain)
     first, second = await fill(engine)
     started = await enqueue(
         engine,
@@ -121,9 +126,8 @@ async def test_who_waits_for_too_long_ends_with_a_reason(chain: Chain) -> None:
     assert (ended.error.reason, ended.error.retryable) == ("QUEUE_TIMEOUT", True)
 
 
-async def test_an_interrupt_ends_what_waits_in_its_thread_and_nothing_else(
-    chain: Chain, engine: Engine
-) -> None:
+async def test_an_interrupt_ends_what_waits_in_its_thread_and_nothing_else(chain: Chain) -> None:
+    engine = await rarely_cleaned(chain)
     running = (await engine.start_run(thread="t")).run
     waiting = (await enqueue(engine, thread="t")).run
     elsewhere = (await engine.start_run(thread="u")).run
@@ -140,10 +144,11 @@ async def test_an_interrupt_ends_what_waits_in_its_thread_and_nothing_else(
     await until_true(lambda: newest.run in chain.agents.runs)
 
 
-async def test_a_run_that_agents_refuse_waits_on_or_ends(chain: Chain, engine: Engine) -> None:
+async def test_a_run_that_agents_refuse_waits_on_or_ends(chain: Chain) -> None:
+    engine = await rarely_cleaned(chain)
     first, second = await fill(engine)
     one = (await enqueue(engine, thread="t")).run
-    chain.agents.refuse_with = Capacity()
+    chain.agents.refuse_with = Capacity(retry_after_s=600.0)  # there is room before that
     await chain.agents.end(first)
     await until(lambda: _is(engine.waiting, [one]))
     chain.agents.refuse_with = None
@@ -164,8 +169,10 @@ async def test_a_run_that_agents_refuse_waits_on_or_ends(chain: Chain, engine: E
 
 @pytest.mark.alone  # an engine that is slow is passed over
 async def test_an_engine_that_is_full_lets_users_wait_and_start_in_turn(chain: Chain) -> None:
-    engine = await chain.engine(max_runs_total=1)
-    only = (await engine.start_run(BOB, thread="b")).run
+    engine = await rarely_cleaned(chain, max_runs_total=1)
+    only = (await engine.start_run(BOB, thread="b", request_id="same")).run
+    again = await engine.start_run(BOB, thread="b", request_id="same")
+    assert (again.run, again.existing) == (only, True)
     waiting = [(await enqueue(engine, thread=f"t{number}")).run for number in range(2)]
     bobs = (await engine.start_run(BOB, thread="c", on_busy=pb.ON_BUSY_ENQUEUE)).run
     with pytest.raises(Capacity):
@@ -175,6 +182,29 @@ async def test_an_engine_that_is_full_lets_users_wait_and_start_in_turn(chain: C
         await chain.agents.end(run)
     await until_true(lambda: waiting[1] in chain.agents.runs)
     assert chain.agents.executed == [only, waiting[0], bobs, waiting[1]]
+
+
+async def test_a_burst_does_not_exceed_what_an_engine_takes_and_is_told_why(chain: Chain) -> None:
+    engine = await chain.engine(max_runs_total=2)
+
+    async def start(user: str) -> str:
+        try:
+            return str((await engine.start_run(Principal("acme", user))).run)
+        except Capacity:
+            return ""
+
+    runs = await asyncio.gather(*(start(f"u{number}") for number in range(20)))
+    assert set(filter(None, runs)) == set(chain.agents.executed)
+    assert len(chain.agents.executed) == 2
+    waiting = [
+        (await engine.start_run(Principal("acme", f"w{number}"), on_busy=pb.ON_BUSY_ENQUEUE)).run
+        for number in range(6)
+    ]
+    for run in [*chain.agents.executed, *waiting]:
+        await until_true(lambda run=run: run in chain.agents.runs)  # type: ignore[misc]  # bound here
+        assert len(engine.server.runs) <= 2
+        await chain.agents.end(run)
+    assert set(chain.agents.executed[2:]) == set(waiting)
 
 
 @pytest.mark.parametrize("how", ["stop", "crash"])

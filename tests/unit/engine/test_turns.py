@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from factorychain._core.ids import Principal
-from factorychain._core.stored import KvEntry, NatsUnavailable, WrongLastSequence
+from factorychain._core.stored import KvEntry, NatsUnavailable, StorageRefused, WrongLastSequence
 from factorychain.errors import Capacity
 from factorychain_engine import turns as turns_module
 from factorychain_engine.turns import Turns
@@ -24,6 +24,9 @@ class Bucket:
         self.entries: dict[str, KvEntry] = {}
         self.writes = 0
         self.away = False
+        self.broken = False
+        self.slow = False
+        self.is_read = asyncio.Event()
         self.refused = 0
 
     async def read(self, key: str) -> KvEntry:
@@ -37,15 +40,27 @@ class Bucket:
         self.entries[key] = KvEntry(key, value, self.writes)
         return self.writes
 
-    async def delete(self, key: str, revision: int) -> int:
-        self.writes += 1
-        if self.entries[key].revision != revision:
+    async def update(self, key: str, value: bytes, revision: int) -> int:
+        if (await self.read(key)).revision != revision:
             raise WrongLastSequence(key, revision, None)
+        return await self.put(key, value)
+
+    async def delete(self, key: str, revision: int | None = None) -> int:
+        if revision not in (None, (await self.read(key)).revision):
+            raise WrongLastSequence(key, revision or 0, None)
+        self.writes += 1
         self.entries.pop(key, None)
         return self.writes
 
     async def list(self) -> list[KvEntry]:
-        return list(self.entries.values())
+        if self.broken:
+            self.refused += 1
+            raise StorageRefused("list", 403, "not permitted")
+        entries = list(self.entries.values())
+        while self.slow:
+            self.is_read.set()
+            await asyncio.sleep(0.001)
+        return entries
 
 
 class Engine:
@@ -54,9 +69,16 @@ class Engine:
     def __init__(self, bucket: Bucket, name: str = "e1") -> None:
         made: Any = bucket
         self.room: int | None = 0
+        self.own_room: int | None = None
         self.turn: list[Principal] = []
-        self.turns = Turns(name, made, ready=self._ready, room=lambda: self.room)
-        self.turns.look = self.turn.append
+        self.turns = Turns(
+            name,
+            made,
+            ready=self._ready,
+            room=lambda: self.room,
+            own_room=lambda: self.own_room,
+            look=self.turn.append,
+        )
 
     async def _ready(self) -> None:
         if self.room == 0:
@@ -118,9 +140,101 @@ async def test_who_is_refused_after_all_keeps_the_ticket() -> None:
     engine.turns.began(ADA)
     await engine.until_line(BOB, ADA)
     engine.turns.refused(ADA)
-    engine.turns.join(ADA)
     await engine.until_line(ADA, BOB)
     await engine.turns.stop()
+
+
+async def test_who_is_refused_keeps_the_ticket_also_if_nothing_else_of_theirs_waits() -> None:
+    engine = Engine(Bucket())
+    await engine.turns.start()
+    await engine.join(EVE, ADA, BOB)
+    before = engine.turns.line
+    assert [each.principal for each in before] == [EVE, ADA, BOB]
+    engine.turns.began(EVE)
+    engine.turns.leave(EVE)
+    await engine.until_line(ADA, BOB)
+    engine.turns.refused(EVE)
+    await until_true(lambda: engine.turns.line == before)
+    # The tenant's turn was taken back, too: as nobody was served, the next new one comes last.
+    last = Principal("other", "last")
+    await engine.join(last)
+    assert engine.line() == [EVE, ADA, last, BOB]
+    await engine.turns.stop()
+
+
+async def test_a_tenant_that_has_got_room_meanwhile_does_not_get_its_turn_back() -> None:
+    engine = Engine(Bucket())
+    await engine.turns.start()
+    await engine.join(ADA, BOB, EVE)
+    for each in (ADA, BOB):
+        engine.turns.began(each)
+        await until_true(lambda each=each: engine.line()[-1] == each)  # type: ignore[misc]
+    engine.turns.refused(ADA)
+    await engine.until_line(EVE, ADA, BOB)
+    await engine.turns.stop()
+
+
+async def test_nobody_is_granted_twice_by_a_line_that_was_read_before_they_began() -> None:
+    bucket = Bucket()
+    engine = Engine(bucket)
+    await engine.turns.start()
+    await engine.join(ADA, BOB)
+    engine.room = 1
+    await until_true(lambda: engine.turn == [ADA])
+    bucket.slow = True
+    bucket.is_read.clear()
+    engine.turns.freed()
+    await bucket.is_read.wait()
+    engine.turns.began(ADA)
+    bucket.slow = False
+    await until_true(lambda: engine.turn[1:] == [BOB])
+    await engine.turns.stop()
+
+
+async def test_an_engine_that_is_full_refuses_and_gives_as_many_turns_as_it_has_places() -> None:
+    engine = Engine(Bucket())
+    engine.room, engine.own_room = 9, 0
+    await engine.turns.start()
+    with pytest.raises(Capacity):
+        await engine.turns.ready(EVE)
+    await engine.join(ADA, EVE, BOB)
+    assert engine.turn == []
+    engine.own_room = 2
+    await until_true(lambda: engine.turn == [ADA, EVE])
+    assert engine.turns.may_begin(EVE)
+    assert not engine.turns.may_begin(BOB), "the places are others'"
+    engine.own_room = 4
+    await until_true(lambda: engine.turn == [ADA, EVE, BOB])
+    await engine.turns.ready(Principal("new", "now"))
+    engine.own_room = 3
+    with pytest.raises(Capacity):
+        await engine.turns.ready(Principal("new", "now"))
+    await engine.turns.stop()
+
+
+async def test_a_full_engine_holds_up_nobody_at_another_and_its_users_keep_their_tickets() -> None:
+    bucket = Bucket()
+    full, other = Engine(bucket, "full"), Engine(bucket, "other")
+    await full.turns.start()
+    await other.turns.start()
+    await full.join(ADA)
+    await other.join(BOB)
+    await other.until_line(ADA, BOB)
+    full.own_room = 0
+    await other.until_line(BOB)
+    await full.until_line(ADA, BOB)
+    full.room = other.room = 1
+    await until_true(lambda: other.turn == [BOB])
+    assert full.turn == []
+    full.own_room = 1
+    await other.until_line(ADA, BOB)
+    await until_true(lambda: full.turn == [ADA])
+    full.turns.leave(ADA)
+    full.own_room = 0
+    other.turns.leave(BOB)
+    await until_true(lambda: not any(key.startswith(("u.", "x.")) for key in bucket.entries))
+    await full.turns.stop()
+    await other.turns.stop()
 
 
 async def test_who_comes_back_at_once_has_not_left() -> None:
@@ -159,6 +273,19 @@ async def test_an_engine_whose_storage_is_away_goes_on_when_it_is_back() -> None
     await until_true(lambda: bucket.refused > 1)
     assert engine.line() == []
     bucket.away = False
+    await engine.until_line(ADA)
+    assert engine.turns.healthy
+    await engine.turns.stop()
+
+
+async def test_turns_go_on_after_whatever_goes_wrong() -> None:
+    bucket = Bucket()
+    engine = Engine(bucket)
+    await engine.turns.start()
+    bucket.broken = True
+    engine.turns.join(ADA)
+    await until_true(lambda: bucket.refused > 1)
+    bucket.broken = False
     await engine.until_line(ADA)
     assert engine.turns.healthy
     await engine.turns.stop()
