@@ -197,7 +197,10 @@ class UserEngineLimit(FactoryChainError):
 
     def __init__(self, limit: int, *, retry_after_s: float) -> None:
         runs = _counted(limit, "active run")
-        message = f"you have {runs}, which is the limit; wait for one to end or cancel it"
+        message = (
+            f"you have {runs}, which is the limit; "
+            "wait for one to end, cancel one, or start with on_busy enqueue"
+        )
         super().__init__(
             message, retry_after_s=retry_after_s, quota=Quota("user:active_runs", f"limit {limit}")
         )
@@ -254,7 +257,8 @@ class ThreadBusy(FactoryChainError):
 
     def __init__(self, run: str) -> None:
         description = (
-            f"run {run} is active; wait for it, cancel it, or start with on_busy interrupt"
+            f"run {run} has not ended; "
+            "wait for it, cancel it, or start with on_busy enqueue or interrupt"
         )
         super().__init__(
             f"the thread already has a run: {description}",

@@ -43,7 +43,7 @@ def run(
     on_busy: Annotated[
         WhenBusy,
         typer.Option(
-            help="Where the conversation has an active run: refuse, wait (also for a place), or cancel it first."
+            help="If the run cannot start at once: refuse, wait for its turn, or cancel what the conversation does."
         ),
     ] = WhenBusy.REJECT,
     as_json: Annotated[

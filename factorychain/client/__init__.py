@@ -108,15 +108,15 @@ class Client:
             agent: Its name; the operator's default without.
             thread: The conversation to go on with; a new one without.
             request_id: The same again finds the same run; made up without.
-            on_busy: What to do if the thread has an active run: refuse, cancel it (`interrupt`), or wait,
-                also for a place where the user has as many runs as are allowed (`enqueue`). `queue_position`
-                of the run says where it waits; it starts by itself.
+            on_busy: What to do if the run cannot start at once: refuse, cancel what the thread was asked
+                for first (`interrupt`), or wait for the thread, for a place of the user's or for room
+                (`enqueue`). `queue_position` of the run says where it waits; it starts by itself.
             context: Objects with `description` and `value`.
             metadata: At most 4 KiB.
             replaces: The run whose place this one takes (edit or regenerate).
 
         Raises:
-            UserEngineLimit, ThreadBusy, AgentNotFound, InvalidField, …: It was refused.
+            ThreadBusy, UserEngineLimit, Capacity, AgentNotFound, InvalidField, …: It was refused.
         """
         optional: dict[str, object] = {
             "agent": agent,

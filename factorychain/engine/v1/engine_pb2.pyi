@@ -30,21 +30,21 @@ class _OnBusyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnBusy.ValueTy
     ON_BUSY_UNSPECIFIED: _OnBusy.ValueType  # 0
     """As ON_BUSY_REJECT."""
     ON_BUSY_REJECT: _OnBusy.ValueType  # 1
-    """Refuse with THREAD_BUSY."""
+    """Refuse: with THREAD_BUSY, USER_ENGINE_LIMIT or CAPACITY."""
     ON_BUSY_ENQUEUE: _OnBusy.ValueType  # 2
-    """Wait for a place, also if the caller has as many active runs as it may."""
+    """Wait: for the thread, for a place of the user's, or for room in the whole system."""
     ON_BUSY_INTERRUPT: _OnBusy.ValueType  # 3
     """Cancel the active run and those that wait for the thread, then start."""
 
 class OnBusy(_OnBusy, metaclass=_OnBusyEnumTypeWrapper):
-    """What to do when the thread already has an active run."""
+    """What to do when a run cannot start at once."""
 
 ON_BUSY_UNSPECIFIED: OnBusy.ValueType  # 0
 """As ON_BUSY_REJECT."""
 ON_BUSY_REJECT: OnBusy.ValueType  # 1
-"""Refuse with THREAD_BUSY."""
+"""Refuse: with THREAD_BUSY, USER_ENGINE_LIMIT or CAPACITY."""
 ON_BUSY_ENQUEUE: OnBusy.ValueType  # 2
-"""Wait for a place, also if the caller has as many active runs as it may."""
+"""Wait: for the thread, for a place of the user's, or for room in the whole system."""
 ON_BUSY_INTERRUPT: OnBusy.ValueType  # 3
 """Cancel the active run and those that wait for the thread, then start."""
 Global___OnBusy: _TypeAlias = OnBusy  # noqa: Y015
@@ -72,7 +72,7 @@ class StartRunRequest(_message.Message):
     request_id: _builtins.str
     """The caller's own id for this start; the same again finds the same run."""
     on_busy: Global___OnBusy.ValueType
-    """What to do when the thread already has an active run."""
+    """What to do when the run cannot start at once."""
     metadata_json: _builtins.str
     """A JSON object of at most 4 KiB; empty for none."""
     replaces: _builtins.str

@@ -14,6 +14,7 @@ from factorychain.errors import (
     InputTimeout,
     InvalidField,
     ThreadBusy,
+    UserEngineLimit,
 )
 from tests.error_samples import SAMPLES
 
@@ -49,3 +50,8 @@ def test_an_error_says_which_field_run_or_dependency_it_is_about() -> None:
     assert missing.names == ("dict[str, int]", "Library")
     assert AgentError("later", retryable=True).retryable
     assert not AgentError("never").retryable
+
+
+@pytest.mark.parametrize("refusal", [ThreadBusy("r1"), UserEngineLimit(1, retry_after_s=3.0)])
+def test_who_is_refused_a_place_is_told_that_a_start_can_wait(refusal: FactoryChainError) -> None:
+    assert "start with on_busy enqueue" in refusal.message

@@ -211,7 +211,8 @@ def test_a_failed_operation_says_why_and_when_to_come_back() -> None:
     assert reply["error"] == {
         "code": "RESOURCE_EXHAUSTED",
         "reason": "USER_ENGINE_LIMIT",
-        "message": "you have 2 active runs, which is the limit; wait for one to end or cancel it",
+        "message": "you have 2 active runs, which is the limit; "
+        "wait for one to end, cancel one, or start with on_busy enqueue",
         "retry_after_s": 3,
     }
 
