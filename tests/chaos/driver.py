@@ -144,7 +144,8 @@ class Driver:
         return answer["connections"] != 0
 
     async def _fill(self, fault: Fault) -> bool:
-        """A full disk, until there is room again; NATS needs a restart then if it has given up.
+        """A full disk, until there is room again. A store that found none takes nothing until it is
+        restarted, and not every user meets it: so it is, as its operator would do.
 
         Returns:
             Whether NATS wanted to write meanwhile.
@@ -158,9 +159,11 @@ class Driver:
             self.chain.disk.empty()
         assert self.watch.watched is not None
         self.watch.watched.undone()
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_NATS_AGAIN_S):
                 await self.watch.watched.done.wait()
-        except TimeoutError:
+        found_none = self.chain.disk_errors() > before
+        if found_none or not self.watch.watched.done.is_set():
+            self.watch.watched.again()
             await self._end(Fault(RESTART, "nats"))
-        return self.chain.disk_errors() > before
+        return found_none

@@ -7,7 +7,6 @@ not come to an end, make the outcome bad.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from tests.chaos.options import Options
 from tests.chaos.recovery import RecoveryWatch
 from tests.chaos.report import report
 from tests.chaos.user import Habits, User
-from tests.chaos.watchdog import Watchdog, waits_at
+from tests.chaos.watchdog import Watchdog, show_tasks
 
 LAST_RUNS_S: Final = 120.0
 _GRACE_S: Final = 30.0
@@ -132,5 +131,4 @@ class Life:
             return
         names = ", ".join(sorted(each.get_name() for each in hanging))
         self.failures.append(f"users who came to no end in {LAST_RUNS_S:.0f} s: {names}")
-        for task in asyncio.all_tasks():
-            print(waits_at(task), file=sys.stderr)
+        show_tasks(asyncio.all_tasks())
