@@ -100,6 +100,8 @@ class StorageState:
 
     def refusal(self) -> ChainDegraded | None:
         """Why nothing new may start; None: it may."""
+        if not self._troubles and not self._restoring:
+            return None
         for trouble in Trouble:  # the worst first
             if trouble in self._troubles.values():
                 said, retry_after_s = _SAID[trouble]

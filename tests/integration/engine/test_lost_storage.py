@@ -17,8 +17,10 @@ from factorychain.errors import ChainDegraded, UserEngineLimit
 from factorychain.local.readiness import layer_serves
 from factorychain.types.v1.run_pb2 import RunState
 from factorychain_engine.storage import QUEUED, RUNS, THREADS, USERS, VALUES
+from factorychain_engine.users_store import UsersStore
 from tests.chaos.disk import Disk
 from tests.engine_harness import BOB, Chain, Engine, running_chain
+from tests.engine_peers import completed
 from tests.nats_fixture import NatsServer, running_nats_server
 from tests.storage_admin import StorageAdmin, storage_admin
 from tests.token_samples import ADA
@@ -172,6 +174,35 @@ async def test_after_a_purge_a_start_finds_the_places_that_its_user_had(
     for thread, run in (("t1", runs[0]), ("t2", runs[1]), ("t3", third.run)):
         await one_ending(chain, thread, run)
     assert len(said(lines, "the contents of a bucket are lost", USERS)) == 1
+
+
+async def test_a_purge_that_nobody_runs_into_is_noticed(
+    engine: Engine, admin: StorageAdmin
+) -> None:
+    run = (await engine.start_run(thread="t")).run
+    await until(lambda: has_noted_agents(engine, run))
+    await has_looked(engine)
+    await admin.purge(USERS)
+    elsewhere = UsersStore(engine.server.storage.users)
+
+    async def is_there() -> bool:
+        return (await elsewhere.read(ADA)).record.find(run) is not None
+
+    await until(is_there)
+    await until_true(lambda: engine.server.storage_watch.healthy)
+
+
+async def test_a_lost_run_that_has_ended_gets_no_place_again(
+    chain: Chain, engine: Engine, admin: StorageAdmin
+) -> None:
+    runs = [(await engine.start_run(thread=f"t{number}")).run for number in (1, 2)]
+    await chain.log.append(chain.agents.runs[runs[0]].ctx, completed())  # and agents say nothing
+    await admin.purge(USERS)
+    engine.server.storage_watch.users_vanished()
+    await until_true(lambda: engine.server.storage_watch.healthy)
+    assert await engine.active() == runs[1:]
+    third = await engine.start_run(thread="t3")
+    assert sorted(await engine.active()) == sorted([runs[1], third.run])
 
 
 async def test_a_lost_run_whose_thread_another_has_taken_meanwhile_ends(
