@@ -42,7 +42,7 @@ class _User:
 
     runs: set[str] = field(default_factory=set)
     said: dict[str, int] = field(default_factory=dict)
-    """The position that was said last, by run: of those that still wait."""
+    """The position that was said last, by run: of those that still wait, while there is more to say."""
 
 
 class Announcer:
@@ -91,11 +91,11 @@ class Announcer:
         user = self._of_users.get(principal)
         if user is None:
             user = self._of_users[principal] = _User()
-            self._task = self._tasks.spawn(self._say_all(principal, user), "positions")
+            _ = self._tasks.spawn(self._say_all(principal, user), "positions")
         user.runs |= wanted
 
     async def _say_all(self, principal: Principal, user: _User) -> None:
-        """While there is something to say; what was said is remembered until nobody waits."""
+        """While there is something to say."""
         backoff = Backoff()
         try:
             while user.runs:
@@ -104,6 +104,10 @@ class Announcer:
                     await self._say(principal, user, runs)
                 except (FactoryChainError, TimeoutError) as error:
                     log.info("positions are not told yet", cause=_cause(error))
+                    user.runs |= runs
+                    await backoff.pause()
+                except Exception:  # those that come later must be told all the same
+                    log.exception("positions are not told yet")
                     user.runs |= runs
                     await backoff.pause()
                 else:
@@ -160,9 +164,3 @@ def _from(queued: QueuedRun, last: LogPosition | None) -> QueuedRun:
 def positions_of(record: UserRecord) -> list[str]:
     """All that wait to start: what an engine announces that has taken a queue over."""
     return [each.run for each in record.queue if not each.ending]
-
-
-def _cause(error: FactoryChainError | TimeoutError) -> str:
-    if isinstance(error, ChainDegraded):
-        return error.layer
-    return error.reason if isinstance(error, FactoryChainError) else "no answer in time"

@@ -98,9 +98,6 @@ class Turns:
             Capacity: they are full, or this engine is, or others come first.
             ChainDegraded: they are away.
         """
-        if self._own_room() == 0:
-            self._scarce()
-            raise no_room()
         try:
             await self._ready()
         except Capacity:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -27,6 +28,10 @@ class Bucket:
         self.broken = False
         self.slow = False
         self.is_read = asyncio.Event()
+        self.behind: list[KvEntry] | None = None
+        """What a replica that does not have the latest writes yet knows."""
+        self.reads = 0
+        self.on_put: Callable[[str], None] = lambda _: None
         self.refused = 0
 
     async def read(self, key: str) -> KvEntry:
@@ -38,7 +43,9 @@ class Bucket:
             raise NatsUnavailable("put", sent=False)
         self.writes += 1
         self.entries[key] = KvEntry(key, value, self.writes)
-        return self.writes
+        revision = self.writes
+        self.on_put(key)
+        return revision
 
     async def update(self, key: str, value: bytes, revision: int) -> int:
         if (await self.read(key)).revision != revision:
@@ -56,7 +63,8 @@ class Bucket:
         if self.broken:
             self.refused += 1
             raise StorageRefused("list", 403, "not permitted")
-        entries = list(self.entries.values())
+        entries = list(self.entries.values() if self.behind is None else self.behind)
+        self.reads += 1
         while self.slow:
             self.is_read.set()
             await asyncio.sleep(0.001)
@@ -163,14 +171,38 @@ async def test_who_is_refused_keeps_the_ticket_also_if_nothing_else_of_theirs_wa
 
 
 async def test_a_tenant_that_has_got_room_meanwhile_does_not_get_its_turn_back() -> None:
-    engine = Engine(Bucket())
+    bucket = Bucket()
+    engine = Engine(bucket)
     await engine.turns.start()
     await engine.join(ADA, BOB, EVE)
-    for each in (ADA, BOB):
+    for each in (ADA, BOB, ADA, EVE, BOB):
+        writes = bucket.writes
         engine.turns.began(each)
-        await until_true(lambda each=each: engine.line()[-1] == each)  # type: ignore[misc]
+        await until_true(lambda writes=writes: bucket.writes >= writes + 2)  # type: ignore[misc]
     engine.turns.refused(ADA)
-    await engine.until_line(EVE, ADA, BOB)
+    reads = bucket.reads
+    await until_true(lambda: bucket.reads > reads + 2)
+    assert engine.line() == [EVE, ADA, BOB]
+    await engine.turns.stop()
+
+
+async def test_who_is_refused_while_another_ticket_is_drawn_has_that_of_before() -> None:
+    bucket = Bucket()
+    engine = Engine(bucket)
+    await engine.turns.start()
+    await engine.join(ADA, BOB)
+    before = engine.turns.line
+
+    def refuse(key: str) -> None:
+        if key == f"u.{ADA.ukey}":
+            bucket.on_put = lambda _: None
+            engine.turns.refused(ADA)
+
+    bucket.on_put = refuse
+    writes = bucket.writes
+    engine.turns.began(ADA)
+    await until_true(lambda: bucket.writes > writes + 2)
+    await until_true(lambda: engine.turns.line == before)
     await engine.turns.stop()
 
 
@@ -191,18 +223,48 @@ async def test_nobody_is_granted_twice_by_a_line_that_was_read_before_they_began
     await engine.turns.stop()
 
 
+async def test_a_line_that_is_behind_gives_nobody_a_second_turn() -> None:
+    bucket = Bucket()
+    engine = Engine(bucket)
+    await engine.turns.start()
+    await engine.join(ADA, BOB)
+    engine.room = 1
+    await until_true(lambda: engine.turn == [ADA])
+    bucket.behind = list(bucket.entries.values())
+    writes = bucket.writes
+    engine.turns.began(ADA)
+    await until_true(lambda: bucket.writes >= writes + 2)
+    reads = bucket.reads
+    await until_true(lambda: bucket.reads > reads + 2)
+    assert engine.turn == [ADA]
+    bucket.behind = None
+    await until_true(lambda: engine.turn == [ADA, BOB])
+    await engine.turns.stop()
+
+
+async def test_who_waits_is_not_overtaken_before_the_line_is_read_for_the_first_time() -> None:
+    engine = Engine(Bucket())
+    engine.turns.join(ADA)
+    engine.room = 1
+    assert not engine.turns.may_begin(ADA), "there may be others, who have waited longer"
+    assert not engine.turns.may_begin(EVE)
+
+
 async def test_an_engine_that_is_full_refuses_and_gives_as_many_turns_as_it_has_places() -> None:
     engine = Engine(Bucket())
     engine.room, engine.own_room = 9, 0
     await engine.turns.start()
-    with pytest.raises(Capacity):
+    with pytest.raises(Capacity) as refused:
         await engine.turns.ready(EVE)
+    assert refused.value.retry_after_s
     await engine.join(ADA, EVE, BOB)
     assert engine.turn == []
     engine.own_room = 2
     await until_true(lambda: engine.turn == [ADA, EVE])
     assert engine.turns.may_begin(EVE)
     assert not engine.turns.may_begin(BOB), "the places are others'"
+    engine.own_room = 0
+    assert not engine.turns.may_begin(EVE), "somebody else was faster"
     engine.own_room = 4
     await until_true(lambda: engine.turn == [ADA, EVE, BOB])
     await engine.turns.ready(Principal("new", "now"))
