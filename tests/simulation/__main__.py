@@ -22,9 +22,9 @@ def main() -> int:
         os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
     reality.take_over()
     if arguments.bugs is not None:
-        from tests.simulation.bugs import find_all
+        from tests.simulation.hunting import find_all
 
-        return find_all(arguments.bugs, arguments.seeds, arguments.jobs)
+        return find_all(arguments.bugs, arguments.seeds, arguments.jobs, known=arguments.known)
     if arguments.crash_points:
         return _crash(arguments)
     return _search(arguments)
@@ -93,8 +93,14 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--times", type=int, default=3, help="how often at each crash point")
     parser.add_argument("--bugs", nargs="*", help="seed bugs (all, or by name) and look for them")
+    parser.add_argument(
+        "--known", action="store_true", help="try seeds first that have found bugs before"
+    )
     return parser.parse_args()
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    status = main()
+    from tests.simulation.running import leave
+
+    leave(status)

@@ -1,7 +1,7 @@
 """Bugs that are put into the services on purpose, to know that the simulation would find them.
 
 Each replaces one decision of the services by a wrong one. It is applied in a child process of its
-own (`running`), so nothing has to be put back.
+own (`running`), so nothing has to be put back. `hunting` looks for them.
 """
 
 from __future__ import annotations
@@ -29,8 +29,6 @@ from factorychain_engine.attempts import Attempts
 from factorychain_engine.cleanup import CleanUp
 from factorychain_engine.promoting import Promoter
 from factorychain_engine.validation import StartRequest, resuming_start
-from tests.simulation.running import simulate_all
-from tests.simulation.world import Result
 
 Bug = Callable[[], None]
 
@@ -238,53 +236,6 @@ BUGS: Final[dict[str, Bug]] = {
         promoted_twice,
     )
 }
-
-
-FOUND_BY: Final[dict[str, int]] = {
-    "no_fence": 2,
-    "double_adoption": 3,
-    "released_by_time": 3,
-    "timeout_is_failure": 4,
-    "resent_without_dedup": 47,
-    "joined_without_gap_check": 21,
-    "opened_without_reading": 2,
-    "limit_without_compare_and_set": 37,
-    "no_principal_check": 3,
-    "never_polled": 146,
-    "nobody_adopts": 3,
-    "forgotten_places": 47,
-    "acknowledged_before_durable": 1,
-    "follower_believed": 15,
-    "goes_on_twice": 1,
-    "answer_dropped": 46,
-    "later_attempt_not_counted": 3,
-    "promoted_twice": 320,
-}
-"""Seeds that find bugs. Any change of the plans changes them: then others do, which are looked for."""
-
-
-def find_all(names: list[str], seeds: int, jobs: int) -> int:
-    """Looks for each bug in that many seeds at most; returns the exit status."""
-    missed = 0
-    for name in names or BUGS:
-        result = _find(name, seeds, jobs)
-        if result is None:
-            missed += 1
-            print(f"{name}: not found in {seeds} seeds", flush=True)
-        else:
-            print(f"{name}: seed {result.seed}: {result.violations[0][:160]}", flush=True)
-    return 1 if missed else 0
-
-
-def _find(name: str, most: int, jobs: int) -> Result | None:
-    # First the seed that found it when it was last looked for: that is quick.
-    known = [seed for seed in (FOUND_BY.get(name, 0),) if 0 < seed <= most]
-    rest = [seed for seed in range(1, most + 1) if seed not in known]
-    for seeds in (known, rest):
-        for result in simulate_all(seeds, jobs, BUGS[name], batch=4):
-            if result.violations:
-                return result
-    return None
 
 
 def _patch(owner: object, name: str, with_: object) -> None:

@@ -48,6 +48,8 @@ class Order:
     on_busy: str = "reject"
     interrupts: bool = False
     """Whether it ends with a question, whose answer begins the next run."""
+    patient: bool = True
+    """Whether its user asks again if there is no answer to the start, or wants nothing more then."""
 
 
 @dataclass
@@ -107,7 +109,7 @@ class Client:
         fields = {"agent": order.agent, "thread": order.thread, "request_id": request_id}
         fields["on_busy"] = order.on_busy
         fields["input"] = {"text": order.input}  # type: ignore[assignment]
-        run = await self._start(fields)
+        run = await self._insist("start", 40 if order.patient else 1, **fields)
         if run is None:
             return
         self.observer.admitted[run] = self.principal, order.thread
@@ -138,12 +140,10 @@ class Client:
         value = f"canary-{self.principal.user}"
         return await self._insist("respond", run=run, request=self._pending[run], value=value)
 
-    async def _start(self, fields: dict[str, str]) -> str | None:
-        return await self._insist("start", **fields)
-
-    async def _insist(self, op: str, **fields: str) -> str | None:
-        """The run that an answer names; None if there was none for long."""
-        for _ in range(40):
+    async def _insist(self, op: str, times: int = 40, **fields: str) -> str | None:
+        """The run that an answer names; None if there was none."""
+        reason = ""
+        for _ in range(times):
             try:
                 reply = await self._ask(op, **fields)
             except Lost:
@@ -151,10 +151,13 @@ class Client:
             error = reply.get("error")
             if error is None:
                 return str(reply["result"]["run"])  # type: ignore[index]
-            if error["reason"] not in _LATER:  # type: ignore[index]
+            reason = error["reason"]  # type: ignore[index]
+            if reason not in _LATER:
                 self.observer.violated(f"{self.principal.user} was answered {error}")
                 return None
             await asyncio.sleep(self.random.uniform(0.2, 1.0))
+        if times > 1 and reason == "CHAIN_DEGRADED":  # every fault is over by now
+            self.observer.violated(f"{self.principal.user} was refused for ever: {fields}")
         return None
 
     async def _answer(self, thread: str, run: str, request: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
+from factorychain_agents.server import AgentsServer
 from tests.simulation.client import Order
 
 if TYPE_CHECKING:
@@ -56,9 +57,11 @@ class Plan:
         listeners = [name for name in users if random.random() < 0.3]
         if random.random() < 0.3:
             users["ada"].append([_long_and_safe(random)])
-            if random.random() < 0.5:  # then two attempts may write by two ways
-                replicas.update(agents=2, emitter=2, bridge=2)
-            made += [_loss_of_agents(random, replicas) for _ in range(random.choice((1, 1, 3)))]
+            if random.random() < 0.5:  # two attempts may write, each by its own way
+                replicas.update(agents=2, emitter=3, bridge=3)
+                made.append(_stall(random))
+            else:
+                made += [_loss_of_agents(random) for _ in range(random.choice((1, 1, 3)))]
         made.sort(key=lambda fault: fault.at_s)
         nats = random.choice((1, 3))
         return cls(replicas, nats, users, listeners, made, made[-1].at_s if made else 0.0)
@@ -83,10 +86,10 @@ def _how_many(random: Random) -> int:
 
 
 def _lanes(random: Random, user: str) -> list[list[Order]]:
-    """Up to three runs at once, where two are allowed, in up to three threads."""
+    """Up to four runs at once, where two are allowed, in up to three threads."""
     return [
-        [_order(random, user) for _ in range(random.randint(1, 2))]
-        for _ in range(random.choice((1, 2, 3)))
+        [_order(random, user) for _ in range(random.choice((1, 1, 2)))]
+        for _ in range(random.choice((1, 1, 2, 4)))
     ]
 
 
@@ -106,7 +109,8 @@ def _order(random: Random, user: str) -> Order:
     on_busy = random.choice(("reject", "enqueue", "enqueue", "interrupt"))
     thread = f"t{random.randint(1, 3)}"
     interrupts = wanted["end"] == "interrupt"
-    return Order(thread, agent, json.dumps(wanted), cancel_after_s, on_busy, interrupts)
+    patient = random.random() < 0.85
+    return Order(thread, agent, json.dumps(wanted), cancel_after_s, on_busy, interrupts, patient)
 
 
 def _long_and_safe(random: Random) -> Order:
@@ -117,14 +121,28 @@ def _long_and_safe(random: Random) -> Order:
     return Order("t1", "safe", order, cancel_after_s)
 
 
-def _loss_of_agents(random: Random, replicas: dict[str, int]) -> Fault:
-    """A replica is killed, or silent for so long that its runs are given up before it wakes up."""
-    at_s, name = random.uniform(0.5, 9.0), _one(random, replicas, "agents")
+def _loss_of_agents(random: Random) -> Fault:
+    """Agents with runs are killed, or silent for so long that these are given up before they wake up."""
     if random.random() < 0.5:
-        back_s = random.choice((0.05, 3.0, 9.0))
-        where = f"{name}, back after {back_s} s"
-        return Fault(at_s, "kill", where, lambda world: world.kill(name, back_s))
-    return Fault(at_s, "pause", f"{name} for 10 s", lambda world: world.pause(name, 10.0))
+        return _stall(random)
+    at_s, back_s = random.uniform(0.5, 6.0), random.choice((0.05, 3.0, 9.0))
+    where = f"agents that have much to lose, back after {back_s} s"
+    return Fault(at_s, "kill", where, lambda world: world.kill(_most_to_lose(world), back_s))
+
+
+def _stall(random: Random) -> Fault:
+    at_s, where = random.uniform(1.5, 6.0), "agents that have much to lose"
+    return Fault(at_s, "pause", where, lambda world: world.pause(_most_to_lose(world), 10.0))
+
+
+def _most_to_lose(world: World) -> str:
+    """Those with runs that are started again then, or with any."""
+    runs = {
+        each.name: [run.ctx.agent == "safe" for run in each.server.runs._live.values()]
+        for each in world.replicas.values()
+        if isinstance(each.server, AgentsServer) and each.process.alive and not each.process.paused
+    }
+    return max(runs, key=lambda name: (sum(runs[name]), len(runs[name])), default="agents-1")
 
 
 def _fault(random: Random, replicas: dict[str, int], users: list[str]) -> Fault:
@@ -232,5 +250,5 @@ def _socket(random: Random, _: dict[str, int], users: list[str]) -> Made:
 
 _KINDS = (
     _kill, _kill, _kill, _drain, _drain, _pause, _pause, _reset, _hold, _nats_outage, _lost_answers,
-    _lost_live, _twice_live, _behind, _behind, _socket, _socket,
+    _lost_answers, _lost_live, _lost_live, _twice_live, _behind, _behind, _socket, _socket,
 )  # fmt: skip

@@ -23,7 +23,7 @@ class Channel:
         self._network = network
         self._target = target
         self._links: dict[str, _Link] = {}
-        self._turn = 0
+        self._turn = network.any_of(1 << 16)  # gRPC, too, begins anywhere
         self._closed = False
 
     def unary_unary(self, path: str, serialize: Any, deserialize: Any) -> Callable[..., Call]:

@@ -8,8 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import grpc
 
@@ -17,8 +16,7 @@ Metadata = Sequence[tuple[str, str | bytes]]
 OK = grpc.StatusCode.OK
 
 
-@dataclass(frozen=True, slots=True)
-class Begin:
+class Begin(NamedTuple):
     """A call begins."""
 
     call: int
@@ -29,23 +27,20 @@ class Begin:
     """The request, unless requests are streamed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """One message, in either direction."""
 
     call: int
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Half:
+class Half(NamedTuple):
     """The caller sends no more."""
 
     call: int
 
 
-@dataclass(frozen=True, slots=True)
-class Finish:
+class Finish(NamedTuple):
     """The call is over; from the caller: it does not want it any more."""
 
     call: int

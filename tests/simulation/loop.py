@@ -11,7 +11,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
-from contextvars import Context
+from contextvars import Context, copy_context
 from itertools import count
 from random import Random
 from typing import Any, NoReturn, TypeVar, cast
@@ -20,6 +20,27 @@ T = TypeVar("T")
 
 _TURN_S = 2e-6
 """What one turn of a process takes: without it, whoever polls with `sleep(0)` would stop time."""
+_MANY_TURNS = 256
+
+
+class Handle:
+    """What asyncio and the services use of `asyncio.Handle` and `TimerHandle`, and a simulation pays for."""
+
+    __slots__ = ("args", "callback", "context", "dropped")
+
+    def __init__(
+        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
+    ) -> None:
+        self.callback = callback
+        self.args = args
+        self.context = copy_context() if context is None else context
+        self.dropped = False
+
+    def cancel(self) -> None:
+        self.dropped = True
+
+    def cancelled(self) -> bool:
+        return self.dropped
 
 
 class Process:
@@ -29,7 +50,7 @@ class Process:
         self.name = name
         self.alive = True
         self.paused = False
-        self.ready: deque[asyncio.Handle] = deque()
+        self.ready: deque[Handle] = deque()
         self.tasks: list[asyncio.Task[Any]] = []
 
 
@@ -53,7 +74,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self.failures: list[str] = []
         self._random = random
         self._numbers = count(1)
-        self._timers: list[tuple[float, int, asyncio.TimerHandle, Process]] = []
+        self._timers: list[tuple[float, int, Handle, Process]] = []
         self._active: list[Process] = []
         self._closed = False
         self.processes: dict[Process, None] = {}
@@ -64,31 +85,31 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def time(self) -> float:
         return self.now_s
 
-    def call_soon(  # type: ignore[override]  # asyncio's is generic in the callback
+    def call_soon(  # type: ignore[override]  # asyncio's is generic in the callback, and its handles heavier
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:
-        handle = asyncio.Handle(callback, args, self, context)
+    ) -> Handle:
+        handle = Handle(callback, args, context)
         if not self._closed:
             self._queue(self.current, handle)
         return handle
 
-    def call_later(  # type: ignore[override]  # asyncio's is generic in the callback
+    def call_later(  # type: ignore[override]  # too
         self,
         delay: float,
         callback: Callable[..., object],
         *args: Any,
         context: Context | None = None,
-    ) -> asyncio.TimerHandle:
+    ) -> Handle:
         return self.call_at(self.now_s + delay, callback, *args, context=context)
 
-    def call_at(  # type: ignore[override]  # asyncio's is generic in the callback
+    def call_at(  # type: ignore[override]  # too
         self,
         when: float,
         callback: Callable[..., object],
         *args: Any,
         context: Context | None = None,
-    ) -> asyncio.TimerHandle:
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+    ) -> Handle:
+        handle = Handle(callback, args, context)
         if not self._closed:
             heapq.heappush(self._timers, (when, next(self._numbers), handle, self.current))
         return handle
@@ -123,9 +144,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def call_exception_handler(self, context: dict[str, Any]) -> None:
         self.failures.append(f"{context.get('message')}: {context.get('exception')!r}")
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """It stays in the heap until its time."""
-
     def call_soon_threadsafe(self, *_: object, **__: object) -> NoReturn:
         raise RuntimeError("a simulation has no threads")
 
@@ -147,7 +165,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self, process: Process, when_s: float, callback: Callable[..., object], *args: Any
     ) -> None:
         """Calls in another process, in an empty context."""
-        handle = asyncio.TimerHandle(when_s, callback, args, self, Context())
+        handle = Handle(callback, args, Context())
         heapq.heappush(self._timers, (when_s, next(self._numbers), handle, process))
 
     def spawn(self, process: Process, coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
@@ -166,13 +184,19 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     # --- running ----------------------------------------------------------------------------
 
     def run_until(self, done: Callable[[], bool], limit_s: float) -> bool:
-        """Runs until `done` or until the virtual time `limit_s`; whether it was done."""
+        """Runs until `done` or until the virtual time `limit_s`; whether it was done.
+
+        Looks whenever nobody has anything to do, or after many turns.
+        """
         asyncio._set_running_loop(self)
         try:
             while not done():
                 if not self._active and not self._jump(limit_s):
                     return False
-                self._turn()
+                for _ in range(_MANY_TURNS):
+                    if not self._active:
+                        break
+                    self._turn()
             return True
         finally:
             asyncio._set_running_loop(None)
@@ -183,7 +207,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self._timers.clear()
         self._active.clear()
 
-    def _queue(self, process: Process, handle: asyncio.Handle) -> None:
+    def _queue(self, process: Process, handle: Handle) -> None:
         if not process.alive:
             return
         if not process.ready and not process.paused:
@@ -191,21 +215,23 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         process.ready.append(handle)
 
     def _turn(self) -> None:
-        if not self._active:
-            return
         active = self._active
         process = active.pop(int(self._random.random() * len(active)) if len(active) > 1 else 0)
         if process.paused or not process.alive:
             return
         self.current = process
         self.digest = hash((self.digest, process.name, self.now_s))
-        for _ in range(len(process.ready)):
-            if process.ready:
-                handle = process.ready.popleft()
-                if not handle.cancelled():
-                    handle._run()
-        if process.ready and process not in self._active:
-            self._active.append(process)
+        ready = process.ready
+        for _ in range(len(ready)):
+            if ready:  # it may have been killed by what it did
+                handle = ready.popleft()
+                if not handle.dropped:
+                    try:
+                        handle.context.run(handle.callback, *handle.args)
+                    except Exception as error:
+                        self.failures.append(f"in {handle.callback!r}: {error!r}")
+        if ready and process not in active:
+            active.append(process)
         self.now_s += _TURN_S
         if self._timers and self._timers[0][0] <= self.now_s:
             self._due()
@@ -214,7 +240,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         """Moves time to the next timer; False if there is none before the limit."""
         while self._timers:
             when_s, _, handle, process = self._timers[0]
-            if handle.cancelled() or not process.alive:
+            if handle.dropped or not process.alive:
                 heapq.heappop(self._timers)
                 continue
             if when_s > limit_s:
@@ -228,5 +254,5 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def _due(self) -> None:
         while self._timers and self._timers[0][0] <= self.now_s:
             _, _, handle, process = heapq.heappop(self._timers)
-            if not handle.cancelled():
+            if not handle.dropped:
                 self._queue(process, handle)

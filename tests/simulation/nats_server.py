@@ -9,9 +9,11 @@ that of the message before it on its subject.
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import takewhile
 from typing import Any, Final
 
@@ -54,6 +56,8 @@ class FakeStream:
     history: list[tuple[float, Stored]] = field(default_factory=list)
     """Everything that was ever stored, and when: what servers that are behind still have."""
     by_subject: dict[str, list[int]] = field(default_factory=dict)
+    _next_gone_at_s: float = float("inf")
+    """Nothing of it expires before."""
 
     def last_of(self, subject: str) -> int:
         seqs = self.by_subject.get(subject)
@@ -73,6 +77,7 @@ class FakeStream:
         self.last_seq += 1
         stored = Stored(self.last_seq, subject, data, headers, gone_at_s)
         self.messages[stored.seq] = stored
+        self._next_gone_at_s = min(self._next_gone_at_s, gone_at_s)
         seqs = self.by_subject.setdefault(subject, [])
         seqs.append(stored.seq)
         if self.config["max_msgs_per_subject"] == 1 or headers.get("Nats-Rollup") == "sub":
@@ -90,11 +95,15 @@ class FakeStream:
         return past
 
     def expire(self, now_s: float) -> None:
+        if now_s < self._next_gone_at_s:
+            return
         for stored in [each for each in self.messages.values() if each.gone_at_s <= now_s]:
             del self.messages[stored.seq]
             self.by_subject[stored.subject].remove(stored.seq)
             if not self.by_subject[stored.subject]:
                 del self.by_subject[stored.subject]
+        left = (each.gone_at_s for each in self.messages.values())
+        self._next_gone_at_s = min(left, default=float("inf"))
 
 
 class FakeNats:
@@ -104,6 +113,8 @@ class FakeNats:
         self.streams: dict[str, FakeStream] = {}
         self._clock = clock
         self._expires: set[str] = set()
+        self._routes: dict[str, str] = {}
+        """Which stream keeps a subject."""
 
     def handle(
         self, subject: str, data: bytes, headers: Headers, behind_s: float = 0.0
@@ -145,8 +156,12 @@ class FakeNats:
         )
 
     def _stream_of(self, subject: str) -> tuple[str, FakeStream] | None:
+        name = self._routes.get(subject)
+        if name is not None:
+            return name, self.streams[name]
         for name, stream in self.streams.items():
             if any(matches(pattern, subject) for pattern in stream.config["subjects"]):
+                self._routes[subject] = name
                 return name, stream
         return None
 
@@ -179,15 +194,17 @@ class FakeNats:
 
 def matches(pattern: str, subject: str) -> bool:
     """Whether a subject is one of a pattern with `*` for a token and `>` for the rest."""
+    return bool(matcher(pattern)(subject))
+
+
+@cache
+def matcher(pattern: str) -> Callable[[str], object]:
+    """Says of a subject whether it is one of the pattern."""
     if "*" not in pattern and ">" not in pattern:
-        return pattern == subject
-    parts, tokens = pattern.split("."), subject.split(".")
-    for number, part in enumerate(parts):
-        if part == ">":
-            return len(tokens) > number
-        if number >= len(tokens) or part not in ("*", tokens[number]):
-            return False
-    return len(parts) == len(tokens)
+        return pattern.__eq__
+    forms = {"*": r"[^.]+", ">": r".+"}
+    parts = (forms.get(each, re.escape(each)) for each in pattern.split("."))
+    return re.compile(r"\.".join(parts)).fullmatch
 
 
 def _json(body: object) -> Answer:

@@ -11,14 +11,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from itertools import count
 from random import Random
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from nats.errors import OutboundBufferLimitError
 
 from factorychain._core.nats_client import Reply
-from tests.simulation.nats_server import Answer, FakeNats, Headers, matches
+from tests.simulation.nats_server import Answer, FakeNats, Headers, matcher
 
 _inboxes = count(1)
+
+Interests = dict[int, Callable[[str], object]]
+"""What a connection wants to hear: for each subscription, whether a subject concerns it."""
 
 
 class Wire(Protocol):
@@ -32,23 +35,20 @@ class Wire(Protocol):
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Sub:
+class Sub(NamedTuple):
     """Interest in a pattern."""
 
     number: int
     pattern: str
 
 
-@dataclass(frozen=True, slots=True)
-class Unsub:
+class Unsub(NamedTuple):
     """No more interest."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Pub:
+class Pub(NamedTuple):
     """A request."""
 
     subject: str
@@ -57,15 +57,13 @@ class Pub:
     headers: Headers
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(NamedTuple):
     """Answered by the same."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Delivered:
+class Delivered(NamedTuple):
     """A message for a subscription."""
 
     number: int
@@ -83,10 +81,10 @@ class Server:
         self.behind_s = 0.0
         """How far a server of a cluster may be behind its leader."""
         self._random = random
-        self._sessions: dict[Wire, dict[int, str]] = {}
+        self._sessions: dict[Wire, Interests] = {}
 
     def accept(self, wire: Wire) -> None:
-        interests: dict[int, str] = {}
+        interests: Interests = {}
         self._sessions[wire] = interests
         wire.on_message = lambda message: self._take(wire, interests, message)
         wire.on_lost = lambda: self._forget(wire)
@@ -94,17 +92,17 @@ class Server:
     def _forget(self, wire: Wire) -> None:
         self._sessions.pop(wire, None)
 
-    def _take(self, wire: Wire, interests: dict[int, str], message: object) -> None:
-        if isinstance(message, Sub):
-            interests[message.number] = message.pattern
+    def _take(self, wire: Wire, interests: Interests, message: object) -> None:
+        if isinstance(message, Pub):
+            self._serve(wire, interests, message)
+        elif isinstance(message, Sub):
+            interests[message.number] = matcher(message.pattern)
         elif isinstance(message, Unsub):
             interests.pop(message.number, None)
         elif isinstance(message, Ping):
             wire.send(message)
-        elif isinstance(message, Pub):
-            self._serve(wire, interests, message)
 
-    def _serve(self, wire: Wire, interests: dict[int, str], pub: Pub) -> None:
+    def _serve(self, wire: Wire, interests: Interests, pub: Pub) -> None:
         behind_s = self._random.uniform(0, self.behind_s) if self.behind_s else 0.0
         replies, live = self.nats.handle(pub.subject, pub.data, pub.headers, behind_s)
         if not self._happens(self.lose_replies):
@@ -121,9 +119,9 @@ class Server:
         return probability > 0 and self._random.random() < probability
 
 
-def _deliver(wire: Wire, interests: dict[int, str], subject: str, answer: Answer) -> None:
-    for number, pattern in interests.items():
-        if matches(pattern, subject):
+def _deliver(wire: Wire, interests: Interests, subject: str, answer: Answer) -> None:
+    for number, concerns in interests.items():
+        if concerns(subject):
             wire.send(Delivered(number, Reply(subject, answer.data, answer.headers)))
 
 

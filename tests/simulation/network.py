@@ -24,8 +24,9 @@ class End:
         self.on_message: Callable[[Any], None] = _ignore
         self.on_lost: Callable[[], None] = _nothing
         self.peer: End
+        self.last_at_s = 0.0
+        """When the last arrives here of what is under way."""
         self._network = network
-        self._last_at_s = 0.0
 
     def send(self, message: object) -> None:
         """To the other end, after everything sent before; nothing if the connection is gone."""
@@ -38,10 +39,6 @@ class End:
             self.send(_GOODBYE)
             self.open = False
             self._network.forget(self)
-
-    def arrive_at(self, when_s: float) -> float:
-        self._last_at_s = max(self._last_at_s, when_s)
-        return self._last_at_s
 
     def arrived(self, message: object) -> None:
         if not self.open:
@@ -91,6 +88,10 @@ class Network:
         """The addresses of a name, whether they can be reached or not."""
         return list(self.names.get(target, [target]))
 
+    def any_of(self, number: int) -> int:
+        """One of so many, by chance."""
+        return int(self._random.random() * number)
+
     def connect(self, address: str) -> End | None:
         """A connection of the current process; None if nobody listens."""
         listening = self._listeners.get(address)
@@ -100,7 +101,7 @@ class Network:
         here, there = End(self, self.loop.current), End(self, process)
         here.peer, there.peer = there, here
         self._ends[here] = self._ends[there] = None
-        self.loop.call_in(process, there.arrive_at(self._arrival(here)), accept, there)
+        self.loop.call_in(process, self._arrival(here), accept, there)
         return here
 
     # --- traffic ----------------------------------------------------------------------------
@@ -108,17 +109,21 @@ class Network:
     def carry(self, sender: End, message: object) -> None:
         to = sender.peer
         if to.process.alive:
-            self.loop.call_in(to.process, to.arrive_at(self._arrival(sender)), to.arrived, message)
+            self.loop.call_in(to.process, self._arrival(sender), to.arrived, message)
 
     def forget(self, end: End) -> None:
         self._ends.pop(end, None)
 
     def _arrival(self, sender: End) -> float:
-        pair = frozenset((sender.process.name, sender.peer.process.name))
-        delay_s = self._random.uniform(0.0002, 0.002)
-        if self._random.random() < 0.02:
-            delay_s *= 50
-        return max(self.loop.now_s + delay_s, self._held.get(pair, 0.0))
+        chance, to = self._random.random(), sender.peer
+        when_s = self.loop.now_s + 0.0002 + 0.0018 * chance
+        if chance > 0.98:
+            when_s += 50 * 0.002 * self._random.random()
+        if self._held:
+            pair = frozenset((sender.process.name, to.process.name))
+            when_s = max(when_s, self._held.get(pair, 0.0))
+        to.last_at_s = max(to.last_at_s, when_s)
+        return to.last_at_s
 
     # --- trouble ----------------------------------------------------------------------------
 

@@ -218,7 +218,8 @@ class Observer:
         """An answer that was taken reaches its agent, unless the agents that had it are lost."""
         for (run, request), (principal, thread) in self.answered.items():
             own = [each for each in self.log_of(principal, thread) if each.run == run]
-            heard = any(each.event.input_received.request == request for each in own)
+            received = [each.event.input_received for each in own]
+            heard = any(r.request == request and not r.HasField("closed") for r in received)
             if not heard and own[-1].kind == "agent_completed" and own[-1].attempt == 1:
                 self.violated(f"{run} of {principal.user} never heard the answer to {request}")
 

@@ -7,10 +7,12 @@ channel and server, and the WebSocket below the edge. That, and nothing else, is
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -102,10 +104,20 @@ def keys() -> Path:
 
 
 def warm() -> None:
-    """What every simulation needs, and takes longer than one: once, before there are children."""
+    """What every simulation needs, and takes longer than one: once, before there are children.
+
+    `remove_keys` is for whoever has called this.
+    """
     shortcuts.take()
     keys()
     _load(_AGENTS)
+    for layer, replica, nats_replicas in product(LAYERS, (1, 2, 3), (1, 3)):
+        settings(layer, f"{layer}-{replica}", nats_replicas)
+
+
+def remove_keys() -> None:
+    """Once nothing is simulated any more."""
+    shutil.rmtree(keys())
 
 
 def user_token(principal: Principal) -> str:

@@ -7,7 +7,7 @@ Invariant: everything follows from the seed. Two simulations of a seed take the 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 from zlib import crc32
 
@@ -29,34 +29,17 @@ from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.nats_server import FakeNats
 from tests.simulation.nats_wire import Server as NatsServer
 from tests.simulation.network import Network
+from tests.simulation.result import Result
 from tests.simulation.services import Server, Warned
 
 REST_S = 150.0
 """How long the chain may take to come to rest once nothing goes wrong any more."""
-_TRACE_LINES = 40
 # What must not be logged whatever goes wrong around a service: these say that it is at fault itself.
 _BUGS = (
     "a background task failed", "the link failed", "a failure nobody handled",
     "a run could not be opened", "a run's events could not be handled",
     "a run could not be closed", "a run could not take its receipt", "an instance broke its host",
 )  # fmt: skip
-
-
-@dataclass
-class Result:
-    """What came of a seed."""
-
-    seed: int
-    violations: list[str]
-    trace: list[str]
-    digest: int
-    counts: dict[str, int] = field(default_factory=dict)
-    crashed: list[str] = field(default_factory=list)
-    """The crash points at which processes have died."""
-
-    def __str__(self) -> str:
-        lines = [f"seed {self.seed}: {each}" for each in self.violations]
-        return "\n".join([*lines, *self.trace[-_TRACE_LINES:]])
 
 
 @dataclass
@@ -118,9 +101,13 @@ class World:
         _ = self.loop.spawn(replica.process, self._serve(replica), "service")
 
     async def _serve(self, replica: Replica) -> None:
-        replica.server, replica.group = services.build(
-            replica.layer, replica.name, self.network, self.plan.nats
-        )
+        try:
+            replica.server, replica.group = services.build(
+                replica.layer, replica.name, self.network, self.plan.nats
+            )
+        except Exception as error:
+            self.observer.violated(f"{replica.name} could not be built: {error!r}")
+            return
         if isinstance(replica.server, AgentsServer):
             self._watch(replica.server)
         elif isinstance(replica.server, EngineServer):

@@ -1,0 +1,105 @@
+"""Whether seeds find the bugs that are put in (`bugs`): by the invariants, and by those alone.
+
+Invariant: a bug counts as found if a seed fails with it that passes without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import chain
+from typing import Final
+
+from tests.simulation.bugs import BUGS
+from tests.simulation.result import Result
+from tests.simulation.running import in_children, simulate
+
+_BATCH: Final = 8
+"""Seeds in a child: one that finds the bug ends the search when its child is done."""
+
+FOUND_BY: Final[dict[str, tuple[int, ...]]] = {
+    "no_fence": (16, 27, 28, 29),
+    "earlier_attempts_go_on": (39, 79, 124, 130),
+    "acknowledged_before_durable": (1, 2),
+    "double_adoption": (26, 52, 77, 143),
+    "released_by_time": (1, 25, 49, 54),
+    "timeout_is_failure": (4, 31, 52, 113),
+    "resent_without_dedup": (115, 227, 262),
+    "joined_without_gap_check": (1, 3, 36, 63),
+    "opened_without_reading": (16, 27, 28, 29),
+    "limit_without_compare_and_set": (17, 20, 33, 95),
+    "no_principal_check": (3, 4, 10),
+    "never_polled": (44, 81, 191, 193),
+    "nobody_adopts": (3, 23, 25, 26),
+    "follower_believed": (3, 31, 68, 174),
+    "goes_on_twice": (1, 3),
+    "answer_dropped": (25, 40, 43, 45),
+    "later_attempt_not_counted": (1, 3, 7),
+    "promoted_twice": (49, 148, 409),
+    "forgotten_places": (651, 991, 1082),
+}
+"""Seeds that have found a bug: they are tried first. Their plans suit it, so that one of them finds it
+still when the services have changed a little; if none does, others are looked for, which takes longer.
+After a change of the plans (`faults`) all are others, which `--bugs` without `--known` finds."""
+
+
+def find_all(names: Sequence[str], seeds: int, jobs: int, *, known: bool) -> int:
+    """Looks for each bug in that many seeds at most; returns the exit status.
+
+    `known`: begins with the seeds that have found them before.
+    """
+    names = names or list(BUGS)
+    found = _with_known(names, seeds, jobs) if known else {}
+    for name in names:
+        if name not in found:
+            result = _first(name, range(1, seeds + 1), jobs)
+            if result is not None:
+                found[name] = result
+        _say(name, found.get(name), seeds)
+    return 1 if len(found) < len(names) else _without_bugs(found.values(), jobs)
+
+
+def _with_known(names: Iterable[str], seeds: int, jobs: int) -> dict[str, Result]:
+    """What the known seeds find by now, all bugs at once."""
+    tried = [(name, seed) for name in names for seed in FOUND_BY.get(name, ()) if seed <= seeds]
+    results = in_children([partial(_broken, name, (seed,)) for name, seed in tried], jobs)
+    found: dict[str, Result] = {}
+    for (name, _), (result,) in zip(tried, results, strict=True):
+        if result.violations:
+            _ = found.setdefault(name, result)
+    return found
+
+
+def _first(name: str, seeds: Sequence[int], jobs: int) -> Result | None:
+    batches = [seeds[start : start + _BATCH] for start in range(0, len(seeds), _BATCH)]
+    with closing(in_children([partial(_broken, name, each) for each in batches], jobs)) as results:
+        return next((each for each in chain.from_iterable(results) if each.violations), None)
+
+
+def _broken(name: str, seeds: Iterable[int]) -> list[Result]:
+    """With the bug, which stays: in a child. A seed that finds it is the last."""
+    BUGS[name]()
+    results: list[Result] = []
+    for seed in seeds:
+        results.append(simulate(seed))
+        if results[-1].violations:
+            break
+    return results
+
+
+def _say(name: str, result: Result | None, seeds: int) -> None:
+    if result is None:
+        print(f"{name}: not found in {seeds} seeds", flush=True)
+    else:
+        print(f"{name}: seed {result.seed}: {result.violations[0][:160]}", flush=True)
+
+
+def _without_bugs(found: Iterable[Result], jobs: int) -> int:
+    """The exit status of the same seeds in services without a bug."""
+    status = 0
+    for result in in_children([partial(simulate, each.seed) for each in found], jobs):
+        if result.violations:
+            status = 1
+            print(f"it fails without a bug, too: {result}", flush=True)
+    return status
