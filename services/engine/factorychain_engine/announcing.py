@@ -18,7 +18,7 @@ from factorychain._core.crash_points import crash_point
 from factorychain._core.ids import Principal
 from factorychain._core.log_reader import LogPosition, ThreadLogReader
 from factorychain._core.logging import get_logger
-from factorychain.errors import ChainDegraded, FactoryChainError, RunEnded
+from factorychain.errors import FactoryChainError
 from factorychain.types.v1.event_pb2 import Event
 from factorychain_engine.admission import UserRecord
 from factorychain_engine.endings import timestamp
@@ -26,14 +26,12 @@ from factorychain_engine.queued_run import QueuedRun
 from factorychain_engine.queueing import as_place
 from factorychain_engine.records import Records
 from factorychain_engine.retry import Backoff
-from factorychain_engine.run_tokens import RunTokens
-from factorychain_engine.settling import EmitterLink
+from factorychain_engine.speaking import Speaker, cause_of
 from factorychain_engine.users_store import UsersStore
 
 log = get_logger(__name__)
 
 PAUSE_S: Final = 0.5
-ATTEMPT_S: Final = 10.0
 
 
 @dataclass
@@ -53,16 +51,14 @@ class Announcer:
     def __init__(
         self,
         *,
-        link: EmitterLink,
-        tokens: RunTokens,
+        speaker: Speaker,
         users: UsersStore,
         records: Records,
         log: ThreadLogReader,
         pause_s: float = PAUSE_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._link = link
-        self._tokens = tokens
+        self._speaker = speaker
         self._users = users
         self._records = records
         self._log = log
@@ -103,7 +99,7 @@ class Announcer:
                 try:
                     await self._say(principal, user, runs)
                 except (FactoryChainError, TimeoutError) as error:
-                    log.info("positions are not told yet", cause=_cause(error))
+                    log.info("positions are not told yet", cause=cause_of(error))
                     user.runs |= runs
                     await backoff.pause()
                 except Exception:  # those that come later must be told all the same
@@ -142,16 +138,9 @@ class Announcer:
         event = Event(at=timestamp(self._clock()), trace=queued.trace)
         event.run_queued.position = position
         event.run_queued.input_json = "" if kept is None else kept.run.input_json
-        context = self._tokens.lifecycle(principal, as_place(queued))
-        async with asyncio.timeout(ATTEMPT_S):
-            async with self._link.open(context, trace=queued.trace) as run:
-                try:
-                    await run.send(event.SerializeToString(), 0)
-                    await run.flushed()
-                    crash_point("engine.queue.announced")
-                except RunEnded:
-                    return  # meanwhile
-        user.said[queued.run] = position
+        if await self._speaker.say(principal, as_place(queued), event):
+            crash_point("engine.queue.announced")
+            user.said[queued.run] = position
 
 
 def _from(queued: QueuedRun, last: LogPosition | None) -> QueuedRun:

@@ -53,6 +53,7 @@ from factorychain_engine.runs import SupervisedRun
 from factorychain_engine.service import EngineServicer
 from factorychain_engine.settling import Settler
 from factorychain_engine.signing import signer_of, verifier_of
+from factorychain_engine.speaking import Speaker
 from factorychain_engine.starts import PlaceLimits, Starts
 from factorychain_engine.storage import Storage
 from factorychain_engine.storage_watch import StorageWatch
@@ -165,7 +166,8 @@ class EngineServer:
         }
         self.tokens = RunTokens(self.signer, limits, self.limits.of)
         self.attempts = Attempts(self.users, self.records, self.outcomes, self.peers)
-        self.settler = Settler(self.link, self.tokens, self.outcomes)
+        self.speaker = Speaker(self.link, self.tokens)
+        self.settler = Settler(self.speaker, self.outcomes)
         self.runs = SupervisedRuns()
         self.own_room = OwnRoom(settings.max_runs_total, self.runs)
         self.turns = Turns(
@@ -238,8 +240,7 @@ class EngineServer:
     def _queue(self) -> None:
         """Who waits; and, of those whose turn it is, what the supervisor is to start."""
         self.announcer = Announcer(
-            link=self.link,
-            tokens=self.tokens,
+            speaker=self.speaker,
             users=self.users,
             records=self.records,
             log=self.log,

@@ -1,53 +1,28 @@
 """Ends a run that its agents cannot, or would not, end.
 
-Invariant: the ending goes the way of every event (emitter, bridge, log) with a token of scope
-`lifecycle`; the bridge appends it only if the run has no ending yet, so settling twice, or while
-the agent ends by itself, leaves exactly one.
+Invariant: the bridge appends an ending only if the run has none yet, so settling twice, or while the agent
+ends by itself, leaves exactly one.
 """
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
-from typing import Final, Protocol
 
 from factorychain._core.crash_points import crash_point
-from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.telemetry import counter, span
-from factorychain.errors import ChainDegraded, FactoryChainError, RunEnded
+from factorychain.errors import FactoryChainError
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import ActiveRun
 from factorychain_engine.endings import ending_of
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.retry import retries
-from factorychain_engine.run_tokens import RunTokens
+from factorychain_engine.speaking import Speaker, cause_of
 
 log = get_logger(__name__)
 _settled = counter("factorychain.engine.settled", "Runs that the engine ended, by reason")
-
-ATTEMPT_S: Final = 10.0
-
-
-class EmitterRun(Protocol):
-    """One run on the link to the emitter (`LinkRun`)."""
-
-    async def send(self, event: bytes, run_seq: int) -> None: ...
-
-    async def flushed(self) -> None: ...
-
-    async def wait_ended(self) -> None: ...
-
-
-class EmitterLink(Protocol):
-    """The link to the emitter (`LinkClient`)."""
-
-    def open(
-        self, ctx: UserExecutionContext, *, trace: str
-    ) -> AbstractAsyncContextManager[EmitterRun]: ...
 
 
 class Settler:
@@ -55,13 +30,11 @@ class Settler:
 
     def __init__(
         self,
-        link: EmitterLink,
-        tokens: RunTokens,
+        speaker: Speaker,
         outcomes: Outcomes,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._link = link
-        self._tokens = tokens
+        self._speaker = speaker
         self._outcomes = outcomes
         self._clock = clock
 
@@ -80,7 +53,7 @@ class Settler:
                         await self._say(principal, entry, reason, message)
                         ended = await self._outcomes.of_place(principal, entry)
                 except (FactoryChainError, TimeoutError) as error:
-                    log.warning("a run is not settled yet", run=entry.run, cause=_cause(error))
+                    log.warning("a run is not settled yet", run=entry.run, cause=cause_of(error))
                     continue
                 if ended is not None:
                     _settled.add(1, {"reason": str(reason)})
@@ -88,20 +61,7 @@ class Settler:
         raise AssertionError("unreachable: retries() never ends")
 
     async def _say(self, principal: Principal, entry: ActiveRun, reason: str, message: str) -> None:
-        context = self._tokens.lifecycle(principal, entry)
         event = ending_of(reason, self._clock(), entry.trace, message)
         crash_point("engine.settle.saying")
-        async with asyncio.timeout(ATTEMPT_S):
-            async with self._link.open(context, trace=entry.trace) as run:
-                try:
-                    await run.send(event.SerializeToString(), 0)
-                    await run.wait_ended()
-                    crash_point("engine.settle.said")
-                except RunEnded:
-                    return
-
-
-def _cause(error: FactoryChainError | TimeoutError) -> str:
-    if isinstance(error, ChainDegraded):
-        return error.layer
-    return error.reason if isinstance(error, FactoryChainError) else "no answer in time"
+        if await self._speaker.say(principal, entry, event, ends=True):
+            crash_point("engine.settle.said")
