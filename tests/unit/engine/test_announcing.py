@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 from factorychain._core.ids import Principal
 from factorychain._core.stored import StorageRefused
 from factorychain.types.v1.event_pb2 import Event
-from factorychain_engine.admission import UserRecord
+from factorychain_engine.admission import ActiveRun, UserRecord
 from factorychain_engine.announcing import Announcer
 from factorychain_engine.queued_run import QueuedRun
 from factorychain_engine.users_store import Versioned
@@ -30,7 +28,7 @@ QUEUED = QueuedRun(
 
 
 class Around:
-    """All that an announcer needs: users with one that waits, an empty log, and a link that takes everything."""
+    """All that an announcer needs: users with one that waits, an empty log, and a speaker that says everything."""
 
     def __init__(self) -> None:
         self.wrong = 0
@@ -49,25 +47,14 @@ class Around:
     async def queued(self, *_: str) -> None:
         """No input is kept."""
 
-    def lifecycle(self, *_: Any) -> None:
-        """Nobody looks at the context."""
-
-    @asynccontextmanager
-    async def open(self, *_: Any, trace: str) -> AsyncIterator[Around]:
-        yield self
-
-    async def send(self, event: bytes, _: int) -> None:
-        self.positions.append(Event.FromString(event).run_queued.position)
-
-    async def flushed(self) -> None:
-        """It has arrived."""
+    async def say(self, _: Principal, __: ActiveRun, event: Event) -> bool:
+        self.positions.append(event.run_queued.position)
+        return True
 
 
 async def test_positions_are_told_after_whatever_goes_wrong() -> None:
     around: Any = Around()
-    announcer = Announcer(
-        link=around, tokens=around, users=around, records=around, log=around, pause_s=0.0
-    )
+    announcer = Announcer(speaker=around, users=around, records=around, log=around, pause_s=0.0)
     around.wrong = 2
     announcer.announce(ADA, ["r1"])
     await until_true(lambda: around.positions == [1])
