@@ -38,14 +38,14 @@ class Enqueuing:
 
     def __init__(
         self,
-        engine_id: str,
+        owner: Callable[[], str],
         users: UsersStore,
         records: Records,
         limits: LimitsOf,
         on_queued: Callable[[StartRequest, float], None],
     ) -> None:
-        """`on_queued` hears of each run that was queued, and when."""
-        self._engine_id = engine_id
+        """`owner`: the engine that is to look after what is queued. `on_queued` hears of each run that was queued, and when."""
+        self._owner = owner
         self._users = users
         self._records = records
         self._limits = limits
@@ -63,7 +63,7 @@ class Enqueuing:
         """
         queued = as_queued(wanted, secrets.token_hex(8))
         most = self._limits(start.principal, start.plan).queued_runs
-        decision = enqueue(free, queued, self._engine_id, most)
+        decision = enqueue(free, queued, self._owner(), most)
         if isinstance(decision, QueueFull):
             raise UserQueueLimit(most, retry_after_s=FULL_RETRY_AFTER_S)
         crash_point("engine.queue.keeping")

@@ -39,6 +39,9 @@ UNOWNED: Final = ""
 class Waiting(Protocol):
     """Who hears that places are free (`Queues`)."""
 
+    @property
+    def owner(self) -> str: ...
+
     def freed(self, principal: Principal, record: UserRecord) -> None: ...
 
     def returned(self, principal: Principal, queued: QueuedRun) -> None: ...
@@ -174,7 +177,7 @@ class ExecutionEngineFactory:
     def _freed(self, record: UserRecord, place: Place) -> UserRecord:
         if place.returned is None:
             return release(record, place.entry, place.used)
-        return give_back(record, place.entry, place.returned, self._engine_id)
+        return give_back(record, place.entry, place.returned, self._waiting.owner)
 
     async def _hand_over(self, place: Place) -> None:
         """Leave the run to another engine. If that cannot be stored, the missing heartbeat tells."""

@@ -15,6 +15,7 @@ from factorychain._core.crash_points import crash_point
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
+from factorychain.errors import ChainDegraded
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import UserRecord
 from factorychain_engine.endings import ended_at_s, used_by
@@ -44,6 +45,7 @@ class QueueEndings:
         self._clock = clock
         self._of_runs: dict[str, asyncio.Task[None]] = {}
         self._tasks = TaskSet("endings of runs that waited")
+        self._stopping = False
 
     @property
     def healthy(self) -> bool:
@@ -51,16 +53,27 @@ class QueueEndings:
 
     async def stop(self) -> None:
         """Who is left is ended by whoever adopts the queue."""
+        self._stopping = True
         await self._tasks.close()
 
     def all_of(self, principal: Principal, record: UserRecord) -> None:
-        """End those of a queue that are marked."""
+        """End those of a queue that are marked.
+
+        Raises:
+            ChainDegraded: this engine is stopping; another one ends them.
+        """
         for each in record.queue:
             if each.ending:
                 _ = self.of(principal, each)
 
     def of(self, principal: Principal, queued: QueuedRun) -> asyncio.Task[None]:
-        """End a marked run; the task that does it, now or already."""
+        """End a marked run; the task that does it, now or already.
+
+        Raises:
+            ChainDegraded: this engine is stopping; another one ends it.
+        """
+        if self._stopping:
+            raise ChainDegraded("engine")
         task = self._of_runs.get(queued.run)
         if task is None:
             task = self._tasks.spawn(self._end(principal, queued), queued.run)

@@ -96,6 +96,11 @@ class Queues:
     def healthy(self) -> bool:
         return self._promotions.healthy and self._writing.healthy and self._endings.healthy
 
+    @property
+    def owner(self) -> str:
+        """Who is to look after the queues that this engine changes: nobody, once it has left them."""
+        return "" if self._stopping else self._engine_id
+
     async def start(self) -> None:
         """Nothing to do: queues come by `changed` and `adopted`."""
 
@@ -118,7 +123,7 @@ class Queues:
         """A start was queued by this engine."""
         self._announcer.announce(start.principal, [start.run])
         if not self._stopping:
-            self._task = self._writing.spawn(self._begin_thread(start, at_s), start.run)
+            _ = self._writing.spawn(self._begin_thread(start, at_s), start.run)
         self.look(start.principal)
 
     async def _begin_thread(self, start: StartRequest, at_s: float) -> None:
@@ -239,7 +244,7 @@ class Queues:
 
         def ended(record: UserRecord) -> UserRecord:
             runs = overdue(record, now_s, self._max_wait_s)
-            return mark(record, runs, EndReason.QUEUE_TIMEOUT, self._engine_id)
+            return mark(record, runs, EndReason.QUEUE_TIMEOUT, self.owner)
 
         await self._mark(principal, ended)
 
@@ -252,10 +257,9 @@ class Queues:
 
         Raises:
             NatsUnavailable: storage does not answer.
+            ChainDegraded: this engine is stopping; another one ends the run.
         """
-        record = await self._mark(
-            principal, lambda record: mark(record, [run], reason, self._engine_id)
-        )
+        record = await self._mark(principal, lambda record: mark(record, [run], reason, self.owner))
         queued = record.waiting(run)
         if queued is None:
             return False
@@ -267,11 +271,12 @@ class Queues:
 
         Raises:
             NatsUnavailable: storage does not answer.
+            ChainDegraded: this engine is stopping; another one ends those.
         """
 
         def ended(record: UserRecord) -> UserRecord:
             runs = [each.run for each in record.waiting_in(thread)]
-            return mark(record, runs, reason, self._engine_id)
+            return mark(record, runs, reason, self.owner)
 
         self._endings.all_of(principal, await self._mark(principal, ended))
 

@@ -196,7 +196,11 @@ class EngineServer:
             users=self.users,
             entries=self.entries,
             enqueuing=Enqueuing(
-                self.engine_id, self.users, self.records, self.limits.of, self.queues.queued
+                lambda: self.queues.owner,
+                self.users,
+                self.records,
+                self.limits.of,
+                self.queues.queued,
             ),
             outcomes=self.outcomes,
             storage=self.storage,

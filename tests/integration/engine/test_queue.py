@@ -9,7 +9,7 @@ import pytest
 
 from factorychain._core.ids import Principal
 from factorychain.engine.v1 import engine_pb2 as pb
-from factorychain.errors import AgentNotFound, Capacity, ThreadBusy, UserQueueLimit
+from factorychain.errors import AgentNotFound, Capacity, ChainDegraded, ThreadBusy, UserQueueLimit
 from factorychain.types.v1.run_pb2 import RunState
 from tests.engine_harness import BOB, Chain, Engine
 from tests.engine_peers import completed
@@ -217,6 +217,37 @@ async def test_who_waits_is_adopted(chain: Chain, how: str) -> None:
     assert (await other.run(waiting)).position == 1
     await chain.agents.end(first)
     await until_true(lambda: waiting in chain.agents.runs)
+
+
+async def test_an_engine_that_stops_leaves_queues_to_others_and_ends_nobody(chain: Chain) -> None:
+    engine = await rarely_cleaned(chain)
+    first, _ = await fill(engine)
+    one, other, _ = [(await enqueue(engine, thread=at)).run for at in ("t", "u", "busy1")]
+    accepting, refusing = asyncio.Event(), asyncio.Event()
+
+    async def refuse() -> None:
+        accepting.set()
+        await refusing.wait()
+        raise Capacity
+
+    chain.agents.before_accepting = refuse
+    await chain.agents.end(first)
+    await accepting.wait()
+    await engine.server.queues.stop()
+    refusing.set()
+
+    async def is_left() -> bool:
+        record = (await engine.server.users.read(ADA)).record
+        return (record.position(one), record.queue_owner) == (1, "")
+
+    await until(is_left)
+    for act in (
+        engine.cancel(other),
+        engine.start_run(thread="busy1", on_busy=pb.ON_BUSY_INTERRUPT),
+    ):
+        with pytest.raises(ChainDegraded):
+            await act
+    assert await is_left()
 
 
 async def test_a_hundred_wait_at_two_engines_one_of_which_is_killed(chain: Chain) -> None:
