@@ -47,7 +47,6 @@ class Recovery:
         self._tasks = TaskSet(self.name)
         self._active = asyncio.Event()
         self._ask = asyncio.Event()
-        self._loop: asyncio.Task[None] | None = None
         self._stopping = False
         integration.on_change(self._changed)
 
@@ -69,7 +68,7 @@ class Recovery:
             self.integration.works("everything answers")
         else:
             self.integration.lost(problem)
-        self._loop = self._tasks.spawn(self._recover_forever(), "recovery")
+        _ = self._tasks.spawn(self._recover_forever(), "recovery")
 
     async def stop(self) -> None:
         self._stopping = True  # what closes from now on is no outage

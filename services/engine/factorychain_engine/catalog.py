@@ -43,7 +43,6 @@ class AgentCatalog:
         self._misses = 0
         self._asking: asyncio.Task[None] | None = None
         self._tasks = TaskSet(self.name)
-        self._loop: asyncio.Task[None] | None = None
 
     @property
     def healthy(self) -> bool:
@@ -51,7 +50,7 @@ class AgentCatalog:
         return self._tasks.healthy
 
     async def start(self) -> None:
-        self._loop = self._tasks.spawn(self._keep_fresh(), "refresh")
+        _ = self._tasks.spawn(self._keep_fresh(), "refresh")
 
     async def stop(self) -> None:
         await self._tasks.close()

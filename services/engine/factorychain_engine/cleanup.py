@@ -78,7 +78,7 @@ class CleanUp:
 
     async def start(self) -> None:
         self._passed_at_s = time.monotonic()
-        self._loop = self._tasks.spawn(self._pass_for_ever(), "loop")
+        _ = self._tasks.spawn(self._pass_for_ever(), "loop")
 
     async def stop(self) -> None:
         await self._tasks.close()

@@ -44,7 +44,7 @@ class Heartbeat:
             NatsUnavailable: storage does not answer.
         """
         await self._renew()
-        self._loop = self._tasks.spawn(self._beat(), "beat")
+        _ = self._tasks.spawn(self._beat(), "beat")
 
     async def stop(self) -> None:
         """The others know at once."""

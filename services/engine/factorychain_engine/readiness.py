@@ -27,7 +27,7 @@ class Readiness:
 
     async def start(self) -> None:
         self.look()
-        self._loop = self._tasks.spawn(self._look_for_ever(), "look")
+        _ = self._tasks.spawn(self._look_for_ever(), "look")
 
     async def stop(self) -> None:
         await self._tasks.close()

@@ -100,13 +100,13 @@ class RunSupervisor:
         if not self._stopping and self._runs.find(principal, entry.run) is None:
             run = self._make_run(principal, entry, None)
             self._runs.add(run)
-            self._task = self._tasks.spawn(self._adopted(run), entry.run)
+            _ = self._tasks.spawn(self._adopted(run), entry.run)
 
     def start_promoted(self, promoted: Promoted) -> None:
         """Start a run that had waited and has its place now; the record names this engine."""
         run = self._created(promoted.start.principal, promoted.taken)
         self._runs.add(run)
-        self._task = self._tasks.spawn(self._promoted(run, promoted), run.entry.run)
+        _ = self._tasks.spawn(self._promoted(run, promoted), run.entry.run)
 
     # --- one run ----------------------------------------------------------------------------
 
