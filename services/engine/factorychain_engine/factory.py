@@ -33,10 +33,11 @@ from factorychain_engine.validation import StartRequest
 log = get_logger(__name__)
 
 HAND_OVER_S: Final = 2.0
+"""So long it is tried to leave to another engine what an engine that stops has."""
 UNOWNED: Final = ""
 
 
-class Waiting(Protocol):
+class Listener(Protocol):
     """Who hears that places are free (`Queues`)."""
 
     @property
@@ -101,11 +102,13 @@ class Place:
 class ExecutionEngineFactory:
     """Makes places to run."""
 
-    def __init__(self, engine_id: str, starts: Starts, users: UsersStore, waiting: Waiting) -> None:
+    def __init__(
+        self, engine_id: str, starts: Starts, users: UsersStore, listener: Listener
+    ) -> None:
         self._engine_id = engine_id
         self._starts = starts
         self._users = users
-        self._waiting = waiting
+        self._listener = listener
 
     def begin(self) -> Admission:
         """What one start learns while it tries to get a place; the same for all its tries."""
@@ -170,14 +173,14 @@ class ExecutionEngineFactory:
                 crash_point("engine.place.freed")
                 break
         if place.returned is None:
-            self._waiting.freed(place.principal, record)
+            self._listener.freed(place.principal, record)
         else:
-            self._waiting.returned(place.principal, place.returned)
+            self._listener.returned(place.principal, place.returned)
 
     def _freed(self, record: UserRecord, place: Place) -> UserRecord:
         if place.returned is None:
             return release(record, place.entry, place.used)
-        return give_back(record, place.entry, place.returned, self._waiting.owner)
+        return give_back(record, place.entry, place.returned, self._listener.owner)
 
     async def _hand_over(self, place: Place) -> None:
         """Leave the run to another engine. If that cannot be stored, the missing heartbeat tells."""

@@ -21,6 +21,7 @@ from factorychain._core.stored import NatsUnavailable
 from factorychain.errors import Capacity, FactoryChainError
 from factorychain_engine.admission import UserRecord
 from factorychain_engine.announcing import Announcer, positions_of
+from factorychain_engine.factory import HAND_OVER_S
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.promoting import Promoter
 from factorychain_engine.queue_endings import QueueEndings
@@ -35,7 +36,6 @@ from factorychain_engine.validation import StartRequest
 log = get_logger(__name__)
 
 LAST_PROMOTIONS_S: Final = 2.0
-HAND_OVER_S: Final = 2.0
 REFUSED_PAUSE_S: Final = 1.0
 
 
