@@ -153,7 +153,8 @@ class Client:
         after, epoch = self._positions[thread]
         self.journal.note("joined", reader=self._reader, thread=thread, after=after)
         reply = await self.call("subscribe", thread=thread, after=after, epoch=epoch)
-        if "error" in reply:
+        if "error" in reply:  # the next socket asks again
+            self.drop()
             raise Lost
 
     async def _read(self, ws: aiohttp.ClientWebSocketResponse) -> None:
