@@ -28,10 +28,6 @@ class Safe(Agent):
         return await _walk(ctx, text)
 
 
-def _one_more(kept: int) -> int:
-    return kept + 1
-
-
 async def _ask(ctx: RunContext, canary: str) -> None:
     try:
         answer = await ctx.ask(f"Go on, {canary}?", timeout_s=10)
@@ -49,7 +45,7 @@ async def _walk(ctx: RunContext, text: str) -> str:
             await asyncio.sleep(order["pause_s"])
         await ctx.think(order["canary"])
         if order["keeps"]:
-            observing.current().kept(ctx, await ctx.state.update(_one_more, default=0))
+            await observing.current().keeps(ctx)
         if order["asks"]:
             await _ask(ctx, order["canary"])
     if order["end"] == "fail":

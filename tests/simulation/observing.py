@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import cast
@@ -32,23 +32,8 @@ from factorychain._core.ids import Principal, log_subject, thread_key
 from factorychain._core.link import RunObserver
 from factorychain.bridge.v1.log_pb2 import LogBatch
 from factorychain.errors import FactoryChainError
-from factorychain.types.v1.event_pb2 import Event
+from tests.simulation.logged import Logged, events_of
 from tests.simulation.nats_server import FakeNats, Stored
-
-
-@dataclass(frozen=True, slots=True)
-class Logged:
-    """One event in the log."""
-
-    seq: int
-    run: str
-    attempt: int
-    kind: str
-    event: Event
-
-    @property
-    def ends(self) -> bool:
-        return self.kind in ENDINGS
 
 
 @dataclass
@@ -92,7 +77,7 @@ class Observer:
         self._note = note
         self._adoptions: dict[str, tuple[str, float, Callable[[], bool]]] = {}
         self._begun: dict[Principal, dict[str, str]] = {}
-        self._kept: dict[tuple[Principal, str], int] = {}
+        self._kept: dict[tuple[str, str, str], set[int]] = {}
 
     # --- the log ----------------------------------------------------------------------------
 
@@ -106,7 +91,7 @@ class Observer:
     def _events(self, stored: Stored) -> list[Logged]:
         found = self._parsed.get(stored.seq)
         if found is None:
-            found = self._parsed[stored.seq] = list(_events_of(stored))
+            found = self._parsed[stored.seq] = list(events_of(stored))
         return found
 
     def has_ended(self, principal: Principal, thread: str, run: str) -> bool:
@@ -141,12 +126,14 @@ class Observer:
             self.violated(f"an agent's code was not let work: {error!r}")
             raise
 
-    def kept(self, ctx: RunContext, count: int) -> None:
-        """An agent has counted one more in its thread: what it was told is kept is not forgotten."""
-        key = Principal(ctx.tenant, ctx.user), ctx.thread
-        if count <= self._kept.get(key, 0):
-            self.violated(f"{ctx.thread} of {ctx.user} kept {self._kept[key]}, now {count}")
-        self._kept[key] = count
+    async def keeps(self, ctx: RunContext) -> None:
+        """An agent counts one more in its thread: what was said to be kept before is not forgotten."""
+        told = self._kept.setdefault((ctx.tenant, ctx.user, ctx.thread), {0})
+        before = max(told)  # a stalled agent hears late, and others have gone on meanwhile
+        count = await ctx.state.update(_one_more, default=0)
+        if count <= before or count in told:
+            self.violated(f"{ctx.thread} of {ctx.user} kept {before} of {told}, now {count}")
+        told.add(count)
 
     def resumed(self, ctx: RunContext, canary: str) -> None:
         """An agent goes on with what its user has answered."""
@@ -261,6 +248,10 @@ class Observer:
         self.violations.append(what)
 
 
+def _one_more(kept: int) -> int:
+    return kept + 1
+
+
 class _Acknowledged:
     """A `RunObserver` that lets the observer hear, too."""
 
@@ -278,13 +269,6 @@ class _Acknowledged:
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._inner, name)
-
-
-def _events_of(stored: Stored) -> Iterator[Logged]:
-    batch = LogBatch.FromString(stored.data)
-    for number, event in enumerate(batch.events):
-        kind = str(event.WhichOneof("event"))
-        yield Logged(batch.first_seq + number, batch.run, batch.attempt, kind, event)
 
 
 _current: list[Observer] = []
