@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from math import inf
 
 from factorychain_engine.admission import (
     NOTHING_USED,
@@ -104,6 +105,14 @@ def overdue(record: UserRecord, now_s: float, max_wait_s: float) -> list[str]:
         for each in record.queue
         if not each.ending and now_s - each.queued_at_s >= max_wait_s
     ]
+
+
+def overdue_at_s(record: UserRecord, max_wait_s: float) -> float:
+    """When the first of them has waited for as long as it may; infinity: nobody waits."""
+    return (
+        min((each.queued_at_s for each in record.queue if not each.ending), default=inf)
+        + max_wait_s
+    )
 
 
 def moved(before: UserRecord, after: UserRecord) -> list[str]:

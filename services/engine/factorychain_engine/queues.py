@@ -8,7 +8,6 @@ twice, or by two engines, changes the record once.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Final
@@ -25,8 +24,9 @@ from factorychain_engine.factory import HAND_OVER_S
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.promoting import Promoter
 from factorychain_engine.queue_endings import QueueEndings
+from factorychain_engine.queue_lines import Line, Lines
 from factorychain_engine.queued_run import QueuedRun
-from factorychain_engine.queueing import leave, mark, moved, overdue
+from factorychain_engine.queueing import leave, mark, moved, overdue, overdue_at_s
 from factorychain_engine.records import Records
 from factorychain_engine.retry import Backoff, retries, spread
 from factorychain_engine.turns import Turns
@@ -37,26 +37,6 @@ log = get_logger(__name__)
 
 LAST_PROMOTIONS_S: Final = 2.0
 REFUSED_PAUSE_S: Final = 1.0
-
-
-class _Line:
-    """One user's queue that is looked after here."""
-
-    def __init__(self) -> None:
-        self.again = False
-        self.wake = asyncio.Event()
-        """Set by whoever has a reason to look, which cuts a pause short."""
-        self.pause_s = 0.0
-        """Agents have just refused the next one."""
-        self.task: asyncio.Task[None] | None = None
-
-    async def pause(self) -> None:
-        """If there is to be one."""
-        if self.pause_s:
-            pause_s, self.pause_s = self.pause_s, 0.0
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self.wake.wait()
 
 
 class Queues:
@@ -87,7 +67,7 @@ class Queues:
         self._max_wait_s = max_wait_s
         self._turns = turns
         self._clock = clock
-        self._lines: dict[Principal, _Line] = {}
+        self._lines = Lines()
         self._promotions = TaskSet(self.name)
         self._writing = TaskSet(self.name)
         self._stopping = False
@@ -166,8 +146,8 @@ class Queues:
         return principal in self._lines
 
     def tick(self) -> None:
-        """Look at every queue; called by the clean-up loop."""
-        for principal in list(self._lines):
+        """Look at those whose time it is; called by the clean-up loop."""
+        for principal in self._lines.due(self._clock()):
             self.look(principal)
 
     # --- looking after one ------------------------------------------------------------------
@@ -177,14 +157,14 @@ class Queues:
         if not self._stopping:
             self._attended(principal).wake.set()
 
-    def _attended(self, principal: Principal) -> _Line:
-        line = self._lines.setdefault(principal, _Line())
+    def _attended(self, principal: Principal) -> Line:
+        line = self._lines.of(principal)
         line.again = True
         if line.task is None or line.task.done():
             line.task = self._promotions.spawn(self._attend(principal, line), "queue")
         return line
 
-    async def _attend(self, principal: Principal, line: _Line) -> None:
+    async def _attend(self, principal: Principal, line: Line) -> None:
         backoff = Backoff()
         is_mine = True
         while line.again and not self._stopping:
@@ -203,7 +183,7 @@ class Queues:
                 log.exception("a queue was not looked after")
                 await backoff.pause()
         if not is_mine and not self._stopping:
-            del self._lines[principal]
+            self._lines.forget(principal)
 
     async def _look(self, principal: Principal) -> bool:
         """Do what there is to do; whether the queue is this engine's afterwards."""
@@ -217,6 +197,7 @@ class Queues:
                 break
         self._endings.all_of(principal, record)
         if record.queue and record.queue_owner == self._engine_id:
+            self._lines.of(principal).overdue_at_s = overdue_at_s(record, self._max_wait_s)
             return True
         self._turns.leave(principal)
         return False

@@ -19,6 +19,7 @@ from factorychain_engine.queueing import (
     mark,
     moved,
     overdue,
+    overdue_at_s,
     promote,
 )
 
@@ -96,7 +97,11 @@ def test_the_first_reason_stays_and_only_who_is_marked_is_dropped() -> None:
 def test_who_has_waited_for_too_long_is_named_once() -> None:
     record = waiting(queued("r1", at_s=1.0), queued("r2", at_s=50.0))
     assert overdue(record, 100.0, 60.0) == ["r1"]
-    assert overdue(mark(record, ["r1"], "QUEUE_TIMEOUT", "e1"), 100.0, 60.0) == []
+    assert overdue_at_s(record, 60.0) == 61.0
+    marked = mark(record, ["r1"], "QUEUE_TIMEOUT", "e1")
+    assert overdue(marked, 100.0, 60.0) == []
+    assert overdue_at_s(marked, 60.0) == 110.0
+    assert overdue_at_s(EMPTY, 60.0) > 1e300
 
 
 def test_the_queue_of_an_engine_that_is_gone_or_has_left_is_adopted() -> None:
