@@ -27,8 +27,8 @@ from tests.e2e.replicated import user_token
 
 READY_S = 150.0
 STOPPED_S = 90.0
-BACK_S = 60.0
-_ORDER_S = 20.0
+BACK_S = 90.0
+_ORDER_S = 30.0
 _POLL_S = 0.05
 _TOKEN_S = 7200
 
