@@ -181,6 +181,7 @@ class Queues:
                 await backoff.pause()
             except Exception:  # one odd queue must not be forgotten, nor end the others
                 log.exception("a queue was not looked after")
+                self._turns.leave(principal)
                 await backoff.pause()
         if not is_mine and not self._stopping:
             self._lines.forget(principal)

@@ -34,6 +34,9 @@ SCARCE_FOR_S: Final = 5.0
 """So long after there was no room it is looked whether somebody waits."""
 STALE_AFTER_S: Final = 10.0
 
+PAUSE_SHARE: Final = 3.0
+"""After a look, so many times what it took: that many wait must not keep the engine busy with looking."""
+
 SCARCE_ROOM: Final = 3
 """So few places are likely to be all taken in a moment."""
 
@@ -179,6 +182,7 @@ class Turns:
         loop, backoff = asyncio.get_running_loop(), Backoff()
         while True:
             await self._pause(None if self._is_idle(loop.time()) else LOOK_S)
+            began_s = loop.time()
             try:
                 await self._list.write(loop.time(), full=self._own_room() == 0)
                 self._order = await self._list.read()
@@ -191,6 +195,7 @@ class Turns:
                 await backoff.pause()
             else:
                 backoff.reset()
+                await asyncio.sleep(min(LOOK_S, PAUSE_SHARE * (loop.time() - began_s)))
 
     async def _pause(self, at_most_s: float | None) -> None:
         with contextlib.suppress(TimeoutError):

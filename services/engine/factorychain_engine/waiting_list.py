@@ -29,6 +29,8 @@ _waiting = up_down_counter(
 ENTRY_MAX_AGE_S: Final = 60.0
 """What an engine that is gone has left goes by then."""
 RENEW_S: Final = 20.0
+RENEWALS_A_WRITE: Final = 50
+"""So that many who wait do not keep those whose turn it is."""
 REMEMBERED_TICKETS: Final = 4096
 
 _NEVER_S: Final = float("-inf")
@@ -121,6 +123,7 @@ class WaitingList:
         while self._to_take_back:
             await self._take_back(*self._to_take_back[0])
             del self._to_take_back[0]
+        renewals = 0
         for principal, wanting in list(self._own.items()):
             if wanting.served:
                 await self._serve(principal, wanting)
@@ -130,7 +133,10 @@ class WaitingList:
                     self._gone.discard(principal)
                     del self._own[principal]
                     _waiting.add(-1)
-            elif now_s - wanting.stored_at_s > RENEW_S:
+            elif wanting.stored_at_s == _NEVER_S:
+                await self._put(principal, wanting, now_s)
+            elif now_s - wanting.stored_at_s > RENEW_S and renewals < RENEWALS_A_WRITE:
+                renewals += 1
                 await self._put(principal, wanting, now_s)
 
     async def read(self) -> tuple[Waiting, ...]:

@@ -266,7 +266,8 @@ async def test_a_hundred_wait_at_two_engines_one_of_which_is_killed(chain: Chain
     await killed.crash()
 
     async def left() -> list[str]:
-        return [*await engines[1].active(), *await engines[1].waiting()]
+        record = (await engines[1].server.users.read(ADA)).record
+        return [each.run for each in (*record.active, *record.queue)]
 
     await until_not(left, 60)
     ending.cancel()

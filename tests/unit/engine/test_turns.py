@@ -13,6 +13,7 @@ from factorychain._core.stored import KvEntry, NatsUnavailable, StorageRefused, 
 from factorychain.errors import Capacity
 from factorychain_engine import turns as turns_module
 from factorychain_engine.turns import Turns
+from factorychain_engine.waiting_list import RENEW_S, RENEWALS_A_WRITE, WaitingList
 from tests.waiting import until_true
 
 ADA, BOB, EVE = Principal("acme", "ada"), Principal("acme", "bob"), Principal("other", "eve")
@@ -338,6 +339,27 @@ async def test_an_engine_whose_storage_is_away_goes_on_when_it_is_back() -> None
     await engine.until_line(ADA)
     assert engine.turns.healthy
     await engine.turns.stop()
+
+
+async def test_many_who_wait_are_renewed_a_few_at_a_time_and_new_ones_at_once() -> None:
+    bucket = Bucket()
+    made: Any = bucket
+    waiting = WaitingList("e1", made)
+    users = [Principal("acme", f"u{number}") for number in range(RENEWALS_A_WRITE + 20)]
+
+    async def written(now_s: float) -> int:
+        before = bucket.writes
+        await waiting.write(now_s, full=False)
+        return bucket.writes - before
+
+    for each in users:
+        waiting.join(each)
+    assert await written(1.0) == len(users)
+    assert await written(2.0) == 0
+    waiting.join(EVE)
+    assert await written(2.0 + RENEW_S) == RENEWALS_A_WRITE + 1
+    assert await written(2.0 + RENEW_S) == 20
+    assert [each.principal for each in await waiting.read()] == [users[0], EVE, *users[1:]]
 
 
 async def test_turns_go_on_after_whatever_goes_wrong() -> None:
