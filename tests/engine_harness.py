@@ -92,6 +92,11 @@ class Engine:
         """The runs that wait for places."""
         return [each.run for each in (await self.server.users.read(principal)).record.queue]
 
+    async def left(self, principal: Principal = ADA) -> list[str]:
+        """The runs that hold places, and those that wait, at one moment."""
+        record = (await self.server.users.read(principal)).record
+        return [each.run for each in record.active] + [each.run for each in record.queue]
+
     async def until_active(self, runs: list[str]) -> None:
         async def is_so() -> bool:
             return await self.active() == runs

@@ -265,11 +265,7 @@ async def test_a_hundred_wait_at_two_engines_one_of_which_is_killed(chain: Chain
     killed, engines[0] = engines[0], engines[1]
     await killed.crash()
 
-    async def left() -> list[str]:
-        record = (await engines[1].server.users.read(ADA)).record
-        return [each.run for each in (*record.active, *record.queue)]
-
-    await until_not(left, 60)
+    await until_not(engines[1].left, 60)
     ending.cancel()
     assert chain.agents.most_running_of[ADA.ukey] <= 2
     executed = chain.agents.executed
