@@ -102,7 +102,8 @@ async def test_a_trip_is_planned_with_the_lines_that_there_are(vendor: Vendor) -
     await models.close()
     assert result.output == trip
     ends = [(each.data["ok"], each.data["result"]) for each in result.of_type("tool_completed")]
-    assert ends == [(False, None), (True, 62), (True, 197)]
+    assert ends[0] == (False, None)
+    assert sorted(ends[1:]) == [(True, 62), (True, 197)]  # the two calls are made at once
 
 
 def test_lengths_are_converted_by_a_server_of_tools() -> None:
