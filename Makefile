@@ -104,7 +104,7 @@ RUNS ?= 10000
 
 .PHONY: soak
 soak: $(STAMP) ## Check that nothing is left of 10,000 runs in processes (10 minutes); RUNS=1000
-	FACTORYCHAIN_SOAK_RUNS=$(RUNS) $(BIN)/python -m pytest tests/e2e/test_soak.py -q -s $(ARGS)
+	FACTORYCHAIN_SOAK_RUNS=$(RUNS) $(BIN)/python -m pytest tests/soak -q -s $(ARGS)
 
 .PHONY: chaos
 chaos: $(STAMP) ## Break a running chain for 10 minutes and check what users saw; ARGS="--seconds 60"

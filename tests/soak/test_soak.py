@@ -1,6 +1,6 @@
 """Run after run in processes of their own, every kind of end among them: nothing grows.
 
-`make soak` makes ten thousand of it; `FACTORYCHAIN_SOAK_RUNS` says how many.
+`make soak` makes ten thousand runs, or `RUNS=1000`; `.ci/run` makes a hundred.
 """
 
 from __future__ import annotations
