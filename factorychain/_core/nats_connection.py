@@ -26,6 +26,7 @@ from factorychain._core.logging import get_logger
 from factorychain._core.metrics import counter
 from factorychain._core.nats_client import QuickClient
 from factorychain._core.nats_endpoint import NatsEndpoint, inbox_prefix
+from factorychain._core.nats_reconnecting import FIRST_WAIT_S, Reconnecting
 from factorychain._core.nats_requests import Requests
 from factorychain._core.nats_subscription import Subscription
 from factorychain._core.stored import NatsUnavailable
@@ -39,7 +40,6 @@ log = get_logger(__name__)
 _errors = counter("factorychain.nats.errors", "What the NATS client reported, by kind")
 
 _PING_INTERVAL_S = 10
-_RECONNECT_WAIT_S = 0.25
 _REPEAT_LOG_S = 10.0
 _CLOSE_TIMEOUT_S = 2.0
 SUBSCRIPTION_MAX_BYTES = 64 * 1024 * 1024
@@ -69,6 +69,7 @@ class NatsConnection:
         self.requests = Requests(timeout_s)
         self._endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
+        self._reconnecting = Reconnecting()
         self._client: QuickClient | None = None
         self._state = NatsState.CLOSED
         self._stopping = False
@@ -198,6 +199,7 @@ class NatsConnection:
             await asyncio.gather(connecting, return_exceptions=True)
             await _close(client)
             raise
+        self._reconnecting.connected()
         self._enter(NatsState.CONNECTED)
 
     async def _connect(self, client: Client) -> None:
@@ -209,7 +211,9 @@ class NatsConnection:
             inbox_prefix=inbox_prefix(self._endpoint.user),
             allow_reconnect=True,
             max_reconnect_attempts=-1,
-            reconnect_time_wait=_RECONNECT_WAIT_S,  # type: ignore[arg-type]  # passed to asyncio.sleep
+            # Of a first connection, which `_open` gives up in time; later ones ask `reconnecting`.
+            reconnect_time_wait=FIRST_WAIT_S * random.uniform(0.5, 1.5),  # type: ignore[arg-type]  # passed to asyncio.sleep
+            reconnect_to_server_handler=self._reconnecting,
             ping_interval=_PING_INTERVAL_S,
             max_outstanding_pings=2,
             # Publishing fails while NATS is away instead of being kept for later.
@@ -249,9 +253,11 @@ class NatsConnection:
         client._pending.clear()
         client._pending_data_size = 0
         self.requests.fail_all(f"{self.name}: the connection to NATS was lost")
+        self._reconnecting.lost()
         self._enter(NatsState.DISCONNECTED)
 
     def _on_reconnected(self, client: Client) -> None:
+        self._reconnecting.connected()
         self._enter(NatsState.CONNECTED)
 
     def _on_closed(self, client: Client) -> None:
@@ -263,7 +269,7 @@ class NatsConnection:
             )
 
     async def _reopen(self) -> None:
-        wait_s = _RECONNECT_WAIT_S
+        wait_s = FIRST_WAIT_S
         while not self._stopping:
             await asyncio.sleep(wait_s * random.uniform(0.5, 1.5))
             wait_s = min(wait_s * 2, self.timeout_s)

@@ -7,6 +7,7 @@ nothing waits for company, and an event that comes to an idle stream is written 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Generic, Protocol, TypeVar
@@ -78,6 +79,7 @@ class LinkClient(Generic[RequestT_contra]):
         self._tasks = TaskSet(name)
         self._connected = asyncio.Event()
         self._was_up = False
+        self._up_since_s = math.inf
         self._stopping = False
 
     # --- component --------------------------------------------------------------------------
@@ -162,9 +164,9 @@ class LinkClient(Generic[RequestT_contra]):
     async def _connect_for_ever(self) -> None:
         failures = 0
         while not self._stopping:
-            began_s = time.monotonic()
+            self._up_since_s = math.inf  # a call that nobody answers is not healthy, however long
             await self._one_stream(failures)
-            if time.monotonic() - began_s >= _HEALTHY_AFTER_S:
+            if time.monotonic() - self._up_since_s >= _HEALTHY_AFTER_S:
                 failures = 0
             # No sleep after a stream that had been healthy: a peer that drains closes it on purpose.
             await asyncio.sleep(backoff_s(failures) if failures else 0)
@@ -208,6 +210,7 @@ class LinkClient(Generic[RequestT_contra]):
         async for message in call:
             if not self._connected.is_set():
                 self._connected.set()
+                self._up_since_s = time.monotonic()
                 self._was_up = True
                 log.info("the link is up", link=self.name)
             for receipt in message.receipts:

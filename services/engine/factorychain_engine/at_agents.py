@@ -116,16 +116,19 @@ class AtAgents:
         if self.lifeline.cancel_reason is not None:
             self.tick()
 
-    async def listen(self) -> bool:
-        """Until the stream ends, for whatever reason; whether it has said anything."""
-        healthy = False
+    async def listen(self) -> float:
+        """Until the stream ends, for whatever reason; for how many seconds it was heard: from its being
+        accepted to its last sign.
+        """
+        began_s, heard_s = self._clock(), 0.0
         try:
             while self._life is not None:
                 sign = await self._life.next_sign()
                 if sign is None:
                     break
-                self.lifeline.heard(self._clock(), sign)
-                healthy = True
+                now_s = self._clock()
+                self.lifeline.heard(now_s, sign)
+                heard_s = now_s - began_s
         except RunNotFound:
             self.lost = True
         except FactoryChainError as error:
@@ -133,7 +136,7 @@ class AtAgents:
         finally:
             self.lifeline.unheard()
             self._let_go()
-        return healthy
+        return heard_s
 
     async def attach(self) -> None:
         """Follow it once more where it was accepted."""

@@ -11,6 +11,8 @@ from factorychain.errors import ErrorCode
 
 FIRST_PAUSE_S: Final = 0.05
 LONGEST_PAUSE_S: Final = 2.0
+HEALTHY_AFTER_S: Final = 5.0
+"""What has worked for so long may fail anew without a long pause."""
 
 PASSING: Final = frozenset({ErrorCode.UNAVAILABLE, ErrorCode.RESOURCE_EXHAUSTED})
 """Refusals that say nothing about what was asked for: the same may succeed later."""

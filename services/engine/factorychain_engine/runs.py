@@ -26,7 +26,7 @@ from factorychain_engine.at_agents import AtAgents, Reach
 from factorychain_engine.attempts import Attempts
 from factorychain_engine.lifeline import EndReason, LifeLimits
 from factorychain_engine.outcomes import Outcomes
-from factorychain_engine.retry import Backoff
+from factorychain_engine.retry import HEALTHY_AFTER_S, Backoff
 from factorychain_engine.run_tokens import RunTokens
 from factorychain_engine.settling import Settler
 from factorychain_engine.stored_run import StoredRun
@@ -177,14 +177,14 @@ class SupervisedRun:
         """The run as it ended; None when its attempt was given up."""
         backoff, at = Backoff(), self._at
         while True:
-            healthy = await at.listen()
+            heard_s = await at.listen()
             ended = await self._look(known)
             if ended is not None or at.given_up.done():
                 return ended
             if at.lost:
                 at.give_up(EndReason.AGENT_LOST)
                 return None
-            if healthy:
+            if heard_s >= HEALTHY_AFTER_S:
                 backoff.reset()
             else:
                 await backoff.pause()
