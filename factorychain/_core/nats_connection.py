@@ -69,7 +69,7 @@ class NatsConnection:
         self.requests = Requests(timeout_s)
         self._endpoint = endpoint
         self._connect_timeout_s = connect_timeout_s
-        self._reconnecting = Reconnecting()
+        self._reconnecting = Reconnecting(time.monotonic)
         self._client: QuickClient | None = None
         self._state = NatsState.CLOSED
         self._stopping = False

@@ -9,7 +9,6 @@ not its own.
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
@@ -25,7 +24,7 @@ class Reconnecting:
 
     def __init__(
         self,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float],
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
         self._clock, self._uniform = clock, uniform

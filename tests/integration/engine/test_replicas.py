@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from factorychain.errors import Capacity, ChainDegraded
 from factorychain_engine import replicas as replicas_module
+from factorychain_engine import server as server_module
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.retry import SPREAD
 from tests.engine_harness import BOB, Chain, Engine
@@ -139,3 +140,49 @@ async def test_with_all_of_them_stopping_the_layer_is_away(
     with pytest.raises(ChainDegraded):
         await engine.start_run()
     assert await engine.active() == []
+
+
+class Name:
+    """A name of the layer, and whom it stands for now."""
+
+    def __init__(self, *agents: Agents) -> None:
+        self.addresses = tuple(each.address for each in agents)
+        self.looked_up = 0
+
+    async def resolve(self, _target: str) -> tuple[str, ...]:
+        self.looked_up += 1
+        return self.addresses
+
+    async def now(self, *agents: Agents) -> None:
+        """It stands for these, and was looked up again since, more than once."""
+        self.addresses = tuple(each.address for each in agents)
+        goal = self.looked_up + 3
+        await until_true(lambda: self.looked_up >= goal)
+
+
+async def test_a_replica_that_is_added_gets_runs_and_one_that_is_removed_keeps_its_own(
+    chain: Chain, replicas: list[Agents], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = replicas[:2]
+    name = Name(old)
+    monkeypatch.setattr(server_module, "resolve", name.resolve)
+    engine = await chain.engine(agents_address="agents:7102", user_max_runs=50)
+    before = (await engine.start_run()).run
+    assert list(old.runs) == [before]
+
+    old.capacity = 1  # it is full: only somebody else can take another run
+    await name.now(old, new)
+    await until_true(lambda: engine.server.replicas.room() == new.capacity)
+    await engine.start_run()
+    assert (len(old.runs), len(new.runs)) == (1, 1)
+
+    old.capacity = 1000
+    await name.now(new)
+    for _ in range(3):
+        await engine.start_run()
+    assert (list(old.runs), len(new.runs)) == ([before], 4)
+    channel = engine.server.replicas.find(old.address).channel
+    assert channel.connected
+    await old.end(before)
+    await until_true(lambda: not engine.looks_after(before))
+    await until_true(lambda: not channel.connected)
