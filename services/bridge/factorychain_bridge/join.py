@@ -4,7 +4,9 @@ Live batches are kept while it is not known where the client stands and while hi
 they are drained. Input in, items out, no I/O: the feed reads the log and tells what it found.
 
 Invariant: the items that come out, events taken in order, are exactly the thread's events after the
-position of the client; where that cannot be, a reset comes first and then everything that there is.
+position of the client; where that cannot be, and only there, a reset comes first and then everything
+that there is. Who subscribes is told once that it has caught up. What is kept is bounded; polls and reads
+alone bring everything, whatever was lost live.
 A batch counts by the dense `seq` of its events, so a lost live message shows as a gap and is read again,
 and one that arrives twice (from history and live) is delivered once.
 """
