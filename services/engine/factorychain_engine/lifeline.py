@@ -1,9 +1,11 @@
 """When a run has lived too long, has fallen silent or has lost its agents: decisions without I/O.
 
-Invariant: a run is only ever ended for silence that this process has watched. Time in which the
-process itself stood still (stopped, swapped, starved) is not counted against the run: one look adds
-at most `MAX_STEP_S`, however long ago the look before it was. The deadline moves by the time for which the
-run has waited for its user, which its agents replica knows: without a word from there it ends no run.
+Invariant: a run is only ever ended for silence that this process has watched since the last word. Time in
+which the process itself stood still (stopped, swapped, starved) is not counted against the run: one look
+adds at most `MAX_STEP_S`, however long ago the look before it was. The deadline moves by the time for
+which the run has waited for its user (up to a maximum), which its agents replica knows: without a word
+from there it ends no run. The first reason stays. Unless nothing is heard of them, agents are told to end
+a run, and have the grace to do it, before it is settled without them; and in the end every run is.
 """
 
 from __future__ import annotations
@@ -125,10 +127,12 @@ class Lifeline:
 
     def heard(self, now_s: float, sign: Sign | None = None) -> None:
         """The agents replica spoke, and may have said how the run is."""
-        self._silent_s = 0.0
-        self._idle_s = 0.0
+        # The next look adds all the time since the last one: what lies before this word was no silence.
+        before_s = self._step_s(now_s)
+        self._silent_s = -before_s
+        self._idle_s = -before_s
         if sign is not None:
-            self._idle_s = sign.idle_s
+            self._idle_s += sign.idle_s
             self._sign, self._heard_at_s, self._known = sign, now_s, True
 
     def unheard(self) -> None:
@@ -158,11 +162,14 @@ class Lifeline:
         return Cancel(self._cancel_reason)
 
     def _advance(self, now_s: float) -> float:
-        step_s = min(max(now_s - self._looked_at_s, 0.0), MAX_STEP_S)
+        step_s = self._step_s(now_s)
         self._looked_at_s = now_s
         self._silent_s += step_s
         self._idle_s += step_s
         return step_s
+
+    def _step_s(self, now_s: float) -> float:
+        return min(max(now_s - self._looked_at_s, 0.0), MAX_STEP_S)
 
     def _overdue(self, now_s: float) -> EndReason | None:
         if self._known and now_s >= self.deadline_s(now_s):

@@ -51,6 +51,13 @@ def test_silence_of_the_replica_loses_the_run() -> None:
     assert lifeline.look(30) == Settle(EndReason.AGENT_LOST)
 
 
+def test_time_before_the_last_word_was_no_silence() -> None:
+    lifeline = begun()
+    lifeline.heard(9)
+    assert [lifeline.look(now_s) for now_s in (10, 20, 30, 38)] == [WAIT] * 4
+    assert lifeline.look(39) == Settle(EndReason.AGENT_LOST)
+
+
 def test_an_agent_without_a_sign_of_life_is_cancelled() -> None:
     lifeline = begun()
     lifeline.heard(0, Sign(idle_s=58))
