@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator
@@ -115,7 +117,7 @@ async def test_an_interrupted_run_goes_on_in_the_next_one(chain: Chain) -> None:
     }
 
 
-async def test_a_run_that_waits_outlives_its_lifetime_its_engine_and_its_emitter(
+async def test_a_run_that_waits_outlives_its_lifetime_its_engine_its_emitter_and_its_bridge(
     brief: Chain,
 ) -> None:
     async with connected(brief.state.edge, brief.token("ann")) as ann:
@@ -124,10 +126,12 @@ async def test_a_run_that_waits_outlives_its_lifetime_its_engine_and_its_emitter
         await asked(ann, run)
         late = await ann.start("asks", "late", thread="late")
         await asked(ann, late["run"])
-        for layer in ("engine", "emitter"):
+        for layer in ("engine", "emitter", "bridge"):
             old = brief.pid(layer)
             os.kill(old, signal.SIGKILL)
             await brief.restarted(layer, old)
+        await ann.closed()  # with its bridge
+    async with _joined_again(brief, "ann", "long", "late") as ann:
         # Longer than the lifetime of the first one.
         assert (await ann.ending(late["run"]))["data"]["output"] == "nobody answered"
         received = next(e for e in ann.run_events(late["run"]) if e["type"] == "input_received")
@@ -136,6 +140,25 @@ async def test_a_run_that_waits_outlives_its_lifetime_its_engine_and_its_emitter
         reply = await _answered(ann, run)
         assert reply["run"] == run
         assert (await ann.ending(run))["data"]["output"] == 3
+
+
+@contextlib.asynccontextmanager
+async def _joined_again(chain: Chain, user: str, *threads: str) -> AsyncIterator[Socket]:
+    """A socket that has joined threads from their beginning on, once the new edge serves."""
+    async with contextlib.AsyncExitStack() as stack:
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    socket = await stack.enter_async_context(
+                        connected(chain.state.edge, chain.token(user))
+                    )
+                    for each in threads:
+                        await socket.result("subscribe", thread=each, after=0)
+                    break
+                except (OSError, Closed, AssertionError):
+                    await stack.aclose()
+                    await asyncio.sleep(0.2)
+        yield socket
 
 
 async def _answered(socket: Socket, run: str) -> Frame:
