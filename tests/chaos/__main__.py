@@ -13,7 +13,7 @@ from pathlib import Path
 import uvloop
 
 from tests.chaos.chain import ChainFailed
-from tests.chaos.life import Life
+from tests.chaos.life import FaultImpossible, Life
 from tests.chaos.options import Options, parse
 from tests.chaos.watchdog import Watchdog
 
@@ -35,6 +35,7 @@ async def chaos(options: Options, folder: Path) -> bool:
         broken = sum(map(len, outcome.findings.broken.values())) + len(outcome.failures)
         words = f"{name}: {outcome.faults} faults, {outcome.findings.started} runs, "
         words += f"{outcome.findings.events} events, {broken} broken promises"
+        words += "".join(f"; NOT TRIED: {each}" for each in outcome.skipped)
         tell(words + ("" if outcome.good else ": FAILED"))
     return all(each.good for each in outcomes.values())
 
@@ -60,6 +61,9 @@ def main() -> int:
     except ChainFailed as error:
         print(error, file=sys.stderr)
         return 2
+    except FaultImpossible as error:
+        print(error, file=sys.stderr)
+        return 1
     except asyncio.CancelledError:
         print("told to stop", file=sys.stderr)
     finally:

@@ -22,6 +22,7 @@ from factorychain._core.user_tokens import mint_user_token
 from factorychain.local.datadir import DataDir
 from tests.chaos.disk import Disk
 from tests.chaos.forms import SINGLE, Form
+from tests.chaos.in_flight import runs_said
 from tests.e2e.chain import ROOT, environment
 from tests.e2e.replicated import user_token
 
@@ -30,6 +31,7 @@ STOPPED_S = 90.0
 BACK_S = 90.0
 _ORDER_S = 30.0
 _POLL_S = 0.05
+_SAID_WITHIN_S = 3.0
 _TOKEN_S = 7200
 
 
@@ -120,6 +122,19 @@ class ChaosChain:
         pid = await self.pid(process)
         os.kill(pid, number)
         return pid
+
+    async def runs_at(self, process: str) -> int:
+        """How many runs a process has; 0 also if it does not say."""
+        name = "chain.log" if self.form is SINGLE else f"data/{process}.log"
+        log = self.folder / name
+        offset = log.stat().st_size
+        with contextlib.suppress(ProcessLookupError, TimeoutError):
+            await self.signal(process, signal.SIGUSR1)
+            async with asyncio.timeout(_SAID_WITHIN_S):
+                while (runs := runs_said(log, offset, process)) is None:  # noqa: ASYNC110 - another process writes it
+                    await asyncio.sleep(_POLL_S)
+                return runs
+        return 0
 
     def disk_errors(self) -> int:
         """How often NATS has found no room."""

@@ -1,7 +1,7 @@
 """Breaks a chain, one fault or two at a time, undoes it, and waits until users are served again.
 
-Invariant: a fault is counted only if runs were under way, and if it hit something: a process that was
-there, a link with a connection.
+Invariant: a fault is counted only if the part itself had runs at that moment, and if it hit something: a
+process that was there, a link with a connection.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from typing import Final
 from tests.chaos.chain import ChaosChain
 from tests.chaos.checker import Break
 from tests.chaos.faults import CUT, FREEZE, FULL, KILL, RESTART, SILENCE, Fault
+from tests.chaos.forms import layer_of
+from tests.chaos.in_flight import GAUGES, process_hit
 from tests.chaos.recovery import Recovery, RecoveryWatch
 from tests.waiting import until_true
 
@@ -35,7 +37,7 @@ class Injected:
     fault: Fault
     began: float
     runs: int
-    """Under way when it began."""
+    """In the part that it hit, when it began."""
     hit: bool = True
     ended: float = 0.0
     paired: bool = False
@@ -78,10 +80,11 @@ class Driver:
             await until_true(self.in_flight, _UNDER_WAY_S)
 
     async def _together(self, faults: tuple[Fault, ...]) -> None:
+        runs = [await self._runs_at(each) for each in faults]
         recovery = self.watch.watched = Recovery(time.time())
         done = [
-            Injected(each, recovery.began, self.in_flight(), paired=len(faults) > 1)
-            for each in faults
+            Injected(fault, recovery.began, at, paired=len(faults) > 1)
+            for fault, at in zip(faults, runs, strict=True)
         ]
         self.injected += done
         await asyncio.gather(*(self._inject(each) for each in done))
@@ -100,9 +103,15 @@ class Driver:
             if each.fault.kind in (KILL, RESTART):  # a process that is there does not yet serve
                 each.ended = time.time()
         self.tell(
-            f"{words}: {done[0].runs} runs under way, "
+            f"{words}: {' + '.join(str(each.runs) for each in done)} runs there, "
             f"events again after {recovery.event_s or 0:.1f} s, starts after {recovery.start_s or 0:.1f} s"
         )
+
+    async def _runs_at(self, fault: Fault) -> int:
+        process = process_hit(fault.where)
+        if layer_of(process) not in GAUGES:  # every run's events go there
+            return self.in_flight()
+        return await self.chain.runs_at(process)
 
     async def _inject(self, one: Injected) -> None:
         fault = one.fault
