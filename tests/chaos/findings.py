@@ -39,6 +39,8 @@ class Findings:
     """Taken from agents whose replica was then killed, and never shown: not promised."""
     repeated: int = 0
     """Runs that began again on other agents."""
+    queued: int = 0
+    """Runs that waited behind another one."""
     answers: int = 0
     """Answers of users that were taken."""
     answers_across: int = 0

@@ -31,7 +31,8 @@ def report(
     )
     tell(
         f"  {findings.answers} answers taken, {findings.answers_across} of them to questions that were "
-        f"open while something broke; {findings.repeated} runs began again on other agents"
+        f"open while something broke; {findings.repeated} runs began again on other agents, "
+        f"{findings.queued} waited behind another"
     )
     if findings.tails:
         tell(f"  {findings.tails} that were under way in a killed agents replica were not shown")

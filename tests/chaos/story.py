@@ -98,6 +98,10 @@ class Story:
         return found
 
     def _check_beginning(self, kinds: list[str], findings: Findings) -> None:
+        if "run_queued" in kinds:
+            findings.queued += 1
+            if "agent_started" in kinds[: kinds.index("run_queued")]:
+                findings.breaks(ORDER, f"{self.run} waits after it began: {_shortly(kinds)}")
         said = [each for each in kinds if each not in _BEFORE_BEGIN and each not in ENDINGS]
         if said and "agent_started" not in kinds[: kinds.index(said[0])]:
             findings.breaks(ORDER, f"{self.run} says {said[0]} before it began: {_shortly(kinds)}")

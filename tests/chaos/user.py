@@ -17,6 +17,7 @@ from tests.chaos.client import Client, Frame, Lost
 from tests.chaos.journal import Journal
 
 ENDINGS = frozenset({"agent_completed", "agent_failed", "agent_cancelled"})
+INTERRUPTING = "interrupting"
 _AGAIN_S = 0.3
 _LATE_S = 60.0
 
@@ -34,6 +35,8 @@ class Habits:
         default_factory=lambda: {"scripted": 8, "asking": 3, "interrupting": 3, "repeating": 3}
     )
     """How often each has its turn."""
+    enqueues: float = 0.15
+    """How often another run is sent behind one that goes on, in the same thread."""
     rest_s: float = 0.0
     """Between two runs of a conversation, at most."""
     socket_s: tuple[float, float] = (3.0, 20.0)
@@ -121,14 +124,22 @@ class User:
         await self._client.leave(thread)
 
     async def _one_run(self, thread: str, request: str) -> None:
-        run = await self._start(thread, request)
+        agent = self._choose()
+        run = await self._start(thread, request, agent)
         if run is None:
             await asyncio.sleep(_AGAIN_S)
             return
-        await self._follow(run, thread)
-        question = self._pending.pop(run, None)
-        if question is not None:
-            await self._go_on(run, question, thread, f"{request}-next")
+        runs = {run: request}
+        # What an ended run asks could not be answered while another is in its thread.
+        if agent != INTERRUPTING and self._chance.random() < self._habits.enqueues:
+            behind = f"{request}-behind"
+            waiting = await self._start(thread, behind, self._choose(), on_busy="enqueue")
+            runs |= {} if waiting is None else {waiting: behind}
+        await asyncio.gather(*(self._follow(each, thread) for each in runs))
+        for each, its_request in runs.items():
+            question = self._pending.pop(each, None)
+            if question is not None:
+                await self._go_on(each, question, thread, f"{its_request}-next")
         await asyncio.sleep(self._chance.uniform(0, self._habits.rest_s))
 
     async def _follow(self, run: str, thread: str) -> None:
@@ -144,16 +155,22 @@ class User:
 
     async def _go_on(self, run: str, question: str, thread: str, request: str) -> None:
         """Answer what an ended run asks, and live through the next."""
-        self._journal.note("asked", request=request, thread=thread, agent="interrupting")
+        self._journal.note("asked", request=request, thread=thread, agent=INTERRUPTING)
         following = await self._answers.go_on(run, question)
         self._journal.note("admitted", request=request, run=following, thread=thread)
         await self._follow(following, thread)
 
-    async def _start(self, thread: str, request: str) -> str | None:
-        """The run, or None when it was refused; a start without an answer is repeated as it is."""
-        text = f"canary-{self.name}-{request}|{self._habits.steps}|{self._habits.pause_ms}"
+    def _choose(self) -> str:
+        """Which agent has its turn."""
         names, weights = zip(*self._habits.agents.items(), strict=True)
         (agent,) = self._chance.choices(names, weights)
+        return str(agent)
+
+    async def _start(
+        self, thread: str, request: str, agent: str, on_busy: str = "reject"
+    ) -> str | None:
+        """The run, or None when it was refused; a start without an answer is repeated as it is."""
+        text = f"canary-{self.name}-{request}|{self._habits.steps}|{self._habits.pause_ms}"
         first_at: float | None = None
         while True:
             await self._client.connected()
@@ -165,6 +182,7 @@ class User:
                     agent=agent,
                     thread=thread,
                     request_id=request,
+                    on_busy=on_busy,
                     input={"text": text},
                 )
             except Lost:

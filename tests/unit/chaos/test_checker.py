@@ -20,7 +20,7 @@ from tests.chaos.findings import (
     UNEXPLAINED,
     Findings,
 )
-from tests.unit.chaos.conversation import BEGAN, EPOCH, Conversation, ended, whole_run
+from tests.unit.chaos.conversation import BEGAN, EPOCH, Conversation, ended, event, whole_run
 
 KILLED = Break("kill", "agents", BEGAN, BEGAN + 1)
 LONG_BEFORE = Break("kill", "agents", BEGAN - 60, BEGAN - 50)
@@ -171,3 +171,23 @@ def test_who_joins_late_must_see_the_same(tmp_path: Path) -> None:
     other = dict(conversation.events[1], data={"text": "another text"})
     conversation.late = [conversation.events[0], other, *conversation.events[2:]]
     assert found(conversation.check(tmp_path)) == {LOSS}
+
+
+def queued() -> dict[str, object]:
+    return event("r1", "run_queued", position=1)
+
+
+def test_a_run_may_wait_before_it_begins_and_not_after(tmp_path: Path) -> None:
+    findings = Conversation([queued(), *whole_run()]).check(tmp_path)
+    assert findings.good, findings.broken
+    assert findings.queued == 1
+    began, *rest = whole_run()
+    assert found(Conversation([began, queued(), *rest]).check(tmp_path)) == {ORDER}
+
+
+def test_a_run_that_waits_may_be_cancelled_and_not_end_otherwise(tmp_path: Path) -> None:
+    cancelled = [queued(), ended("r1", "agent_cancelled", "USER")]
+    assert Conversation(cancelled, cancelled=True, taken=-1).check(tmp_path).good
+    assert found(Conversation(cancelled, taken=-1).check(tmp_path)) == {UNEXPLAINED}
+    waited = [queued(), ended("r1", "agent_failed", "QUEUE_TIMEOUT")]
+    assert found(Conversation(waited, taken=-1).check(tmp_path)) == {UNEXPLAINED}
