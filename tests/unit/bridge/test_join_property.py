@@ -110,6 +110,7 @@ class JoinMachine(RuleBasedStateMachine):
         self.join = Join(THREAD, BUFFER_BYTES)
         self.located: tuple[LogEnd | None] | None = None  # the leader's answer to who subscribes
         self.polled: LogEnd | None = None
+        self.told: LogEnd | None = None  # by the last poll that was answered
         self.read: Read | None = None  # in hand
         self.read_upto = 0
         self.due = 0  # how often it is to be told that it has caught up
@@ -143,7 +144,7 @@ class JoinMachine(RuleBasedStateMachine):
     def subscribe(self, seq: int, epoch: int) -> None:
         self.client = Client(self.thread, seq, epoch)
         self.join = Join(THREAD, BUFFER_BYTES)
-        self.located = self.polled = self.read = None
+        self.located = self.polled = self.told = self.read = None
         self.due = 0
         self.waits_for = set()
 
@@ -189,6 +190,8 @@ class JoinMachine(RuleBasedStateMachine):
     @rule()
     def poll_is_answered(self) -> None:
         assert self.polled is not None
+        if self.join.stage is not Stage.WAITING:
+            self.told = self.polled
         self.join.on_end(self.polled)
 
     @precondition(lambda self: self.join.read)
@@ -212,6 +215,10 @@ class JoinMachine(RuleBasedStateMachine):
         assert self.due >= 0, "it was told twice, or not as a subscriber, that it has caught up"
         self.client.take(items)
 
+    def position(self) -> tuple[int, int]:
+        """Who did not say of which numbering, and has been given nothing, has it from the join."""
+        return self.client.epoch or self.join.epoch, self.client.seq
+
     # --- what always holds ---
 
     @invariant()
@@ -223,6 +230,14 @@ class JoinMachine(RuleBasedStateMachine):
         live = self.join.stage is Stage.LIVE
         assert (self.join.read is not None) == (self.join.stage is Stage.READING)
         assert not (live and (self.join.buffered_bytes or self.due))
+
+    @invariant()
+    def what_a_poll_found_is_read_before_it_is_live(self) -> None:
+        told = self.told
+        if told is None or self.join.stage is not Stage.LIVE:
+            return
+        has_it = self.position() >= (told.epoch, told.seq)
+        assert has_it or not any(each.stream_seq == told.stream_seq for each in self.thread.kept)
 
     @invariant()
     def it_never_has_more_than_was_said(self) -> None:
@@ -242,7 +257,7 @@ class JoinMachine(RuleBasedStateMachine):
                 self.poll_is_answered()
         assert self.join.stage is Stage.LIVE
         if self.thread.kept:
-            assert (self.client.epoch, self.client.seq) == (self.thread.epoch, self.thread.seq)
+            assert self.position() == (self.thread.epoch, self.thread.seq)
 
 
 TestJoin = JoinMachine.TestCase
