@@ -4,7 +4,8 @@ Invariant: a record never holds more active runs than the limit, never two of on
 one run twice. Each function takes a record and returns the next one or says why not; the record is
 stored by one compare-and-set, so the invariant holds over any number of engines. A place is freed
 only by `release`, which is called for a run whose ending is in the log or that never reached
-agents: never by time. Whoever waits for a place (`queueing`) has it before one who comes later.
+agents: never by time. The next attempt of a run is begun once, by an owner that nobody has taken the place from since.
+Whoever waits for a place (`queueing`) has it before one who comes later.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ class ActiveRun:
     base_seq: int
     base_epoch: int
     attempt: int = 1
+    adoptions: int = 0
+    """How often it has passed to another owner, so that one who has it again knows that it was away."""
     agents_address: str = ""
     """The agents replica that accepted the run; empty until it has."""
     agents_boot: str = ""
@@ -265,10 +268,10 @@ def accepted(record: UserRecord, entry: ActiveRun, address: str, boot: str) -> U
 
 def next_attempt(record: UserRecord, entry: ActiveRun, deadline_s: float) -> UserRecord:
     """Begin the attempt after `entry`'s, which may live until `deadline_s`; nothing changes if that was
-    done before, or if the place has another owner by now.
+    done before, or if the place has had another owner since.
     """
-    found = record.place(entry)
-    if found is None or (found.owner, found.attempt) != (entry.owner, entry.attempt):
+    found = _kept(record, entry, entry.attempt)
+    if found is None:
         return record
     again = replace(
         found, attempt=entry.attempt + 1, deadline_s=deadline_s, agents_address="", agents_boot=""
@@ -277,10 +280,24 @@ def next_attempt(record: UserRecord, entry: ActiveRun, deadline_s: float) -> Use
     return replace(record, active=active)
 
 
+def begun(record: UserRecord, entry: ActiveRun) -> ActiveRun | None:
+    """The attempt after `entry`'s, if whoever looked after `entry` has begun it: nobody else hands it over."""
+    return _kept(record, entry, entry.attempt + 1)
+
+
+def _kept(record: UserRecord, entry: ActiveRun, attempt: int) -> ActiveRun | None:
+    """The place at `attempt`, unless it was adopted since `entry` was read, be it back again by now."""
+    found = record.place(entry)
+    if found is None or (found.owner, found.adoptions) != (entry.owner, entry.adoptions):
+        return None
+    return found if found.attempt == attempt else None
+
+
 def adopt(record: UserRecord, gone: Collection[str], new_owner: str) -> UserRecord:
     """Move what engines that are gone looked after to `new_owner`: places, and the queue."""
     active = tuple(
-        replace(each, owner=new_owner) if each.owner in gone else each for each in record.active
+        replace(each, owner=new_owner, adoptions=each.adoptions + 1) if each.owner in gone else each
+        for each in record.active
     )
     queue_owner = record.queue_owner
     if record.queue and queue_owner in gone:

@@ -1,8 +1,9 @@
 """Starts a run again whose agents are lost, as its next attempt.
 
 Invariant: the number of an attempt is taken by a compare-and-set of the user's record before agents hear of
-it, by the engine that the record names as the run's owner. So one attempt is handed to agents once, and
-whatever an earlier one still says, or wants to store, is refused by its number.
+it, by the engine that has been the run's owner, as the record names it, ever since the one before. So one
+attempt is handed to agents once, and whatever an earlier one still says, or wants to store, is refused by
+its number.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from factorychain._core.stored import NatsUnavailable
 from factorychain._core.telemetry import counter
 from factorychain.agents.v1.agents_pb2 import ExecuteRequest
 from factorychain.errors import Capacity, ChainDegraded
-from factorychain_engine.admission import ActiveRun, next_attempt
+from factorychain_engine.admission import ActiveRun, begun, next_attempt
 from factorychain_engine.agents_layer import Agents, Life, NotAccepted
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.records import Records
@@ -67,8 +68,8 @@ class Attempts:
                 principal, lambda record: next_attempt(record, entry, deadline_s)
             )
         )
-        found = record.place(entry)
-        if found is None or (found.owner, found.attempt) != (entry.owner, entry.attempt + 1):
+        found = begun(record, entry)
+        if found is None:
             raise TakenOver(entry.run)
         _again.add(1)
         crash_point("engine.attempt.taken")

@@ -27,6 +27,7 @@ from factorychain_engine.admission import (
     accepted,
     admit,
     adopt,
+    begun,
     next_attempt,
     release,
     startable,
@@ -418,3 +419,13 @@ def test_an_engine_that_lost_its_runs_begins_no_attempt() -> None:
     adopted = adopt(holding(lost), {"e1"}, "e2")
     assert next_attempt(adopted, lost, 250.0) == adopted
     assert next_attempt(EMPTY, lost, 250.0) == EMPTY
+
+
+def test_an_engine_that_has_its_run_again_does_not_hand_over_what_another_has() -> None:
+    lost = entry("r1", owner="e1")
+    (elsewhere,) = adopt(holding(lost), {"e1"}, "e2").active
+    record = next_attempt(holding(elsewhere), elsewhere, 250.0)
+    assert begun(record, elsewhere) == record.find("r1")
+    back = adopt(record, {"e2"}, "e1")
+    assert next_attempt(back, lost, 250.0) == back
+    assert begun(back, lost) is None
