@@ -69,8 +69,8 @@ class IntegrationMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.core.next_delay_s is not None)
     @rule()
     def attempt_at_its_time(self) -> None:
-        delay_s = self.core.next_delay_s
-        assert delay_s == DELAY_S * 2 ** min(self.tried, self.max_attempts - 1)
+        delay_s = float(DELAY_S * 2 ** min(self.tried, self.max_attempts - 1))
+        assert self.core.next_delay_s == delay_s
         self.now_s += delay_s
         if not self.away:
             self.works()
