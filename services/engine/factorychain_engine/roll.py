@@ -1,8 +1,9 @@
 """Which engines are gone: the decision whether their runs may be adopted.
 
 Invariant: an engine counts as gone only after its heartbeat was missing at every look during a whole
-grace period in which this engine could see storage and renew its own heartbeat. After an outage of
-storage every heartbeat has expired; nobody is given up before each had the time to renew it.
+grace period in which this engine could see storage and renew its own heartbeat; it begins at the
+earliest with the look that found that again. After an outage of storage every heartbeat has expired;
+nobody is given up before each had the time to renew it.
 """
 
 from __future__ import annotations
