@@ -1,4 +1,4 @@
-"""What an operator can do to the engine's buckets behind its back."""
+"""What an operator can do to buckets and to the log behind the services' backs."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from tests.nats_fixture import ADMIN_PASSWORD, NatsServer
 
 
 class StorageAdmin:
-    """Calls of the JetStream API about buckets."""
+    """Calls of the JetStream API about buckets, or with another prefix about other streams."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, prefix: str = "KV_") -> None:
         self._client = client
+        self._prefix = prefix
 
     async def delete(self, bucket: str) -> None:
         await self._call("STREAM.DELETE", bucket)
@@ -40,15 +41,17 @@ class StorageAdmin:
 
     async def _answer(self, call: str, bucket: str, body: dict[str, Any]) -> Any:
         payload = orjson.dumps(body) if body else b""
-        reply = await self._client.request(f"$JS.API.{call}.KV_{bucket}", payload, timeout=30)
+        reply = await self._client.request(
+            f"$JS.API.{call}.{self._prefix}{bucket}", payload, timeout=30
+        )
         return orjson.loads(reply.data)
 
 
 @asynccontextmanager
-async def storage_admin(nats: NatsServer) -> AsyncIterator[StorageAdmin]:
+async def storage_admin(nats: NatsServer, prefix: str = "KV_") -> AsyncIterator[StorageAdmin]:
     client = Client()
     await client.connect(nats.url, user="admin", password=ADMIN_PASSWORD)
     try:
-        yield StorageAdmin(client)
+        yield StorageAdmin(client, prefix)
     finally:
         await client.close()

@@ -216,7 +216,14 @@ class Stream:
         info = await self._info({})
         state = info["state"]
         last_at_s = datetime.fromisoformat(state["last_ts"]).timestamp()
-        return StreamContents(info["created"], int(state["messages"]), last_at_s)
+        return StreamContents(
+            info["created"],
+            int(state["messages"]),
+            last_at_s,
+            first_seq=int(state["first_seq"]),
+            last_seq=int(state["last_seq"]),
+            size_bytes=int(state["bytes"]),
+        )
 
     async def _info(self, body: Mapping[str, Any]) -> dict[str, Any]:
         answer = await _api(self._connection, f"STREAM.INFO.{self.name}", body)

@@ -96,7 +96,17 @@ async def try_event_log(js: JetStream, shards: int) -> None:
     """
     for shard in range(shards):
         stream = js.stream(log_stream(shard))
-        await stream.publish(f"ev.{shard}.{_TRY}", b"", headers={"Nats-TTL": _TRY_KEPT})
+        await stream.publish(try_subject(shard), b"", headers={"Nats-TTL": _TRY_KEPT})
+
+
+def try_subject(shard: int) -> str:
+    """Of what `try_event_log` stores."""
+    return f"ev.{shard}.{_TRY}"
+
+
+def event_subjects(shard: int) -> str:
+    """Of all events, and of nothing else."""
+    return f"ev.{shard}.*.*"
 
 
 class ThreadLogReader:

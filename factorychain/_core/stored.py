@@ -49,6 +49,11 @@ class StreamContents:
     messages: int
     last_at_s: float
     """Unix seconds of what was stored last, also when that is gone."""
+    first_seq: int = 0
+    """Stream sequence of the first message; of an empty stream, of the next one."""
+    last_seq: int = 0
+    """Stream sequence of what was stored last."""
+    size_bytes: int = 0
 
 
 class WrongLastSequence(Exception):

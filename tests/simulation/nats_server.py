@@ -13,6 +13,7 @@ import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import cache
 from itertools import takewhile
 from typing import Any, Final
@@ -234,8 +235,17 @@ def _info(stream: FakeStream, body: dict[str, Any]) -> dict[str, Any]:
     found = [] if pattern is None else [s for s in stream.by_subject if matches(pattern, s)]
     page = found[body.get("offset", 0) :]
     subjects = {each: len(stream.by_subject[each]) for each in page}
-    state = {"last_seq": stream.last_seq, "subjects": subjects}
-    return {"config": stream.config, "state": state, "total": len(found)}
+    stored_at_s = stream.history[-1][0] if stream.history else 0.0
+    state = {
+        "messages": len(stream.messages),
+        "bytes": sum(len(each.data) for each in stream.messages.values()),
+        "first_seq": next(iter(stream.messages), stream.last_seq + 1),
+        "last_seq": stream.last_seq,
+        "last_ts": datetime.fromtimestamp(stored_at_s, UTC).isoformat(),
+        "subjects": subjects,
+    }
+    created = "at the beginning"  # nobody deletes a stream here
+    return {"config": stream.config, "created": created, "state": state, "total": len(found)}
 
 
 def _one(stream: FakeStream, body: dict[str, Any]) -> Stored | None:

@@ -155,7 +155,10 @@ def settings(layer: str, name: str, nats_replicas: int) -> Any:
         )  # fmt: skip
     if layer == "emitter":
         return EmitterSettings(**common, bridge_address=bridge)
-    return BridgeSettings(**common, **shared, engine_address=engine, frames_per_s=1000)
+    return BridgeSettings(
+        **common, **shared, engine_address=engine, frames_per_s=1000,
+        storage_look_s=3600,  # nor the log
+    )  # fmt: skip
 
 
 def build(

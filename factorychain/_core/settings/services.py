@@ -92,8 +92,8 @@ class EngineSettings(
         1.0,
         ge=0.1,
         le=3600,
-        description="Interval in which it is looked whether storage has lost records or stores nothing;"
-        " the same for all engines",
+        description="Interval in which the engine and the bridge look whether storage has lost what"
+        " it held; the same for all engines",
     )
     agents_lost_after_s: float = Field(
         30.0, ge=1, le=600, description="Time after which unreachable agents count as lost"
@@ -303,6 +303,13 @@ class BridgeSettings(
     )
     live_poll_s: float = Field(
         2.0, ge=0.1, le=60, description="Interval in which a subscribed thread's end is confirmed"
+    )
+    storage_look_s: float = Field(
+        1.0,
+        ge=0.1,
+        le=3600,
+        description="Interval in which the engine and the bridge look whether storage has lost what"
+        " it held; the same for all engines",
     )
 
     @field_validator("log_max_bytes")

@@ -15,6 +15,7 @@ from factorychain._core.nats_connection import NatsConnection, NatsState
 from factorychain._core.stored import NatsUnavailable, StorageRefused
 from factorychain._core.telemetry import counter
 from factorychain_bridge.integration import Change, Integration, IntegrationState
+from factorychain_bridge.log_watch import LogWatch
 
 log = get_logger(__name__)
 
@@ -32,16 +33,20 @@ class Recovery:
         connections: Sequence[NatsConnection],
         probe: Callable[[], Awaitable[None]],
         write: Callable[[], Awaitable[None]],
+        watch: LogWatch,
         *,
+        look_s: float = 1.0,
         probe_timeout_s: float = 2.0,
     ) -> None:
-        """`probe` raises NatsUnavailable or StorageRefused unless everything needed is there, `write`
-        unless the log takes what is stored.
+        """`probe` raises NatsUnavailable or StorageRefused unless everything needed is there, or was made
+        again; `write` unless the log takes what is stored. `look_s`: how often `watch` looks.
         """
         self.integration = integration
         self._connections = connections
         self._probe = probe
         self._write = write
+        self._watch = watch
+        self._look_s = look_s
         self._untaken = False  # the log did not answer to what was to be stored
         self._probe_timeout_s = probe_timeout_s
         self._tasks = TaskSet(self.name)
@@ -65,6 +70,7 @@ class Recovery:
         self.integration.begin()
         problem = await self._problem(refusals=False)
         if problem is None:
+            _ = await self._look_in_passing()  # what is there now is what can be lost
             self.integration.works("everything answers")
         else:
             self.integration.lost(problem)
@@ -94,6 +100,10 @@ class Recovery:
     async def _recover_forever(self) -> None:
         while True:
             due = await self._wait()
+            if due and self.integration.active:
+                if not await self._look_in_passing():
+                    continue
+                due = False
             problem = await self._problem(refusals=True)
             if problem is None:
                 self.integration.works("everything answers again")
@@ -103,14 +113,32 @@ class Recovery:
                 self.integration.lost(problem)
 
     async def _wait(self) -> bool:
-        """Wait for the next attempt's time (True), or for a reason to probe earlier (False)."""
+        """Wait for the time of the next attempt or look (True), or for a reason to probe earlier (False)."""
+        delay_s = self.integration.next_delay_s
         try:
-            async with asyncio.timeout(self.integration.next_delay_s):
+            async with asyncio.timeout(self._look_s if delay_s is None else delay_s):
                 await self._ask.wait()
         except TimeoutError:
             return True
         self._ask.clear()
         return False
+
+    async def _look_in_passing(self) -> bool:
+        """A look without a cause, and no answer to it is none either; whether there is one now."""
+        try:
+            async with asyncio.timeout(self._probe_timeout_s):
+                return await self._look()
+        except (TimeoutError, NatsUnavailable, StorageRefused) as error:
+            log.debug("the log cannot be looked at", cause=str(error))
+        except Exception:  # one odd answer must not end recovery
+            log.exception("a look at the log failed")
+        return False
+
+    async def _look(self) -> bool:
+        deleted = await self._watch.look()
+        if deleted:
+            self.integration.lost("the log was deleted, and is made again")
+        return deleted
 
     async def _problem(self, *, refusals: bool) -> str | None:
         for connection in self._connections:
@@ -118,6 +146,7 @@ class Recovery:
                 return f"NATS is {connection.state.value}"
         try:
             async with asyncio.timeout(self._probe_timeout_s):
+                _ = await self._look()  # before what is missing is made again
                 await self._probe()
         except TimeoutError:
             return f"JetStream did not answer in {self._probe_timeout_s:g} s"

@@ -30,6 +30,7 @@ from factorychain_bridge.edge.server import EdgeServer
 from factorychain_bridge.history import LogHistory
 from factorychain_bridge.hub import Hub
 from factorychain_bridge.integration import Integration
+from factorychain_bridge.log_watch import LogWatch
 from factorychain_bridge.recovery import Recovery
 from factorychain_bridge.service import BridgeService
 from factorychain_bridge.writer import LogAccess
@@ -70,6 +71,13 @@ class BridgeServer:
             (self.log_connection, self.live_connection),
             self._probe,
             partial(try_event_log, self.js, settings.log_shards),
+            LogWatch(
+                self.js,
+                settings.log_shards,
+                max_age_s=settings.log_max_age_s,
+                max_bytes=self._shard_max_bytes(),
+            ),
+            look_s=settings.storage_look_s,
         )
         self.hub = Hub(
             self.live_connection,
@@ -148,15 +156,18 @@ class BridgeServer:
 
     async def _probe(self) -> None:
         shards = self.settings.log_shards
-        max_bytes = self.settings.log_max_bytes
         await ensure_event_log(
             self.js,
             shards,
             max_age_s=self.settings.log_max_age_s,
-            max_bytes=max_bytes * shards if max_bytes > 0 else -1,
+            max_bytes=self._shard_max_bytes(),
             replicas=self.settings.nats_replicas,
         )
         await self.live_connection.flush()
+
+    def _shard_max_bytes(self) -> int:
+        max_bytes = self.settings.log_max_bytes
+        return max_bytes * self.settings.log_shards if max_bytes > 0 else -1
 
     def _verify(self, token: str) -> UserExecutionContext:
         return self.txns.verify(token, _SCOPES)

@@ -113,6 +113,9 @@ class ThreadLog:
     def _take(self, run_seq: int, parts: Sequence[bytes]) -> None:
         if 0 < run_seq <= self._last_run_seq:
             return  # sent twice
+        if not self._last_run_seq and run_seq > 1 and not self._position.stream_seq:
+            # What came before it was acknowledged, and the thread has nothing: the log was lost.
+            self._number_anew()
         self._last_run_seq = max(run_seq, self._last_run_seq)
         try:
             if self._pending and self._pending[-1].ends:
@@ -174,7 +177,10 @@ class ThreadLog:
         """The thread has no message at all."""
         if self._position.stream_seq:
             # What there was is gone (by age, or the thread was deleted): the numbering starts anew.
-            self._position = Position(0, 0, max(self._now_ms(), self._position.epoch + 1))
+            self._number_anew()
+
+    def _number_anew(self) -> None:
+        self._position = Position(0, 0, max(self._now_ms(), self._position.epoch + 1))
 
     def on_read_done(self) -> None:
         """Everything up to the leader's last message has been given to `on_message`."""

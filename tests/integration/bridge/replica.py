@@ -23,6 +23,7 @@ from factorychain_bridge.history import LogHistory
 from factorychain_bridge.hub import Hub
 from factorychain_bridge.integration import Integration
 from factorychain_bridge.items import CaughtUp, Events, FeedItem, Reset, StopReason
+from factorychain_bridge.log_watch import LogWatch
 from factorychain_bridge.recovery import Recovery
 from factorychain_bridge.subscription import Subscription
 from factorychain_bridge.writer import LogAccess, RunWriter
@@ -30,6 +31,7 @@ from tests.nats_fixture import NatsServer
 from tests.unit.bridge.samples import ANA, THREAD
 
 SHARDS = 1
+LOG_MAX_AGE_S = 3600
 
 
 class Replica:
@@ -53,6 +55,8 @@ class Replica:
             (self.log, self.live),
             self._probe,
             partial(try_event_log, self.js, SHARDS),
+            LogWatch(self.js, SHARDS, max_age_s=LOG_MAX_AGE_S),
+            look_s=0.1,
             probe_timeout_s=0.5,
         )
         self.hub = Hub(self.live, LogHistory(self.reader), poll_s=poll_s)
@@ -61,7 +65,7 @@ class Replica:
         self.group = ComponentGroup([self.log, self.live, self.recovery, self.hub, self.bridge])
 
     async def _probe(self) -> None:
-        await ensure_event_log(self.js, SHARDS, max_age_s=3600)
+        await ensure_event_log(self.js, SHARDS, max_age_s=LOG_MAX_AGE_S)
 
     @classmethod
     @asynccontextmanager

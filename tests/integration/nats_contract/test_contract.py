@@ -47,6 +47,19 @@ async def test_an_append_is_stored_only_after_the_message_that_it_expects(
     assert await log.last_message("ev.0.u9.t9") is None
 
 
+async def test_a_stream_says_how_much_is_in_it_and_from_where_to_where(nats: Nats) -> None:
+    log = await log_of(nats)
+    empty = await log.contents()
+    assert (empty.messages, empty.first_seq) == (0, empty.last_seq + 1)
+    first = await log.publish(SUBJECT, b"a")
+    last = await log.publish(SUBJECT, b"b")
+    found = await log.contents()
+    assert found.created == empty.created
+    assert (found.messages, found.first_seq, found.last_seq) == (2, first, last)
+    assert found.size_bytes > 0
+    assert found.last_at_s >= empty.last_at_s
+
+
 async def test_of_many_appends_at_once_one_wins(nats: Nats) -> None:
     log = await log_of(nats)
     appends = [log.publish(SUBJECT, b"%d" % n, expected_last_subject_seq=0) for n in range(20)]

@@ -464,6 +464,26 @@ def test_the_epoch_of_an_empty_thread_is_the_one_in_the_token() -> None:
     assert log.batches()[0].epoch == EPOCH - 5
 
 
+def test_a_resumed_run_whose_thread_was_lost_numbers_it_anew() -> None:
+    log = Log()
+    writer = Writer(log, context(), resumed=True)  # the first of its thread
+    writer.run()
+    writer.core.add([(3, thinking("c"))])  # what came before is acknowledged
+    writer.run()
+    only = log.batches()[0]
+    assert (only.first_seq, only.epoch) == (1, EPOCH + 1)
+    assert writer.core.durable_run_seq == 3
+
+
+def test_a_resumed_run_of_which_nothing_was_stored_keeps_its_epoch() -> None:
+    log = Log()
+    writer = Writer(log, context(), resumed=True)
+    writer.run()
+    writer.core.add([(1, started())])
+    writer.run()
+    assert log.batches()[0].epoch == EPOCH
+
+
 # --- what the log does not take ----------------------------------------------------------------
 
 
