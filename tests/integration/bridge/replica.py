@@ -44,6 +44,7 @@ class Replica:
         poll_s: float = 0.1,
         delay_s: float = 0.05,
         timeout_s: float = 2.0,
+        look_s: float = 0.1,
     ) -> None:
         self.log = NatsConnection(nats.endpoint("bridge"), "log", timeout_s=timeout_s)
         self.live = NatsConnection(nats.endpoint("bridge"), "live", timeout_s=timeout_s)
@@ -56,7 +57,7 @@ class Replica:
             self._probe,
             partial(try_event_log, self.js, SHARDS),
             LogWatch(self.js, SHARDS, max_age_s=LOG_MAX_AGE_S),
-            look_s=0.1,
+            look_s=look_s,
             probe_timeout_s=0.5,
         )
         self.hub = Hub(self.live, LogHistory(self.reader), poll_s=poll_s)
@@ -70,9 +71,9 @@ class Replica:
     @classmethod
     @asynccontextmanager
     async def running(
-        cls, nats: NatsServer, *, poll_s: float = 0.1, timeout_s: float = 2.0
+        cls, nats: NatsServer, *, poll_s: float = 0.1, timeout_s: float = 2.0, look_s: float = 0.1
     ) -> AsyncIterator[Self]:
-        replica = cls(nats, poll_s=poll_s, timeout_s=timeout_s)
+        replica = cls(nats, poll_s=poll_s, timeout_s=timeout_s, look_s=look_s)
         await replica.group.start()
         try:
             yield replica

@@ -99,6 +99,21 @@ async def test_a_log_that_is_deleted_below_a_run_is_reported_and_the_run_goes_on
     assert losses(lines) == [("critical", "deleted")]
 
 
+async def test_a_deletion_that_an_append_runs_into_is_reported_without_waiting_for_a_look(
+    nats_server: NatsServer, admin: StorageAdmin
+) -> None:
+    async with Replica.running(nats_server, look_s=3600) as replica:
+        with capture_logs() as lines:
+            sender = await replica.open(context())
+            sender.send((1, started()))
+            await sender.durable(1)
+            await admin.delete(LOG)
+            sender.send((2, completed()))
+            await sender.ended()
+        assert losses(lines) == [("critical", "deleted")]
+        assert states(lines) == ["DEGRADED", "ACTIVE"]
+
+
 async def test_a_log_that_is_deleted_while_nothing_happens_is_made_again_by_one_and_reported_by_both(
     replica: Replica, other_replica: Replica, admin: StorageAdmin, lines: list[Any]
 ) -> None:
