@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from itertools import count
 from typing import Any
 
 import pytest
@@ -93,6 +94,7 @@ async def test_a_log_that_is_deleted_below_a_run_is_reported_and_the_run_goes_on
 ) -> None:
     sender, sink = await half_a_run(replica)
     await admin.delete(LOG)
+    await until_true(lambda: losses(lines))  # a stream that is being deleted may take what is sent
     await goes_on(replica, sender, sink)
     await until_true(lambda: states(lines)[-1:] == ["ACTIVE"])
     assert states(lines) == ["DEGRADED", "ACTIVE"]
@@ -108,7 +110,14 @@ async def test_a_deletion_that_an_append_runs_into_is_reported_without_waiting_f
             sender.send((1, started()))
             await sender.durable(1)
             await admin.delete(LOG)
-            sender.send((2, completed()))
+            numbers = count(2)
+
+            def says_more() -> bool:  # a stream that is being deleted may take some of it
+                sender.send((next(numbers), thinking("more")))
+                return bool(losses(lines))
+
+            await until_true(says_more)
+            sender.send((next(numbers), completed()))
             await sender.ended()
         assert losses(lines) == [("critical", "deleted")]
         assert states(lines) == ["DEGRADED", "ACTIVE"]
@@ -151,12 +160,13 @@ async def test_a_log_that_is_purged_while_nothing_happens_is_reported_once(
 
 
 async def test_a_run_that_is_opened_again_after_the_loss_goes_on_where_its_sender_stands(
-    replica: Replica, admin: StorageAdmin
+    replica: Replica, admin: StorageAdmin, lines: list[Any]
 ) -> None:
     _, sink = await half_a_run(
         replica
     )  # the first of its thread: its token says nothing of another
     await admin.delete(LOG)
+    await until_true(lambda: states(lines)[-1:] == ["ACTIVE"])
     again = await replica.open(context(), resumed=True)
     assert again.writer.durable_run_seq == 0
     await goes_on(replica, again, sink)
