@@ -34,6 +34,7 @@ CRASH_POINTS: Final = {
     "engine.adopt.taken": "the user's record names this engine, which does not look after the run yet",
     "engine.attempt.taking": "a run's agents are lost, no other attempt is decided on",
     "engine.attempt.taken": "the next attempt has its number, and no agents",
+    "engine.cancel.marked": "a run is marked to end, its agents have not heard",
     "engine.settle.saying": "a run was given up, its ending is not said",
     "engine.settle.said": "the ending that the engine said is durable, its record does not show it",
     "engine.answer.passing": "a user's answer has not reached the agents",

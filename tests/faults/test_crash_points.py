@@ -34,8 +34,8 @@ NEEDS_DEATH_OF = {
     "engine.attempt.": "agents",
     "engine.settle.": "agents",
 }
-# What is passed only when a run is cancelled that waits.
-NEEDS_CANCEL = ("engine.queue.marked", "engine.queue.leav", "engine.queue.left")
+# What is passed only when runs are cancelled, one that waits first.
+NEEDS_CANCEL = ("engine.cancel.", "engine.queue.marked", "engine.queue.leav", "engine.queue.left")
 CANCELLER = "canceller"
 
 
@@ -117,7 +117,7 @@ class Deaths:
         if name.startswith(NEEDS_CANCEL):
             with contextlib.suppress(OSError, Closed, AssertionError, TimeoutError):
                 async with asyncio.timeout(10):
-                    await self._cancel_one_that_waits()
+                    await self._cancel_some()
         for prefix, layer in NEEDS_DEATH_OF.items():
             if name.startswith(prefix):
                 await self._begin_one_that_may_not_be_repeated()
@@ -141,7 +141,7 @@ class Deaths:
                     )
                     await socket.event(reply.get("result", {}).get("run", ""), "agent_thinking")
 
-    async def _cancel_one_that_waits(self) -> None:
+    async def _cancel_some(self) -> None:
         async with connected(self.chain.state.edge, self.chain.token(CANCELLER)) as socket:
             fields = {"agent": "waits", "input": {"text": "3"}, "on_busy": "enqueue"}
             replies = [await socket.call("start", thread=f"c{n}", **fields) for n in range(3)]

@@ -54,6 +54,8 @@ class ActiveRun:
     queued_epoch: int = 0
     kept: str = ""
     """Names what the queue has kept of its start."""
+    cancel: str = ""
+    """Why it is to end, whoever looks after it; empty: it is not."""
 
     @property
     def asked_at_s(self) -> float:
@@ -261,28 +263,42 @@ def release(record: UserRecord, entry: ActiveRun, used: Totals = NOTHING_USED) -
 
 def accepted(record: UserRecord, entry: ActiveRun, address: str, boot: str) -> UserRecord:
     """Note which agents replica accepted the run, so that every engine can reach it."""
-    if record.place(entry) is None:
+    found = record.place(entry)
+    if found is None:
         return record
-    return _changed(record, entry.run, agents_address=address, agents_boot=boot)
+    return _with(record, replace(found, agents_address=address, agents_boot=boot))
+
+
+def to_cancel(record: UserRecord, entry: ActiveRun, reason: str) -> UserRecord:
+    """Note that a run is to end; the first reason stays."""
+    found = record.place(entry)
+    if found is None or found.cancel:
+        return record
+    return _with(record, replace(found, cancel=reason))
 
 
 def next_attempt(record: UserRecord, entry: ActiveRun, deadline_s: float) -> UserRecord:
     """Begin the attempt after `entry`'s, which may live until `deadline_s`; nothing changes if that was
-    done before, or if the place has had another owner since.
+    done before, if the place has had another owner since, or if the run is to end.
     """
     found = _kept(record, entry, entry.attempt)
-    if found is None:
+    if found is None or found.cancel:
         return record
     again = replace(
         found, attempt=entry.attempt + 1, deadline_s=deadline_s, agents_address="", agents_boot=""
     )
-    active = tuple(again if each.run == entry.run else each for each in record.active)
-    return replace(record, active=active)
+    return _with(record, again)
 
 
 def begun(record: UserRecord, entry: ActiveRun) -> ActiveRun | None:
     """The attempt after `entry`'s, if whoever looked after `entry` has begun it: nobody else hands it over."""
     return _kept(record, entry, entry.attempt + 1)
+
+
+def stopped(record: UserRecord, entry: ActiveRun) -> ActiveRun | None:
+    """The attempt of `entry`, if there is no other after it because the run is to end."""
+    found = _kept(record, entry, entry.attempt)
+    return found if found is not None and found.cancel else None
 
 
 def _kept(record: UserRecord, entry: ActiveRun, attempt: int) -> ActiveRun | None:
@@ -307,11 +323,6 @@ def adopt(record: UserRecord, gone: Collection[str], new_owner: str) -> UserReco
     return replace(record, active=active, queue_owner=queue_owner)
 
 
-def _changed(record: UserRecord, run: str, *, agents_address: str, agents_boot: str) -> UserRecord:
-    active = tuple(
-        replace(each, agents_address=agents_address, agents_boot=agents_boot)
-        if each.run == run
-        else each
-        for each in record.active
-    )
+def _with(record: UserRecord, entry: ActiveRun) -> UserRecord:
+    active = tuple(entry if each.run == entry.run else each for each in record.active)
     return record if active == record.active else replace(record, active=active)

@@ -19,7 +19,7 @@ from factorychain._core.stored import NatsUnavailable
 from factorychain._core.telemetry import counter
 from factorychain.agents.v1.agents_pb2 import ExecuteRequest
 from factorychain.errors import Capacity, ChainDegraded
-from factorychain_engine.admission import ActiveRun, begun, next_attempt
+from factorychain_engine.admission import ActiveRun, begun, next_attempt, stopped
 from factorychain_engine.agents_layer import Agents, Life, NotAccepted
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.records import Records
@@ -56,6 +56,7 @@ class Attempts:
         self, principal: Principal, entry: ActiveRun, deadline_s: float
     ) -> ActiveRun | None:
         """Take the attempt after `entry`'s, which may live until `deadline_s`; None: the run has ended.
+        One that is to end (`cancel`) begins no other.
 
         Raises:
             TakenOver: another engine looks after the run.
@@ -68,6 +69,9 @@ class Attempts:
                 principal, lambda record: next_attempt(record, entry, deadline_s)
             )
         )
+        last = stopped(record, entry)
+        if last is not None:
+            return last
         found = begun(record, entry)
         if found is None:
             raise TakenOver(entry.run)

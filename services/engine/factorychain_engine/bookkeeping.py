@@ -149,10 +149,11 @@ class Bookkeeping:
             log.error("a record could not be written", run=run.entry.run)
 
     async def _note_agents(self, run: SupervisedRun) -> None:
-        await self._users.change(
+        record = await self._users.change(
             run.principal,
             lambda record: accepted(record, run.entry, run.agents_address, run.agents_boot),
         )
+        run.look_at(record)  # it may have been cancelled before anybody knew its agents
         crash_point("engine.agents.noted")
 
     async def _restore(self, run: SupervisedRun) -> None:

@@ -129,6 +129,7 @@ class CleanUp:
         owners: set[str] = set()
         async for principal, record in self._users.scan():
             owners.update(_owners(record))
+            self._runs.look_at(principal, record)
             orphans = self._orphans(principal, record)
             if orphans:
                 await self._adopt(principal, orphans)

@@ -175,7 +175,8 @@ class ExecutionEngineFactory:
         if place.returned is None:
             self._listener.freed(place.principal, record)
         else:
-            self._listener.returned(place.principal, place.returned)
+            queued = record.waiting(place.returned.run) or place.returned
+            self._listener.returned(place.principal, queued)
 
     def _freed(self, record: UserRecord, place: Place) -> UserRecord:
         if place.returned is None:

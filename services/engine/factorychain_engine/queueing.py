@@ -65,10 +65,15 @@ def promote(
 
 
 def give_back(record: UserRecord, entry: ActiveRun, queued: QueuedRun, owner: str) -> UserRecord:
-    """Agents refused a run that had been promoted: it waits again, before all others."""
-    freed = release(record, entry)
-    if freed is record:
+    """Agents refused a run that had been promoted: it waits again, before all others, or is to end if
+    somebody wanted that meanwhile.
+    """
+    found = record.place(entry)
+    if found is None:
         return record
+    if found.cancel and not queued.ending:
+        queued = replace(queued, ending=found.cancel, ending_message="")
+    freed = release(record, entry)
     return replace(freed, queue=(queued, *freed.queue), queue_owner=owner)
 
 

@@ -39,6 +39,7 @@ def reenter(
     """
     active, displaced = list(record.active), []
     threads = {each.thread for each in active}
+    cancelled = {each.run: each.cancel for each in last.active} if last is not None else {}
     for each in places:
         if record.find(each.run):
             continue
@@ -46,7 +47,8 @@ def reenter(
             displaced.append(each.run)
             continue
         threads.add(each.thread)
-        active.append(replace(each, owner=owner))
+        cancel = each.cancel or cancelled.get(each.run, "")
+        active.append(replace(each, owner=owner, cancel=cancel))
     there = {each.run for each in active} | {each.run for each in record.queue}
     again = [each for each in waiting if each.run not in there]
     begun = {each.run for each in active}

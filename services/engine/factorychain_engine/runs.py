@@ -20,7 +20,7 @@ from factorychain._core.logging import get_logger
 from factorychain.agents.v1.agents_pb2 import ExecuteRequest
 from factorychain.errors import FactoryChainError
 from factorychain.types.v1.run_pb2 import Run
-from factorychain_engine.admission import ActiveRun
+from factorychain_engine.admission import ActiveRun, UserRecord
 from factorychain_engine.agents_layer import Agents, NotAccepted
 from factorychain_engine.at_agents import AtAgents, Reach
 from factorychain_engine.attempts import Attempts
@@ -73,6 +73,7 @@ class SupervisedRun:
         # One that was begun elsewhere may have waited for its user.
         known = context is not None
         self._at = AtAgents(principal, entry, self._reach, limits, known=known, context=context)
+        self._hear_of_cancel(entry)
 
     @property
     def entry(self) -> ActiveRun:
@@ -82,7 +83,12 @@ class SupervisedRun:
     @property
     def place(self) -> ActiveRun:
         """Its place, as it stands in the user's record once everything is noted there."""
-        return replace(self.entry, agents_address=self.agents_address, agents_boot=self.agents_boot)
+        return replace(
+            self.entry,
+            agents_address=self.agents_address,
+            agents_boot=self.agents_boot,
+            cancel=self.cancel_reason or "",
+        )
 
     @property
     def agents_address(self) -> str:
@@ -109,6 +115,17 @@ class SupervisedRun:
         """Have the run ended; `ended` is set when it has."""
         self._at.lifeline.cancel(reason)
         self.tick()
+
+    def look_at(self, record: UserRecord) -> None:
+        """Its user's record was read: another engine may have noted there that the run is to end."""
+        found = record.place(self.entry)
+        if found is not None and found.cancel and self.cancel_reason is None:
+            self._hear_of_cancel(found)
+            self.tick()
+
+    def _hear_of_cancel(self, entry: ActiveRun) -> None:
+        if entry.cancel:
+            self._at.lifeline.cancel(EndReason(entry.cancel))
 
     def tick(self) -> None:
         """Look after the run's limits; called by the clean-up loop."""
@@ -244,6 +261,10 @@ class SupervisedRun:
             return False
         entry = await self._attempts.take(self.principal, at.entry, at.entry.deadline_s)
         if entry is None:
+            return False
+        if entry.cancel:
+            at.numbered(entry)
+            self._hear_of_cancel(entry)
             return False
         log.warning("a lost run is started again", run=entry.run, attempt=entry.attempt)
         self._request = request

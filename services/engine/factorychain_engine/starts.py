@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from factorychain._core.crash_points import crash_point
@@ -282,7 +282,7 @@ class Starts:
         raise ThreadBusy(in_the_way(decision))
 
     async def _already_active(self, entry: ActiveRun, admission: Admission) -> ActiveRun | None:
-        if entry in admission.tried:
+        if replace(entry, cancel="") in admission.tried:
             return entry  # stored, although its answer was lost
         is_sure = entry.agents_address or entry.queued_at_s
         if not is_sure and await admission.may_wait():

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from factorychain._core.ids import Principal
+from factorychain_engine.admission import UserRecord
 from factorychain_engine.runs import SupervisedRun
 
 
@@ -49,6 +50,13 @@ class SupervisedRuns:
         """The principal's run; None if it is another engine's, or another principal's."""
         found = self._runs.get(run)
         return found if found is not None and found.principal == principal else None
+
+    def look_at(self, principal: Principal, record: UserRecord) -> None:
+        """A user's record was read: runs may be to end for which another engine was asked."""
+        for each in record.active:
+            run = self.find(principal, each.run) if each.cancel else None
+            if run is not None:
+                run.look_at(record)
 
     def all(self) -> list[SupervisedRun]:
         """All of them, of all users."""

@@ -100,6 +100,7 @@ class RunSupervisor:
         if not self._stopping and self._runs.find(principal, entry.run) is None:
             run = self._make_run(principal, entry, None)
             self._runs.add(run)
+            run.tick()  # it may have been cancelled before
             _ = self._tasks.spawn(self._adopted(run), entry.run)
 
     def start_promoted(self, promoted: Promoted) -> None:

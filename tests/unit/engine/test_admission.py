@@ -31,6 +31,7 @@ from factorychain_engine.admission import (
     next_attempt,
     release,
     startable,
+    to_cancel,
 )
 from factorychain_engine.queued_run import QueuedRun
 from factorychain_engine.queueing import (
@@ -164,6 +165,8 @@ class TwoEngines(RuleBasedStateMachine):
         self.waiting: list[tuple[str, str]] = []  # runs with their threads, as they are to start
         self.marked: set[str] = set()
         self.fresh: dict[str, QueuedRun] = {}  # promoted, and not accepted by agents yet
+        self.cancelled: dict[str, str] = {}  # of those that run, why they are to end
+        self.attempts: dict[str, int] = {}  # of those that run, the one that agents have
 
     @initialize()
     def both_read(self) -> None:
@@ -211,6 +214,7 @@ class TwoEngines(RuleBasedStateMachine):
                 assert not self.is_known(run)
                 assert wanted.thread not in {of for _, of in self.waiting}
                 self.running.add(run)
+                self.attempts[run] = 1
         elif waits and not isinstance(decision, AlreadyActive | AlreadyQueued):
             queued = enqueue(view, as_queued(wanted, f"kept-{run}"), engine, MOST_QUEUED)
             if isinstance(queued, Queued) and self.write(engine, queued.record):
@@ -232,6 +236,7 @@ class TwoEngines(RuleBasedStateMachine):
             assert run == free[0], "the longest waiting of those whose threads are free"
             self.waiting.remove((run, thread))
             self.running.add(run)
+            self.attempts[run] = 1
             self.fresh[run] = able[0]
 
     @rule(engine=engines, number=numbers, thread=threads)
@@ -254,7 +259,10 @@ class TwoEngines(RuleBasedStateMachine):
         ):
             del self.fresh[run]
             self.running.discard(run)
-            self.waiting.insert(0, (run, queued.thread))
+            if run in self.cancelled:
+                self.marked.add(run)
+            else:
+                self.waiting.insert(0, (run, queued.thread))
 
     @rule(engine=engines, number=numbers)
     def marks(self, engine: str, number: int) -> None:
@@ -263,6 +271,29 @@ class TwoEngines(RuleBasedStateMachine):
         if self.write(engine, mark(self.view(engine), [run], "USER", engine)):
             self.waiting = [each for each in self.waiting if each[0] != run]
             self.marked.add(run)
+
+    @precondition(lambda self: self.running)
+    @rule(engine=engines, pick=picks, reason=st.sampled_from(["USER", "INTERRUPTED"]))
+    def cancels(self, engine: str, pick: int, reason: str) -> None:
+        """Whichever engine is asked, and whether or not anybody tells agents or the run's owner."""
+        run = picked(self.running, pick)
+        held = self.view(engine).find(run)
+        if held is not None and self.write(engine, to_cancel(self.view(engine), held, reason)):
+            assert run not in self.cancelled, "the first reason stays"
+            self.cancelled[run] = reason
+
+    @precondition(lambda self: self.running)
+    @rule(engine=engines, pick=picks)
+    def agents_are_lost(self, engine: str, pick: int) -> None:
+        """An engine would begin the run's next attempt, if it has the run."""
+        run = picked(self.running, pick)
+        held = self.view(engine).find(run)
+        if held is not None and held.owner == engine:
+            again = next_attempt(self.view(engine), held, held.deadline_s)
+            if self.write(engine, again):
+                assert run not in self.cancelled, "a run that was cancelled begins again"
+                self.attempts[run] += 1
+                self.fresh.pop(run, None)
 
     @precondition(lambda self: self.marked - self.ended)
     @rule(pick=picks)
@@ -302,6 +333,9 @@ class TwoEngines(RuleBasedStateMachine):
         gone = {"e1", "e2"} - {engine}
         self.write(engine, adopt(self.view(engine), gone, engine))
 
+    def over(self) -> set[tuple[str, str]]:
+        return {each for each in self.cancelled.items() if each[0] in self.ended}
+
     def is_known(self, run: str) -> bool:
         waits = run in {each for each, _ in self.waiting}
         return waits or run in self.running | self.ended | self.marked
@@ -319,6 +353,16 @@ class TwoEngines(RuleBasedStateMachine):
     @invariant()
     def what_runs_has_a_place(self) -> None:
         assert self.running <= {each.run for each in self.record.active}
+
+    @invariant()
+    def a_cancel_is_never_forgotten(self) -> None:
+        places = {each.run: each for each in self.record.active if each.run in self.running}
+        assert {run: each.attempt for run, each in places.items()} == {
+            run: self.attempts[run] for run in places
+        }
+        to_end = {run: each.cancel for run, each in places.items() if each.cancel}
+        to_end |= {each.run: each.ending for each in self.record.queue if each.ending}
+        assert self.cancelled.items() - self.over() <= to_end.items()
 
     @invariant()
     def one_run_a_thread_and_one_place_a_run(self) -> None:
@@ -381,6 +425,8 @@ def walk(machine: TwoEngines, chance: Random) -> None:
     ]
     if machine.running:
         steps.append(lambda: machine.a_run_ends_in_the_log(chance.randrange(9)))
+        steps.append(lambda: machine.cancels(engine, chance.randrange(9), "USER"))
+        steps.append(lambda: machine.agents_are_lost(engine, chance.randrange(9)))
     if machine.fresh:
         steps.append(lambda: machine.agents_refuse(engine, chance.randrange(9)))
     if machine.marked - machine.ended:
@@ -395,6 +441,7 @@ def machine_run(runs: set[str], chance: Random) -> int:
 CHECKS: list[Callable[[TwoEngines], None]] = [
     TwoEngines.never_more_than_the_limit,
     TwoEngines.what_runs_has_a_place,
+    TwoEngines.a_cancel_is_never_forgotten,
     TwoEngines.one_run_a_thread_and_one_place_a_run,
     TwoEngines.the_queue_is_bounded_and_holds_nobody_twice,
     TwoEngines.whoever_waits_stands_in_the_queue_in_order,
@@ -412,6 +459,17 @@ def test_the_next_attempt_is_nobodys_until_agents_have_it() -> None:
     assert other == entry("r2")
     accepted_again = accepted(record, again, "a:2", "b2")
     assert next_attempt(accepted_again, lost, 250.0) == accepted_again, "it was begun before"
+
+
+def test_a_run_that_is_to_end_keeps_its_first_reason_and_begins_no_attempt() -> None:
+    lost = replace(entry("r1"), attempts=3)
+    marked = to_cancel(holding(lost, entry("r2")), lost, "INTERRUPTED")
+    assert [each.cancel for each in marked.active] == ["INTERRUPTED", ""]
+    assert to_cancel(marked, lost, "USER") is marked
+    assert next_attempt(marked, lost, 250.0) is marked
+    assert to_cancel(EMPTY, lost, "USER") is EMPTY
+    (adopted, _) = adopt(accepted(marked, lost, "a:1", "b"), {"e1"}, "e2").active
+    assert adopted.cancel == "INTERRUPTED"
 
 
 def test_an_engine_that_lost_its_runs_begins_no_attempt() -> None:

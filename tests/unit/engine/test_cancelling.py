@@ -7,7 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+import pytest
+
 from factorychain._core.ids import Principal
+from factorychain._core.stored import NatsUnavailable
 from factorychain.errors import ChainDegraded
 from factorychain_engine.admission import ActiveRun, UserRecord
 from factorychain_engine.cancelling import Canceller
@@ -37,12 +40,23 @@ class Users:
 
     def __init__(self, records: Sequence[UserRecord]) -> None:
         self._records = list(records)
+        self.marks: list[str] = []
+        self.fails: Exception | None = None
+        self.on_change: Callable[[], object] = lambda: None
 
     async def read(self, _: Principal) -> Any:
         class Known:
             record = self._records.pop(0) if len(self._records) > 1 else self._records[0]
 
         return Known
+
+    async def change(self, _: Principal, change: Callable[[UserRecord], UserRecord]) -> UserRecord:
+        if self.fails is not None:
+            raise self.fails
+        self._records[0] = change(self._records[0])
+        self.on_change()
+        self.marks = [each.cancel for each in self._records[0].active]
+        return self._records[0]
 
 
 class Here:
@@ -63,6 +77,7 @@ class Layers:
         self.users = Users(records)
         self.here = here
         self.told: list[str] = []
+        self.on_told: Callable[[], object] = lambda: None
         self.marked = 0
 
     async def cancelled(self, timeout_s: float = 0.0) -> bool:
@@ -86,6 +101,7 @@ class Layers:
 
     async def cancel(self, context: ActiveRun, *_: object) -> None:
         self.told.append(context.run)
+        self.on_told()
 
 
 async def test_a_run_that_has_just_got_a_place_has_not_ended() -> None:
@@ -116,3 +132,24 @@ async def test_a_run_that_ends_here_is_waited_for() -> None:
     assert await Layers(RUNNING, here=ends).cancelled(60.0)
     goes_on = Here(lambda _: None)
     assert not await Layers(RUNNING, here=goes_on).cancelled()
+
+
+async def test_the_place_is_marked_before_anybody_is_told_and_once() -> None:
+    order: list[str] = []
+    layers = Layers(RUNNING)
+    layers.users.on_change = lambda: order.append("marked")
+    layers.on_told = lambda: order.append("told")
+    await layers.cancelled(0.1)
+    assert order[:2] == ["marked", "told"]
+    assert order.count("marked") == 1
+    assert layers.users.marks == ["USER"]
+
+
+async def test_without_storage_a_run_that_is_here_is_told_and_the_user_to_ask_again() -> None:
+    told: list[str] = []
+    here = Here(lambda _: told.append("r1"))
+    layers = Layers(RUNNING, here=here)
+    layers.users.fails = NatsUnavailable("the users' records", sent=False)
+    with pytest.raises(ChainDegraded):
+        await layers.cancelled()
+    assert told == ["r1"]

@@ -62,6 +62,13 @@ def test_what_another_engine_has_entered_stays_its_own() -> None:
     assert entered(stored, place("r1", "t1")).record == stored
 
 
+def test_who_is_to_end_is_to_end_also_if_its_engine_has_not_heard() -> None:
+    known, other = replace(place("r1", "t1"), cancel="USER"), place("r2", "t2")
+    last = replace(EMPTY, active=(replace(other, cancel="INTERRUPTED"),))
+    made = entered(EMPTY, known, other, last=last)
+    assert [each.cancel for each in made.record.active] == ["USER", "INTERRUPTED"]
+
+
 def test_a_run_whose_thread_another_has_by_now_is_displaced() -> None:
     stored = replace(EMPTY, active=(place("new", "t1"),))
     made = entered(stored, place("r1", "t1"), place("r2", "t2"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
@@ -29,6 +31,7 @@ ENTRY = ActiveRun(
     agents_boot="b1",
     trace="00-trace",
     replaces="r0",
+    cancel="USER",
 )
 
 
@@ -42,6 +45,12 @@ def test_a_user_record_is_readable_json() -> None:
     stored = orjson.loads(user_json.encode(UserRecord("acme", "ada", (ENTRY,))))
     assert stored["user"] == "ada"
     assert stored["active"][0]["agents_address"] == "10.0.0.1:7102"
+
+
+def test_a_place_that_was_stored_before_cancels_were_marked_is_read() -> None:
+    stored = orjson.loads(user_json.encode(UserRecord("acme", "ada", (ENTRY,))))
+    del stored["active"][0]["cancel"]
+    assert user_json.decode(orjson.dumps(stored)).active == (replace(ENTRY, cancel=""),)
 
 
 def test_a_users_data_stays_small() -> None:
