@@ -224,6 +224,21 @@ class EnginesMachine(RuleBasedStateMachine):
             self.record = release(self.record, found)
             assert begun(self.record, replace(found, attempt=found.attempt - 1)) is None
 
+    @rule(pick=st.integers(0, 2))
+    def lose_a_run_and_have_it_again(self, pick: int) -> None:
+        """While it cannot take the next attempt, others do; and then they are cut off."""
+        one = self.picked(pick)
+        others = [each for each in self.engines.values() if each is not one]
+        self.all_agents_are_lost()
+        for away in ([one], others):
+            for each in self.engines.values():
+                each.linked = each not in away
+                each.cut_at_s = self.now_s
+            self.time_goes_by(45)
+            if away != others:
+                self.all_agents_are_lost()
+            self.all_take_the_next()
+
     # --- what always holds ---
 
     @invariant()
