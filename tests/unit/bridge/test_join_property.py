@@ -64,6 +64,7 @@ class Client:
         self.thread = thread
         self.seq, self.epoch = seq, epoch
         self.anywhere = False  # a reset came: what there is follows, wherever that starts
+        self.located = 0  # the numbering in which its position was looked up, if it named none
         self.held = True  # whether the log held its position when it was asked
 
     def take(self, items: Iterable[FeedItem]) -> None:
@@ -95,7 +96,7 @@ class Client:
         self.seq, self.epoch, self.anywhere = item.last_seq, item.epoch, False
 
     def reset(self, item: Reset) -> None:
-        needless = self.held and self.thread.holds(self.seq, self.epoch)
+        needless = self.held and self.thread.holds(self.seq, self.epoch or self.located)
         assert self.anywhere or not needless, f"everything after {self.seq} is there: {item}"
         self.seq, self.epoch, self.anywhere = 0, item.epoch, True
 
@@ -167,6 +168,7 @@ class JoinMachine(RuleBasedStateMachine):
     def start(self) -> None:
         assert self.located is not None
         self.due = 1
+        self.client.located = self.located[0].epoch if self.located[0] else 0
         self.take(self.join.start(self.client.seq, self.client.epoch, self.located[0]))
 
     @precondition(
