@@ -64,7 +64,7 @@ class Canceller:
         """
         try:
             return await self._ended(principal, run, reason, timeout_s)
-        except NatsUnavailable:
+        except (NatsUnavailable, asyncio.CancelledError):  # or whoever asked has left
             here = self._runs.find(principal, run)
             if here is not None:
                 here.cancel(reason)

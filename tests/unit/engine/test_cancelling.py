@@ -41,7 +41,7 @@ class Users:
     def __init__(self, records: Sequence[UserRecord]) -> None:
         self._records = list(records)
         self.marks: list[str] = []
-        self.fails: Exception | None = None
+        self.fails: BaseException | None = None
         self.on_change: Callable[[], object] = lambda: None
 
     async def read(self, _: Principal) -> Any:
@@ -151,5 +151,14 @@ async def test_without_storage_a_run_that_is_here_is_told_and_the_user_to_ask_ag
     layers = Layers(RUNNING, here=here)
     layers.users.fails = NatsUnavailable("the users' records", sent=False)
     with pytest.raises(ChainDegraded):
+        await layers.cancelled()
+    assert told == ["r1"]
+
+
+async def test_whoever_asks_and_leaves_at_once_has_asked() -> None:
+    told: list[str] = []
+    layers = Layers(RUNNING, here=Here(lambda _: told.append("r1")))
+    layers.users.fails = asyncio.CancelledError()  # while the mark is on its way
+    with pytest.raises(asyncio.CancelledError):
         await layers.cancelled()
     assert told == ["r1"]
