@@ -97,11 +97,14 @@ class _Zygote:
         try:
             nursery = os.fork()
         except OSError as error:
-            self._refuse(request.places, error)
+            self._refuse(request.places, str(error))
             return True
         if nursery == 0:
             self._fork_all(request)
-        os.waitpid(nursery, 0)
+        _, status = os.waitpid(nursery, 0)
+        if status:
+            # Of those that it has handed over before its end this is not heard any more.
+            self._refuse(request.places, f"what was to fork it ended with {status}")
         return True
 
     def _fork_all(self, request: ForkRequest) -> None:
@@ -112,7 +115,7 @@ class _Zygote:
                 try:
                     self._fork(place, confinement)
                 except OSError as error:
-                    self._refuse(request.places[at:], error)
+                    self._refuse(request.places[at:], str(error))
                     break
 
     def _fork(self, place: Place, confinement: Confinement) -> None:
@@ -137,10 +140,10 @@ class _Zygote:
             instance.run(lacking)
         raise AssertionError("this process has ended")
 
-    def _refuse(self, places: Sequence[Place], error: OSError) -> None:
+    def _refuse(self, places: Sequence[Place], why: str) -> None:
         with contextlib.suppress(BrokenPipeError):  # the service is gone, and nobody asks any more
             for each in places:
-                control.send(self.end, {"failed": each.id, "error": str(error)})
+                control.send(self.end, {"failed": each.id, "error": why})
 
 
 if __name__ == "__main__":
