@@ -59,12 +59,12 @@ class Spawner:
         with theirs, its:
             try:
                 process = spawn("factorychain._process.spawned", theirs, self._environment)
+                request = ForkRequest((place,), confinement)
+                control.send(orders, self._setup.to_json() | request.to_json(), [its.fileno()])
             except OSError:
                 orders.close()
                 ours.close()
                 raise
-            request = ForkRequest((place,), confinement)
-            control.send(orders, self._setup.to_json() | request.to_json(), [its.fileno()])
         child = Child(process.pid, os.pidfd_open(process.pid))
         child.exited.add_done_callback(lambda _: setattr(process, "returncode", 0))
         self._starting.add(orders)
