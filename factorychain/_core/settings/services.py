@@ -88,13 +88,6 @@ class EngineSettings(
     heartbeat_ttl_s: float = Field(
         15.0, ge=1, le=300, description="Time after which a silent engine's runs are adopted"
     )
-    storage_look_s: float = Field(
-        1.0,
-        ge=0.1,
-        le=3600,
-        description="Interval in which the engine and the bridge look whether storage has lost what"
-        " it held; the same for all engines",
-    )
     agents_lost_after_s: float = Field(
         30.0, ge=1, le=600, description="Time after which unreachable agents count as lost"
     )
@@ -303,13 +296,6 @@ class BridgeSettings(
     )
     live_poll_s: float = Field(
         2.0, ge=0.1, le=60, description="Interval in which a subscribed thread's end is confirmed"
-    )
-    storage_look_s: float = Field(
-        1.0,
-        ge=0.1,
-        le=3600,
-        description="Interval in which the engine and the bridge look whether storage has lost what"
-        " it held; the same for all engines",
     )
 
     @field_validator("log_max_bytes")

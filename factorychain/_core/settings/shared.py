@@ -149,6 +149,13 @@ class NatsSettings(Documented):
     log_shards: int = Field(
         1, ge=1, le=256, description="Streams that the log is spread over; fixed when they are made"
     )
+    storage_look_s: float = Field(
+        1.0,
+        ge=0.1,
+        le=3600,
+        description="Interval in which the engine and the bridge look whether storage has lost what"
+        " it held; the same for all engines",
+    )
 
     @field_validator("nats_replicas")
     @classmethod

@@ -75,7 +75,7 @@ class BridgeServer:
                 self.js,
                 settings.log_shards,
                 max_age_s=settings.log_max_age_s,
-                max_bytes=self._shard_max_bytes(),
+                max_bytes=self.settings.log_max_bytes,
             ),
             look_s=settings.storage_look_s,
         )
@@ -160,14 +160,10 @@ class BridgeServer:
             self.js,
             shards,
             max_age_s=self.settings.log_max_age_s,
-            max_bytes=self._shard_max_bytes(),
+            max_bytes=self.settings.log_max_bytes,
             replicas=self.settings.nats_replicas,
         )
         await self.live_connection.flush()
-
-    def _shard_max_bytes(self) -> int:
-        max_bytes = self.settings.log_max_bytes
-        return max_bytes * self.settings.log_shards if max_bytes > 0 else -1
 
     def _verify(self, token: str) -> UserExecutionContext:
         return self.txns.verify(token, _SCOPES)

@@ -189,6 +189,12 @@ class EngineServer:
             limits=self.limits.of,
         )
         self._queue()
+        self._admit()
+        self._watch_storage()
+
+    def _admit(self) -> None:
+        """What takes places, and looks after the runs that have them."""
+        settings = self.settings
         self.canceller = Canceller(
             self.runs, self.users, self.outcomes, self.peers, self.tokens, self.queues
         )
@@ -226,7 +232,6 @@ class EngineServer:
             roll=EngineRoll(self.engine_id, _adoption_grace_s(settings)),
             interval_s=settings.cleanup_interval_s,
         )
-        self._watch_storage()
 
     def _watch_storage(self) -> None:
         restorer = Restorer(
