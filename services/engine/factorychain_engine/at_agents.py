@@ -20,7 +20,7 @@ from factorychain.errors import FactoryChainError, RunNotFound
 from factorychain_engine.admission import ActiveRun
 from factorychain_engine.agents_layer import Agents, Life
 from factorychain_engine.lifeline import Cancel, EndReason, LifeLimits, Lifeline, Settle
-from factorychain_engine.run_tokens import RunTokens
+from factorychain_engine.tokens.run_tokens import RunTokens
 
 log = get_logger(__name__)
 

@@ -23,8 +23,8 @@ from factorychain_engine.agents_layer import Agents
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.queues import Queues
-from factorychain_engine.run_tokens import RunTokens
 from factorychain_engine.supervised_runs import SupervisedRuns
+from factorychain_engine.tokens.run_tokens import RunTokens
 from factorychain_engine.users_store import UsersStore
 
 log = get_logger(__name__)

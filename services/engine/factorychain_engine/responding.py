@@ -34,10 +34,10 @@ from factorychain_engine.agents_layer import Agents
 from factorychain_engine.endings import has_ended
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.records import Records
-from factorychain_engine.run_tokens import RunTokens
 from factorychain_engine.started import Started
 from factorychain_engine.stored_run import StoredRun
 from factorychain_engine.supervised_runs import SupervisedRuns
+from factorychain_engine.tokens.run_tokens import RunTokens
 from factorychain_engine.users_store import UsersStore
 from factorychain_engine.validation import Answer, StartRequest, resuming_start
 

@@ -32,7 +32,6 @@ from factorychain_engine.enqueuing import Enqueuing
 from factorychain_engine.entries import Entries
 from factorychain_engine.factory import ExecutionEngineFactory
 from factorychain_engine.heartbeat import Heartbeat
-from factorychain_engine.keys import PublicKeys
 from factorychain_engine.lifeline import EndReason, LifeLimits
 from factorychain_engine.limits import Limits
 from factorychain_engine.outcomes import Outcomes
@@ -47,12 +46,10 @@ from factorychain_engine.resolving import resolve
 from factorychain_engine.responding import Responder
 from factorychain_engine.restoring import Restorer
 from factorychain_engine.roll import EngineRoll
-from factorychain_engine.run_tokens import RunTokens
 from factorychain_engine.run_views import RunViews
 from factorychain_engine.runs import SupervisedRun
 from factorychain_engine.service import EngineServicer
 from factorychain_engine.settling import Settler
-from factorychain_engine.signing import signer_of, verifier_of
 from factorychain_engine.speaking import Speaker
 from factorychain_engine.starts import PlaceLimits, Starts
 from factorychain_engine.storage import Storage
@@ -61,6 +58,9 @@ from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.supervisor import RunSupervisor
 from factorychain_engine.thread_values import ThreadValues, ValueLimits
 from factorychain_engine.thread_views import ThreadViews
+from factorychain_engine.tokens.public_keys import PublicKeys
+from factorychain_engine.tokens.run_tokens import RunTokens
+from factorychain_engine.tokens.signing import signer_of, verifier_of
 from factorychain_engine.turns import Turns
 from factorychain_engine.users_store import UsersStore
 from factorychain_engine.validation import InputLimits

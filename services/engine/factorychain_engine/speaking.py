@@ -16,7 +16,7 @@ from factorychain._core.ids import Principal
 from factorychain.errors import ChainDegraded, FactoryChainError, RunEnded
 from factorychain.types.v1.event_pb2 import Event
 from factorychain_engine.admission import ActiveRun
-from factorychain_engine.run_tokens import RunTokens
+from factorychain_engine.tokens.run_tokens import RunTokens
 
 ATTEMPT_S: Final = 10.0
 

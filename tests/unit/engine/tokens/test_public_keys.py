@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 
 from factorychain._core.keys import TxnKey, jwks_document
-from factorychain_engine.keys import PublicKeys
+from factorychain_engine.tokens.public_keys import PublicKeys
 
 
 def kids(keys: PublicKeys) -> list[str]:
