@@ -21,12 +21,14 @@ from factorychain._core.user_tokens import UserVerifier
 from factorychain.emitter.v1 import emitter_pb2, emitter_pb2_grpc
 from factorychain.engine.v1 import engine_pb2, engine_pb2_grpc
 from factorychain_engine.admission import ActiveRun
-from factorychain_engine.agents_peer import AgentsPeers
+from factorychain_engine.agents.catalog import AgentCatalog
+from factorychain_engine.agents.peers import AgentsPeers
+from factorychain_engine.agents.replicas import Replicas
+from factorychain_engine.agents.resolving import resolve
 from factorychain_engine.announcing import Announcer
 from factorychain_engine.attempts import Attempts
 from factorychain_engine.bookkeeping import Bookkeeping
 from factorychain_engine.cancelling import Canceller
-from factorychain_engine.catalog import AgentCatalog
 from factorychain_engine.cleanup import CleanUp
 from factorychain_engine.enqueuing import Enqueuing
 from factorychain_engine.entries import Entries
@@ -41,8 +43,6 @@ from factorychain_engine.queue_endings import QueueEndings
 from factorychain_engine.queues import Queues
 from factorychain_engine.readiness import Readiness
 from factorychain_engine.records import Records
-from factorychain_engine.replicas import Replicas
-from factorychain_engine.resolving import resolve
 from factorychain_engine.responding import Responder
 from factorychain_engine.restoring import Restorer
 from factorychain_engine.roll import EngineRoll

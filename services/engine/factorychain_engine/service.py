@@ -19,8 +19,8 @@ from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.engine.v1 import engine_pb2_grpc
 from factorychain.errors import ChainDegraded, InvalidField, NotImplementedYet
 from factorychain.types.v1.run_pb2 import Run
+from factorychain_engine.agents.catalog import AgentCatalog
 from factorychain_engine.cancelling import Canceller
-from factorychain_engine.catalog import AgentCatalog
 from factorychain_engine.endings import has_ended, usage_of
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.limits import LimitsOf

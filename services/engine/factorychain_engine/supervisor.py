@@ -23,7 +23,7 @@ from factorychain.agents.v1.agents_pb2 import ExecuteRequest
 from factorychain.errors import Capacity, ChainDegraded, FactoryChainError
 from factorychain.types.v1.run_pb2 import Run, RunState
 from factorychain_engine.admission import ActiveRun
-from factorychain_engine.agents_layer import NotAccepted
+from factorychain_engine.agents.layer import NotAccepted
 from factorychain_engine.attempts import TakenOver
 from factorychain_engine.bookkeeping import Bookkeeping
 from factorychain_engine.factory import ExecutionEngineFactory, Place

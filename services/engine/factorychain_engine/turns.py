@@ -58,7 +58,7 @@ class Turns:
         own_room: Callable[[], int | None],
         look: Callable[[Principal], None],
     ) -> None:
-        """`ready` returns when there are agents to be asked (`agents_layer.Agents`). `room`: how many runs
+        """`ready` returns when there are agents to be asked (`agents.layer.Agents`). `room`: how many runs
         they have room for; None: not known. `own_room`: how many this engine has; None: there is no limit.
         `look` is called when it is a user's turn.
         """

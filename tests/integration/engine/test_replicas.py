@@ -9,8 +9,8 @@ import pytest
 import pytest_asyncio
 
 from factorychain.errors import Capacity, ChainDegraded
-from factorychain_engine import replicas as replicas_module
 from factorychain_engine import server as server_module
+from factorychain_engine.agents import replicas as replicas_module
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.retry import SPREAD
 from tests.engine_harness import BOB, Chain, Engine

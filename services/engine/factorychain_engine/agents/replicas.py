@@ -17,8 +17,8 @@ from factorychain._core.grpc_client import GrpcChannel
 from factorychain._core.logging import get_logger
 from factorychain.agents.v1 import agents_pb2, agents_pb2_grpc
 from factorychain.errors import Capacity, ChainDegraded, ErrorCode, FactoryChainError
-from factorychain_engine.balance import Balance, Load, Order
-from factorychain_engine.resolving import Resolve
+from factorychain_engine.agents.balance import Balance, Load, Order
+from factorychain_engine.agents.resolving import Resolve
 from factorychain_engine.retry import spread
 
 log = get_logger(__name__)

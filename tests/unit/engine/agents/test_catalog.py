@@ -9,8 +9,8 @@ from structlog.testing import capture_logs
 
 from factorychain.errors import AgentDependencyMissing, AgentNotFound, ChainDegraded
 from factorychain.types.v1.run_pb2 import AgentInfo
-from factorychain_engine import catalog as module
-from factorychain_engine.catalog import AgentCatalog
+from factorychain_engine.agents import catalog as module
+from factorychain_engine.agents.catalog import AgentCatalog
 
 
 class Layer:

@@ -9,8 +9,8 @@ from typing import Protocol
 from factorychain.agents.v1 import agents_pb2
 from factorychain.agents.v1.agents_pb2 import RunAccepted
 from factorychain.errors import ChainDegraded
+from factorychain_engine.agents.replicas import LAYER
 from factorychain_engine.lifeline import Sign
-from factorychain_engine.replicas import LAYER
 
 Message = agents_pb2.ExecuteResponse | agents_pb2.AttachResponse
 
@@ -24,7 +24,7 @@ class LifeCall(Protocol):
 
 
 class StreamedLife:
-    """The life of a run on one stream (`agents_layer.Life`)."""
+    """The life of a run on one stream (`layer.Life`)."""
 
     def __init__(
         self,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from factorychain_engine.resolving import resolve
+from factorychain_engine.agents.resolving import resolve
 
 
 @pytest.mark.parametrize(

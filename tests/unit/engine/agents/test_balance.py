@@ -8,7 +8,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factorychain_engine.balance import UNKNOWN_ROOM_IN_S, Balance, Load, Order
+from factorychain_engine.agents.balance import UNKNOWN_ROOM_IN_S, Balance, Load, Order
 
 ALL = ("a", "b", "c")
 

@@ -29,10 +29,10 @@ from factorychain.errors import (
     TokenInvalid,
 )
 from factorychain.types.v1.run_pb2 import AgentInfo
-from factorychain_engine.agents_layer import Life, NotAccepted
+from factorychain_engine.agents.layer import Life, NotAccepted
+from factorychain_engine.agents.replicas import LAYER, Replica, Replicas
+from factorychain_engine.agents.streamed_life import LifeCall, StreamedLife, read_life
 from factorychain_engine.remembered import Remembered
-from factorychain_engine.replicas import LAYER, Replica, Replicas
-from factorychain_engine.streamed_life import LifeCall, StreamedLife, read_life
 
 log = get_logger(__name__)
 
@@ -43,7 +43,7 @@ REMEMBERED_RUNS: Final = 1024
 
 
 class AgentsPeers:
-    """Calls to the agents layer (`agents_layer.Agents`)."""
+    """Calls to the agents layer (`layer.Agents`)."""
 
     def __init__(self, replicas: Replicas, answer_within_s: float) -> None:
         self._replicas = replicas
@@ -71,7 +71,7 @@ class AgentsPeers:
     async def execute(
         self, context: UserExecutionContext, request: agents_pb2.ExecuteRequest, trace: str
     ) -> Life:
-        """Have the run executed; returns when it was accepted (`agents_layer.Agents`).
+        """Have the run executed; returns when it was accepted (`layer.Agents`).
 
         A replica that answers that it has no room, or takes no runs now, does not have the run: the
         next is asked.
@@ -125,7 +125,7 @@ class AgentsPeers:
     # --- a run that was accepted ------------------------------------------------------------
 
     async def attach(self, context: UserExecutionContext, address: str, trace: str) -> Life:
-        """Follow a run that was accepted at `address` (`agents_layer.Agents`)."""
+        """Follow a run that was accepted at `address` (`layer.Agents`)."""
 
         async def attach(replica: Replica) -> Life:
             call = replica.stub.Attach(agents_pb2.AttachRequest(), metadata=_metadata(context))
@@ -137,7 +137,7 @@ class AgentsPeers:
     async def cancel(
         self, context: UserExecutionContext, address: str, reason: str, trace: str
     ) -> None:
-        """Tell the agent to stop (`agents_layer.Agents`)."""
+        """Tell the agent to stop (`layer.Agents`)."""
 
         async def cancel(replica: Replica) -> None:
             request = agents_pb2.CancelRequest(reason=reason)
@@ -155,7 +155,7 @@ class AgentsPeers:
         value_json: str,
         trace: str,
     ) -> None:
-        """Hand over the user's answer (`agents_layer.Agents`)."""
+        """Hand over the user's answer (`layer.Agents`)."""
 
         async def respond(replica: Replica) -> None:
             answer = agents_pb2.RespondRequest(request=request, value_json=value_json)
@@ -168,7 +168,7 @@ class AgentsPeers:
                 raise _for_the_user(error) from error
 
     async def renew(self, context: UserExecutionContext, address: str, trace: str) -> None:
-        """Give the run a later token (`agents_layer.Agents`)."""
+        """Give the run a later token (`layer.Agents`)."""
 
         async def renew(replica: Replica) -> None:
             # Its answer, empty, says that the run has the token.
