@@ -46,7 +46,6 @@ from factorychain_engine.records import Records
 from factorychain_engine.responding import Responder
 from factorychain_engine.restoring import Restorer
 from factorychain_engine.roll import EngineRoll
-from factorychain_engine.run_views import RunViews
 from factorychain_engine.runs import SupervisedRun
 from factorychain_engine.service import EngineServicer
 from factorychain_engine.settling import Settler
@@ -57,13 +56,14 @@ from factorychain_engine.storage_watch import StorageWatch
 from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.supervisor import RunSupervisor
 from factorychain_engine.thread_values import ThreadValues, ValueLimits
-from factorychain_engine.thread_views import ThreadViews
 from factorychain_engine.tokens.public_keys import PublicKeys
 from factorychain_engine.tokens.run_tokens import RunTokens
 from factorychain_engine.tokens.signing import signer_of, verifier_of
 from factorychain_engine.turns import Turns
 from factorychain_engine.users_store import UsersStore
 from factorychain_engine.validation import InputLimits
+from factorychain_engine.views.run_views import RunViews
+from factorychain_engine.views.thread_views import ThreadViews
 
 CANCEL_GRACE_S: Final = 20.0
 """How long a run that agents were told to cancel may go on: longer than their own grace."""

@@ -24,14 +24,14 @@ from factorychain_engine.cancelling import Canceller
 from factorychain_engine.endings import has_ended, usage_of
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.limits import LimitsOf
-from factorychain_engine.pages import page_size
 from factorychain_engine.responding import Responder
-from factorychain_engine.run_views import RunViews, runs_listing
 from factorychain_engine.supervisor import RunSupervisor
 from factorychain_engine.thread_values import Change, ThreadValues
-from factorychain_engine.thread_views import THREADS, ThreadViews, thread_listing
 from factorychain_engine.tokens.public_keys import PublicKeys
 from factorychain_engine.validation import InputLimits, parse_answer, parse_start
+from factorychain_engine.views.pages import page_size
+from factorychain_engine.views.run_views import RunViews, runs_listing
+from factorychain_engine.views.thread_views import THREADS, ThreadViews, thread_listing
 
 if TYPE_CHECKING:
     import grpc

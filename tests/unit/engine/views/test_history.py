@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from factorychain.types.v1.run_pb2 import Run
-from factorychain_engine.history import before, in_order, visible
+from factorychain_engine.views.history import before, in_order, visible
 
 
 def run(name: str, after: int, *, replaces: str = "", epoch: int = 1, at: int = 0) -> Run:

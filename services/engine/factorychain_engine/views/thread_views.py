@@ -15,14 +15,21 @@ from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain.errors import ThreadNotFound
 from factorychain.types.v1.run_pb2 import Run, Thread
-from factorychain_engine import history
 from factorychain_engine.admission import ActiveRun, UserRecord
 from factorychain_engine.endings import has_ended, timestamp
-from factorychain_engine.pages import Cursor, Newest, Page, cursor_of, latest_that_fit, page_of
 from factorychain_engine.queueing import as_place
 from factorychain_engine.records import Records
-from factorychain_engine.run_views import RunViews
 from factorychain_engine.users_store import UsersStore
+from factorychain_engine.views import history
+from factorychain_engine.views.pages import (
+    Cursor,
+    Newest,
+    Page,
+    cursor_of,
+    latest_that_fit,
+    page_of,
+)
+from factorychain_engine.views.run_views import RunViews
 
 THREADS: Final = "threads"
 

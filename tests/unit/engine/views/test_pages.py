@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from factorychain._core.ids import Principal
 from factorychain.errors import InvalidField
 from factorychain.types.v1.run_pb2 import Run
-from factorychain_engine.pages import (
+from factorychain_engine.views.pages import (
     PAGE_MAX_BYTES,
     Cursor,
     Newest,
