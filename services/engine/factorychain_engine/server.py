@@ -29,15 +29,16 @@ from factorychain_engine.announcing import Announcer
 from factorychain_engine.attempts import Attempts
 from factorychain_engine.bookkeeping import Bookkeeping
 from factorychain_engine.cancelling import Canceller
-from factorychain_engine.cleanup import CleanUp
 from factorychain_engine.enqueuing import Enqueuing
 from factorychain_engine.entries import Entries
 from factorychain_engine.factory import ExecutionEngineFactory
-from factorychain_engine.heartbeat import Heartbeat
 from factorychain_engine.lifeline import EndReason, LifeLimits
 from factorychain_engine.limits import Limits
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.own_room import OwnRoom
+from factorychain_engine.ownership.cleanup import CleanUp
+from factorychain_engine.ownership.heartbeat import Heartbeat
+from factorychain_engine.ownership.roll import EngineRoll
 from factorychain_engine.promoting import Promoter
 from factorychain_engine.queue_endings import QueueEndings
 from factorychain_engine.queues import Queues
@@ -45,7 +46,6 @@ from factorychain_engine.readiness import Readiness
 from factorychain_engine.records import Records
 from factorychain_engine.responding import Responder
 from factorychain_engine.restoring import Restorer
-from factorychain_engine.roll import EngineRoll
 from factorychain_engine.runs import SupervisedRun
 from factorychain_engine.service import EngineServicer
 from factorychain_engine.settling import Settler

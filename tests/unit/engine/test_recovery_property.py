@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from factorychain_engine.admission import ActiveRun, UserRecord, adopt, begun, next_attempt, release
-from factorychain_engine.roll import EngineRoll
+from factorychain_engine.ownership.roll import EngineRoll
 
 TTL_S = 15
 BEAT_S = TTL_S // 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from factorychain_engine.roll import EngineRoll
+from factorychain_engine.ownership.roll import EngineRoll
 
 GRACE_S = 10.0
 
