@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from factorychain_engine.admission import ActiveRun, UserRecord
+from factorychain_engine.last_known import LastKnown
 from factorychain_engine.queued_run import QueuedRun
 
 
@@ -28,18 +29,18 @@ class Reentered:
 
 def reenter(
     record: UserRecord,
-    last: UserRecord | None,
+    last: LastKnown | None,
     places: Iterable[ActiveRun],
     waiting: Iterable[QueuedRun],
     owner: str,
 ) -> Reentered:
-    """Enter again the `places` and those who are `waiting` that `owner` looks after, and what was counted by
-    the record as it was known `last`. They may be more than the limit, if others were admitted
+    """Enter again the `places` and those who are `waiting` that `owner` looks after, and what was counted as
+    far as it was known `last`. They may be more than the limit, if others were admitted
     meanwhile: then nobody is until some have ended.
     """
     active, displaced = list(record.active), []
     threads = {each.thread for each in active}
-    cancelled = {each.run: each.cancel for each in last.active} if last is not None else {}
+    cancelled = last.cancels if last is not None else {}
     for each in places:
         if record.find(each.run):
             continue

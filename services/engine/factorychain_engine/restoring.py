@@ -15,6 +15,7 @@ from factorychain._core.stored import NatsUnavailable
 from factorychain._core.telemetry import counter
 from factorychain_engine.admission import ActiveRun, UserRecord
 from factorychain_engine.bookkeeping import Bookkeeping
+from factorychain_engine.last_known import LastKnown
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.queued_run import QueuedRun
@@ -51,7 +52,7 @@ class Restorer:
         self._outcomes = outcomes
         self._queues = queues
         self._books = books
-        self._last: dict[Principal, UserRecord] = {}
+        self._last: dict[Principal, LastKnown] = {}
 
     async def users(self) -> None:
         """Users' records: the places of runs that are looked after here, and the queues.
@@ -59,7 +60,9 @@ class Restorer:
         Raises:
             NatsUnavailable: storage does not answer; to be called again.
         """
-        self._last = self._users.forget_all() | self._last
+        for principal, known in self._users.forget_all().items():
+            before = self._last.get(principal)
+            self._last[principal] = known if before is None else before.then(known)
         held = {each.principal for each in self._runs.all()}
         for principal in held | {each for each, last in self._last.items() if self._waiting(last)}:
             try:
@@ -73,13 +76,17 @@ class Restorer:
         """Everybody has entered what there was; nothing is remembered of the lost records any more."""
         self._last.clear()
 
+    def nothing_lost(self) -> None:
+        """A look has found that users' records are whole."""
+        self._users.confirmed()
+
     def records(self) -> None:
         """The records of runs and threads that are under way here; they follow soon."""
         self._records.forget_threads()
         for run in self._runs.all():
             self._books.adopted(run)
 
-    async def _user(self, principal: Principal, last: UserRecord | None) -> None:
+    async def _user(self, principal: Principal, last: LastKnown | None) -> None:
         waiting = self._waiting(last)
         places = [as_place(each) for each in waiting]
         places += [each.place for each in self._held(principal)]
@@ -112,8 +119,8 @@ class Restorer:
     def _held(self, principal: Principal) -> list[SupervisedRun]:
         return [each for each in self._runs.all() if each.principal == principal and not each.over]
 
-    def _waiting(self, last: UserRecord | None) -> tuple[QueuedRun, ...]:
-        return last.queue if last is not None and last.queue_owner == self._engine_id else ()
+    def _waiting(self, last: LastKnown | None) -> tuple[QueuedRun, ...]:
+        return last.waiting_with(self._engine_id) if last is not None else ()
 
     async def _ended(self, principal: Principal, places: Sequence[ActiveRun]) -> set[str]:
         outcomes = await asyncio.gather(

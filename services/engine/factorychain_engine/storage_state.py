@@ -80,6 +80,7 @@ class StorageState:
         self._missing_since_s: dict[str, float] = {}
         self._doubtful: set[str] = set()
         self._less: set[str] = set()
+        self._whole: set[str] = set()
         self._contents: dict[str, StreamContents] = {}
         self._unjudged_until_s: dict[str, float] = {}
         self._restoring = False
@@ -120,6 +121,10 @@ class StorageState:
         since_s = self._missing_since_s.get(bucket, now_s)
         return at_once or now_s - since_s >= LOOKS_UNTIL_MADE * self._look_s
 
+    def is_whole(self, bucket: str) -> bool:
+        """Whether the last look has shown that nothing was lost since the one before."""
+        return bucket in self._whole
+
     # --- what happens -----------------------------------------------------------------------
 
     def full(self, bucket: str, cause: str) -> None:
@@ -144,6 +149,7 @@ class StorageState:
     def missing(self, bucket: str, now_s: float) -> None:
         """There is no such bucket."""
         self._missing_since_s.setdefault(bucket, now_s)
+        self._whole.discard(bucket)
         self._doubtful.discard(bucket)
         self._enter(bucket, Trouble.MISSING, "it was deleted")
 
@@ -153,6 +159,7 @@ class StorageState:
         """What is in a bucket; whether what was there before is lost."""
         before = self._contents.get(bucket)
         self._contents[bucket] = contents
+        self._whole.discard(bucket)
         self._missing_since_s.pop(bucket, None)
         self._over(bucket, Trouble.MISSING)
         if before is None:
@@ -163,6 +170,7 @@ class StorageState:
             return None
         if not self._was_purged(bucket, before, contents, wall_s):
             self._less.discard(bucket)
+            self._whole.add(bucket)
             return None
         return self._seen_less(bucket, before)
 

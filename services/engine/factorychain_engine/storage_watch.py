@@ -136,6 +136,8 @@ class StorageWatch:
         loss = self._state.seen(name, contents, self._monotonic(), self._clock())
         if loss is not None:
             self._lost(name, loss)
+        elif name == USERS and self._state.is_whole(name) and not self._state.restoring:
+            self._restorer.nothing_lost()
 
     async def _make(self, name: str) -> None:
         try:

@@ -4,7 +4,9 @@ Invariant: a record is only ever replaced by one that was made from exactly the 
 replaces. The cache makes a start cheaper, never wrong: what is written from a cached record fails
 if anybody has written since, and a refusal is never given from the cache. Within this process the
 changes of one user take turns, which keeps them from failing for one another. What is remembered
-beside a record (who left a thread last) holds for exactly its revision.
+beside a record (who left a thread last) holds for exactly its revision. What was known of a record is
+set aside, not forgotten, when it turns out to be another one now, until it is certain that storage has
+lost none: if it has, nobody but this process may know who waited.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from factorychain._core.logging import get_logger
 from factorychain._core.stored import WrongLastSequence
 from factorychain_engine import user_json
 from factorychain_engine.admission import UserRecord
+from factorychain_engine.last_known import LastKnown
 from factorychain_engine.remembered import Remembered
 
 log = get_logger(__name__)
@@ -43,14 +46,28 @@ class Versioned:
     """When storage was asked, by the loop's clock: it was so then, or later."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Aside:
+    """What was known of one user's record."""
+
+    principal: Principal
+    known: LastKnown
+
+    @classmethod
+    def of(cls, found: Versioned) -> _Aside:
+        record = found.record
+        return cls(Principal(record.tenant, record.user), LastKnown.of(record))
+
+
 class UsersStore:
     """Records of users."""
 
     def __init__(self, bucket: KvBucket) -> None:
         self._bucket = bucket
         self._cache: Remembered[Versioned] = Remembered(CACHED_USERS)
-        # What was known of records that are gone from storage, which removes none.
-        self._vanished: Remembered[Versioned] = Remembered(CACHED_USERS)
+        # Known before what is known now: since the last look at storage, and since the one before.
+        self._aside: Remembered[_Aside] = Remembered(CACHED_USERS)
+        self._aside_before: Remembered[_Aside] = Remembered(CACHED_USERS)
         self.on_vanished: Callable[[], None] = _unheard
         """Called when one is found to be gone."""
         # A turn exists as long as somebody holds it or waits for it.
@@ -82,6 +99,8 @@ class UsersStore:
         entry = await self._bucket.read(principal.ukey)
         if before is not None and before.revision and not entry.revision:
             self._note_vanished(principal, before)
+        elif before is not None and entry.revision > before.revision:
+            self._set_aside(principal, before)
         record = user_json.decode_for(principal, entry.value)
         found = Versioned(record, entry.revision, asked_at_s=asked_at_s)
         self._remember(principal, found)
@@ -103,7 +122,10 @@ class UsersStore:
             )
         except BaseException as error:
             self._cache.forget(principal.ukey)
-            if known.revision and isinstance(error, WrongLastSequence) and error.actual == 0:
+            self._set_aside(principal, known)
+            # A revision never becomes less, but where numbering has begun anew.
+            actual = error.actual if isinstance(error, WrongLastSequence) else None
+            if actual is not None and actual < known.revision:
                 self._note_vanished(principal, known)
             raise
         stored = Versioned(record, revision, _last_runs(known, record), asked_at_s)
@@ -149,14 +171,22 @@ class UsersStore:
             if each.active or each.queue
         ]
 
-    def forget_all(self) -> dict[Principal, UserRecord]:
+    def confirmed(self) -> None:
+        """Storage has been looked at, and has lost nothing: what was set aside before the look before
+        this one is of no use any more.
+        """
+        self._aside_before = self._aside
+        self._aside = Remembered(CACHED_USERS)
+
+    def forget_all(self) -> dict[Principal, LastKnown]:
         """Storage has lost the records: forget what this process knows of them, and return it."""
-        last = {
-            Principal(each.record.tenant, each.record.user): each.record
-            for each in [*self._cache.values(), *self._vanished.values()]
-        }
-        self._cache.clear()
-        self._vanished.clear()
+        last: dict[Principal, LastKnown] = {}
+        aside = [*self._aside_before.values(), *self._aside.values()]
+        for each in [*aside, *map(_Aside.of, self._cache.values())]:
+            before = last.get(each.principal)
+            last[each.principal] = each.known if before is None else before.then(each.known)
+        for remembered in (self._aside_before, self._aside, self._cache):
+            remembered.clear()
         return last
 
     async def scan(self) -> AsyncIterator[tuple[Principal, UserRecord]]:
@@ -173,10 +203,18 @@ class UsersStore:
             yield principal, record
 
     def _note_vanished(self, principal: Principal, known: Versioned) -> None:
-        """What was known to be stored is not, and nothing is ever stored in its place to remove it."""
+        """What was known to be stored is not, although storage never removes it by itself."""
         self._cache.forget(principal.ukey)
-        self._vanished.put(principal.ukey, known)
+        self._set_aside(principal, known)
         self.on_vanished()
+
+    def _set_aside(self, principal: Principal, known: Versioned) -> None:
+        if not known.revision:
+            return
+        aside, before = _Aside.of(known), self._aside.get(principal.ukey)
+        if before is not None and before.principal == aside.principal:
+            aside = _Aside(aside.principal, before.known.then(aside.known))
+        self._aside.put(principal.ukey, aside)
 
     def _remember(self, principal: Principal, found: Versioned) -> None:
         known = self._cache.get(principal.ukey)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,6 +17,7 @@ from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.errors import ChainDegraded, UserEngineLimit
 from factorychain.local.readiness import layer_serves
 from factorychain.types.v1.run_pb2 import RunState
+from factorychain_engine.admission import Totals, UserRecord
 from factorychain_engine.storage import QUEUED, RUNS, THREADS, USERS, VALUES
 from factorychain_engine.users_store import UsersStore
 from tests.chaos.disk import Disk
@@ -70,6 +72,10 @@ async def one_ending(chain: Chain, thread: str, run: str) -> None:
 async def has_noted_agents(engine: Engine, run: str) -> bool:
     entry = (await engine.server.users.read(ADA)).record.find(run)
     return entry is not None and bool(entry.agents_address)
+
+
+def one_request_more(record: UserRecord) -> UserRecord:
+    return replace(record, totals=record.totals.plus(Totals(requests=1)))
 
 
 async def has_looked(engine: Engine) -> None:
@@ -220,6 +226,29 @@ async def test_a_lost_run_whose_thread_another_has_taken_meanwhile_ends(
     assert ending.agent_cancelled.reason == "INTERRUPTED"
     await until_true(lambda: slow.server.runs.find(ADA, lost.run) is None)
     assert await quicker.active() == [taken.run]
+
+
+@pytest.mark.parametrize("how", ["delete", "purge"])
+async def test_who_waits_waits_on_although_another_engine_has_begun_the_record_anew(
+    chain: Chain, admin: StorageAdmin, how: str
+) -> None:
+    slow = await chain.engine(storage_look_s=3600)
+    runs = [(await slow.start_run(thread=f"t{number}")).run for number in (1, 2)]
+    waiting = await slow.start_run(thread="t3", on_busy=pb.ON_BUSY_ENQUEUE)
+    for run in runs:
+        await until(partial(has_noted_agents, slow, run))  # it writes nothing by itself from now on
+    quicker = await chain.engine(storage_look_s=LOOK_S)
+    await (admin.delete(USERS) if how == "delete" else admin.purge(USERS))
+    await until(lambda: if_there(quicker.server.users.change(ADA, one_request_more)))
+
+    await slow.server.users.change(ADA, one_request_more)  # finds another record than it knew
+    slow.server.storage_watch.users_vanished()  # as its next look would
+
+    async def all_are_back() -> bool:
+        return sorted(await quicker.left()) == sorted([*runs, waiting.run])
+
+    await until(all_are_back)
+    assert await quicker.waiting() == [waiting.run]
 
 
 async def test_deleted_records_of_runs_are_made_again_of_those_under_way(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from factorychain_engine.admission import ActiveRun, Totals, UserRecord
+from factorychain_engine.last_known import LastKnown
 from factorychain_engine.queued_run import QueuedRun
 from factorychain_engine.queueing import as_queued
 from factorychain_engine.reentry import Reentered, reenter
@@ -39,7 +40,8 @@ def entered(
     queue: tuple[QueuedRun, ...] = (),
     last: UserRecord | None = None,
 ) -> Reentered:
-    return reenter(record, last, places, queue, "me")
+    known = LastKnown.of(last) if last is not None else None
+    return reenter(record, known, places, queue, "me")
 
 
 def test_runs_have_their_places_again_with_all_that_they_had() -> None:

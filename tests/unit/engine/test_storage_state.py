@@ -163,3 +163,13 @@ def test_the_worst_is_said_first(buckets: Buckets) -> None:
     assert "lost" in buckets.refusal()
     buckets.seen("users", 0)
     assert "no room" in buckets.refusal()
+
+
+def test_records_are_whole_when_two_looks_have_found_the_same(buckets: Buckets) -> None:
+    whole = []
+    for messages, created in ((3, "1"), (3, "1"), (2, "1"), (2, "1"), (2, "1"), (2, "2"), (2, "2")):
+        buckets.seen("users", messages, created)
+        whole.append(buckets.state.is_whole("users"))
+    assert whole == [False, True, False, False, True, False, True]
+    buckets.state.missing("users", buckets.now_s)
+    assert not buckets.state.is_whole("users")
