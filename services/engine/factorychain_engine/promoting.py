@@ -20,14 +20,14 @@ from factorychain._core.stored import NatsUnavailable, WrongLastSequence
 from factorychain._core.telemetry import counter, histogram
 from factorychain.errors import FactoryChainError
 from factorychain_engine.admission import ActiveRun, UserRecord, startable
-from factorychain_engine.entries import Entries
 from factorychain_engine.limits import LimitsOf
-from factorychain_engine.own_room import OwnRoom
+from factorychain_engine.places.entries import Entries
+from factorychain_engine.places.own_room import OwnRoom
+from factorychain_engine.places.started import Taken
 from factorychain_engine.queued_run import QueuedRun
 from factorychain_engine.queueing import mark, promote
 from factorychain_engine.records import Records
 from factorychain_engine.retry import PASSING, retries
-from factorychain_engine.started import Taken
 from factorychain_engine.stored_run import StoredRun
 from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.users_store import UsersStore, Versioned

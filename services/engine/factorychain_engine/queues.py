@@ -20,8 +20,8 @@ from factorychain._core.stored import NatsUnavailable
 from factorychain.errors import Capacity, FactoryChainError
 from factorychain_engine.admission import UserRecord
 from factorychain_engine.announcing import Announcer, positions_of
-from factorychain_engine.factory import HAND_OVER_S
 from factorychain_engine.lifeline import EndReason
+from factorychain_engine.places.factory import HAND_OVER_S
 from factorychain_engine.promoting import Promoter
 from factorychain_engine.queue_endings import QueueEndings
 from factorychain_engine.queue_lines import Line, Lines

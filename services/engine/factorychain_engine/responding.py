@@ -33,8 +33,8 @@ from factorychain_engine.admission import ActiveRun
 from factorychain_engine.agents.layer import Agents
 from factorychain_engine.endings import has_ended
 from factorychain_engine.outcomes import Outcomes
+from factorychain_engine.places.started import Started
 from factorychain_engine.records import Records
-from factorychain_engine.started import Started
 from factorychain_engine.stored_run import StoredRun
 from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.tokens.run_tokens import RunTokens

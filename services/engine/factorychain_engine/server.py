@@ -29,16 +29,17 @@ from factorychain_engine.announcing import Announcer
 from factorychain_engine.attempts import Attempts
 from factorychain_engine.bookkeeping import Bookkeeping
 from factorychain_engine.cancelling import Canceller
-from factorychain_engine.enqueuing import Enqueuing
-from factorychain_engine.entries import Entries
-from factorychain_engine.factory import ExecutionEngineFactory
 from factorychain_engine.lifeline import EndReason, LifeLimits
 from factorychain_engine.limits import Limits
 from factorychain_engine.outcomes import Outcomes
-from factorychain_engine.own_room import OwnRoom
 from factorychain_engine.ownership.cleanup import CleanUp
 from factorychain_engine.ownership.heartbeat import Heartbeat
 from factorychain_engine.ownership.roll import EngineRoll
+from factorychain_engine.places.enqueuing import Enqueuing
+from factorychain_engine.places.entries import Entries
+from factorychain_engine.places.factory import ExecutionEngineFactory
+from factorychain_engine.places.own_room import OwnRoom
+from factorychain_engine.places.starts import PlaceLimits, Starts
 from factorychain_engine.promoting import Promoter
 from factorychain_engine.queue_endings import QueueEndings
 from factorychain_engine.queues import Queues
@@ -50,7 +51,6 @@ from factorychain_engine.runs import SupervisedRun
 from factorychain_engine.service import EngineServicer
 from factorychain_engine.settling import Settler
 from factorychain_engine.speaking import Speaker
-from factorychain_engine.starts import PlaceLimits, Starts
 from factorychain_engine.storage import Storage
 from factorychain_engine.storage_watch import StorageWatch
 from factorychain_engine.supervised_runs import SupervisedRuns

@@ -26,11 +26,11 @@ from factorychain_engine.admission import ActiveRun
 from factorychain_engine.agents.layer import NotAccepted
 from factorychain_engine.attempts import TakenOver
 from factorychain_engine.bookkeeping import Bookkeeping
-from factorychain_engine.factory import ExecutionEngineFactory, Place
+from factorychain_engine.places.factory import ExecutionEngineFactory, Place
+from factorychain_engine.places.started import AlreadyStarted, Enqueued, Started, Taken
+from factorychain_engine.places.starting import Starting
 from factorychain_engine.promoting import Promoted
 from factorychain_engine.runs import SupervisedRun
-from factorychain_engine.started import AlreadyStarted, Enqueued, Started, Taken
-from factorychain_engine.starting import Admission
 from factorychain_engine.stored_run import StoredRun, record_of
 from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.validation import StartRequest
@@ -138,12 +138,12 @@ class RunSupervisor:
         """Until the run is over. One that may wait, and that agents have no room for after all, is tried
         again: by then it is known that they are full, so that it waits.
         """
-        admission = self._factory.begin()
+        starting = self._factory.begin()
         for left in reversed(range(TRIES_TO_WAIT)):
             try:
-                await self._placed(start, trace, admission, answer)
+                await self._placed(start, trace, starting, answer)
             except Capacity:
-                if not admission.may_wait_for_place(start) or answer.done() or not left:
+                if not starting.may_wait_for_place(start) or answer.done() or not left:
                     raise
             else:
                 return
@@ -152,12 +152,12 @@ class RunSupervisor:
         self,
         start: StartRequest,
         trace: str,
-        admission: Admission,
+        starting: Starting,
         answer: asyncio.Future[Started],
     ) -> None:
         run: SupervisedRun | None = None
         try:
-            async with self._factory.place(start, trace, admission) as (place, taken):
+            async with self._factory.place(start, trace, starting) as (place, taken):
                 run = self._created(start.principal, taken)
                 self._runs.add(run)
                 ended = await self._execute(run, place, start, answer)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import factorychain_engine.starts
+import factorychain_engine.places.starts
 from factorychain._core.kv import KvBucket
 from factorychain._core.stored import NatsUnavailable
 from factorychain.engine.v1 import engine_pb2 as pb
@@ -21,7 +21,7 @@ from tests.waiting import until_not, until_true
 async def test_a_place_that_storage_never_confirmed_is_free_again_within_seconds(
     chain: Chain, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(factorychain_engine.starts, "IN_DOUBT_S", 0.1)
+    monkeypatch.setattr(factorychain_engine.places.starts, "IN_DOUBT_S", 0.1)
     await engine.start_run(agent="quick")  # from now on its user's record is known here
     await until_not(engine.active)
     await engine.until_passes(2)  # the first look through all records is over

@@ -18,9 +18,9 @@ from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain._core.telemetry import counter
 from factorychain_engine.admission import ActiveRun, UserRecord, adopt
-from factorychain_engine.factory import UNOWNED
 from factorychain_engine.ownership.heartbeat import Heartbeat
 from factorychain_engine.ownership.roll import EngineRoll
+from factorychain_engine.places.factory import UNOWNED
 from factorychain_engine.queues import Queues
 from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.users_store import UsersStore

@@ -9,7 +9,7 @@ import pytest
 from factorychain._core.settings import EngineSettings
 from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain_bridge.edge.engine import EngineClient
-from factorychain_engine.starts import WAIT_FOR_INTERRUPT_S
+from factorychain_engine.places.starts import WAIT_FOR_INTERRUPT_S
 
 RPC_TIMEOUT_S = EngineSettings().rpc_timeout_s
 

@@ -31,22 +31,22 @@ from factorychain_engine.admission import (
     admit,
 )
 from factorychain_engine.endings import used_by
-from factorychain_engine.enqueuing import Enqueuing
-from factorychain_engine.entries import Entries
 from factorychain_engine.limits import LimitsOf
 from factorychain_engine.outcomes import Outcomes
-from factorychain_engine.own_room import OwnRoom
-from factorychain_engine.queued_run import QueuedRun
-from factorychain_engine.retry import retries
-from factorychain_engine.started import AlreadyStarted, Enqueued, Started, Taken
-from factorychain_engine.starting import (
-    Admission,
+from factorychain_engine.places.enqueuing import Enqueuing
+from factorychain_engine.places.entries import Entries
+from factorychain_engine.places.own_room import OwnRoom
+from factorychain_engine.places.started import AlreadyStarted, Enqueued, Started, Taken
+from factorychain_engine.places.starting import (
     Ahead,
     Look,
+    Starting,
     holders_of,
     in_the_way,
     retry_after_s,
 )
+from factorychain_engine.queued_run import QueuedRun
+from factorychain_engine.retry import retries
 from factorychain_engine.users_store import UsersStore, Versioned
 from factorychain_engine.validation import OnBusy, StartRequest
 
@@ -107,17 +107,17 @@ class Starts:
         self._limits = limits
         self._clock = clock
 
-    def begin(self) -> Admission:
+    def begin(self) -> Starting:
         """For one start; it is the same for all its tries to `take` a place."""
-        return Admission(self._clock() + self._limits.wait_for_interrupt_s)
+        return Starting(self._clock() + self._limits.wait_for_interrupt_s)
 
-    async def take(self, start: StartRequest, trace: str, admission: Admission) -> Taken:
+    async def take(self, start: StartRequest, trace: str, starting: Starting) -> Taken:
         """Take a place; the caller must have it freed. See `ExecutionEngineFactory.place`."""
         sure = False
         while True:
             await self._storage.wait_settled()
             since_s = asyncio.get_running_loop().time()
-            ahead = await self._ahead(start, admission)
+            ahead = await self._ahead(start, starting)
             async with self._users.turn(start.principal):
                 began_s = time.perf_counter()
                 known = await self._known(start.principal, since_s if sure else 0.0)
@@ -127,25 +127,25 @@ class Starts:
                     continue  # it has ended meanwhile: agents are asked after all
                 fresh = known.asked_at_s >= since_s
                 wanted = await self._entries.make(start, known, trace, ahead.agent)
-                free = admission.without_ended(known.record)
+                free = starting.without_ended(known.record)
                 most = self._limits_of(start).active_runs if ahead.room else 0
                 decision = admit(free, wanted, most)
                 if isinstance(decision, Admitted):
                     wanted = await self._entries.placed(start, known, wanted)
-                    admission.tried.append(wanted)
+                    starting.tried.append(wanted)
                     record = decision.record(wanted)
-                    taken = await self._stored(start, known, record, admission, began_s)
+                    taken = await self._stored(start, known, record, starting, began_s)
                     if taken is not None:
                         return taken
             if fresh and not isinstance(decision, Admitted):
-                mine = await self._refuse(start, Look(known, wanted, decision), admission)
+                mine = await self._refuse(start, Look(known, wanted, decision), starting)
                 if mine is not None:
                     context = self._context(start.principal, mine)
                     problem = await self._entries.seen_before(start)
                     return Taken(mine, context, time.perf_counter() - began_s, problem)
             sure = True
 
-    async def _ahead(self, start: StartRequest, admission: Admission) -> Ahead:
+    async def _ahead(self, start: StartRequest, starting: Starting) -> Ahead:
         """What only agents know. It is asked before the user's turn, which nobody holds while they are slow;
         and not for a start that is there already, which is found also while agents are away.
         """
@@ -153,7 +153,7 @@ class Starts:
         there = known.record.find(start.run) or known.record.waiting(start.run)
         if there is not None:
             return Ahead(AgentInfo(name=there.agent), room=True, is_there=True)
-        room = await self._entries.room(start, may_wait=admission.may_wait_for_place(start))
+        room = await self._entries.room(start, may_wait=starting.may_wait_for_place(start))
         return Ahead(await self._entries.resolve(start.agent), room, is_there=False)
 
     async def _known(self, principal: Principal, since_s: float) -> Versioned:
@@ -168,7 +168,7 @@ class Starts:
         start: StartRequest,
         known: Versioned,
         record: UserRecord,
-        admission: Admission,
+        starting: Starting,
         began_s: float,
     ) -> Taken | None:
         """The place, if the compare-and-set succeeds; None if the record was another.
@@ -176,10 +176,10 @@ class Starts:
         Meanwhile it is looked whether the start's run is an ended one, and the token is signed. The
         look comes after the user's record was read, so a run that has left that has a record.
         """
-        wanted = admission.tried[-1]
+        wanted = starting.tried[-1]
         with self._limits.own_room.taking():
             stored, problem, context = await asyncio.gather(
-                self._store(start.principal, known, record, admission),
+                self._store(start.principal, known, record, starting),
                 self._entries.seen_before(start),
                 self._signed(start.principal, wanted),
             )
@@ -188,14 +188,14 @@ class Starts:
         _starts.add(1, {"outcome": "admitted" if problem is None else "repeated"})
         return Taken(wanted, context, time.perf_counter() - began_s, problem)
 
-    async def _enqueue(self, start: StartRequest, look: Look, admission: Admission) -> None:
+    async def _enqueue(self, start: StartRequest, look: Look, starting: Starting) -> None:
         """Have the start wait; returns if that was not stored, or nobody knows.
 
         Raises:
             Enqueued: it waits.
             UserQueueLimit: as many wait as may.
         """
-        free = admission.without_ended(look.known.record)
+        free = starting.without_ended(look.known.record)
         wanted = await self._entries.placed(start, look.known, look.wanted)
         try:
             queued = await self._enqueuing.enqueue(start, look.known, free, wanted)
@@ -216,7 +216,7 @@ class Starts:
         return self._context(principal, entry)
 
     async def _store(
-        self, principal: Principal, known: Versioned, record: UserRecord, admission: Admission
+        self, principal: Principal, known: Versioned, record: UserRecord, starting: Starting
     ) -> bool:
         """One compare-and-set; whether it was stored. After a lost answer the record is read again."""
         crash_point("engine.start.admitting")
@@ -229,7 +229,7 @@ class Starts:
                 raise
             await self._reachable_again(principal, error)
             return False
-        admission.tried.clear()
+        starting.tried.clear()
         crash_point("engine.start.admitted")
         return True
 
@@ -251,24 +251,24 @@ class Starts:
             return
 
     async def _refuse(
-        self, start: StartRequest, look: Look, admission: Admission
+        self, start: StartRequest, look: Look, starting: Starting
     ) -> ActiveRun | None:
         """Refuse, unless the place turns out to be this start's own, one becomes free, or it waits."""
         decision = look.decision
         if isinstance(decision, AlreadyActive):
-            return await self._already_active(decision.entry, admission)
+            return await self._already_active(decision.entry, starting)
         if isinstance(decision, AlreadyQueued):
             raise AlreadyStarted(await self._already_queued(start.principal, decision.entry))
         before = await self._entries.seen_before(start)
         if before is not None:
             raise before
         holders = holders_of(decision)
-        if await self._note_ended(start.principal, holders, admission):
+        if await self._note_ended(start.principal, holders, starting):
             return None
         if start.on_busy is OnBusy.ENQUEUE or (
-            admission.may_wait_for_place(start) and isinstance(decision, Full)
+            starting.may_wait_for_place(start) and isinstance(decision, Full)
         ):
-            await self._enqueue(start, look, admission)
+            await self._enqueue(start, look, starting)
             return None
         if isinstance(decision, Full):
             _starts.add(1, {"outcome": "USER_ENGINE_LIMIT"})
@@ -276,16 +276,16 @@ class Starts:
                 self._limits_of(start).active_runs,
                 retry_after_s=retry_after_s(holders, self._clock()),
             )
-        if start.on_busy is OnBusy.INTERRUPT and await self._interrupted(start, holders, admission):
+        if start.on_busy is OnBusy.INTERRUPT and await self._interrupted(start, holders, starting):
             return None
         _starts.add(1, {"outcome": "THREAD_BUSY"})
         raise ThreadBusy(in_the_way(decision))
 
-    async def _already_active(self, entry: ActiveRun, admission: Admission) -> ActiveRun | None:
-        if replace(entry, cancel="") in admission.tried:
+    async def _already_active(self, entry: ActiveRun, starting: Starting) -> ActiveRun | None:
+        if replace(entry, cancel="") in starting.tried:
             return entry  # stored, although its answer was lost
         is_sure = entry.agents_address or entry.queued_at_s
-        if not is_sure and await admission.may_wait():
+        if not is_sure and await starting.may_wait():
             return None  # agents may still refuse it, and then it was never there
         raise AlreadyStarted(Started.of_entry(entry, existing=True))
 
@@ -294,18 +294,18 @@ class Starts:
         return Started.of_queued(entry, record.position(entry.run), existing=True)
 
     async def _interrupted(
-        self, start: StartRequest, holders: tuple[ActiveRun, ...], admission: Admission
+        self, start: StartRequest, holders: tuple[ActiveRun, ...], starting: Starting
     ) -> bool:
         """End what is in the thread for this start; whether it has ended in time."""
-        left_s = admission.until_s - self._clock()
+        left_s = starting.until_s - self._clock()
         holder = holders[0] if holders else None
-        admission.interrupted = left_s > 0 and await self._interrupt(
+        starting.interrupted = left_s > 0 and await self._interrupt(
             start.principal, start.thread, holder, left_s
         )
-        return admission.interrupted
+        return starting.interrupted
 
     async def _note_ended(
-        self, principal: Principal, holders: tuple[ActiveRun, ...], admission: Admission
+        self, principal: Principal, holders: tuple[ActiveRun, ...], starting: Starting
     ) -> bool:
         """Whether a holder has ended: its user may have seen that before its place was freed."""
         outcomes = await asyncio.gather(
@@ -316,5 +316,5 @@ class Starts:
             for entry, run in zip(holders, outcomes, strict=True)
             if run is not None
         ]
-        admission.ended += ended
+        starting.ended += ended
         return bool(ended)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from factorychain.errors import Capacity
-from factorychain_engine.own_room import OwnRoom
+from factorychain_engine.places.own_room import OwnRoom
 
 
 def room_of(most: int, runs: int = 0) -> OwnRoom:

@@ -19,10 +19,10 @@ from factorychain.errors import UserQueueLimit
 from factorychain.types.v1.run_pb2 import RunState
 from factorychain_engine.admission import ActiveRun, UserRecord
 from factorychain_engine.limits import LimitsOf
+from factorychain_engine.places.started import Started
 from factorychain_engine.queued_run import QueuedRun
 from factorychain_engine.queueing import QueueFull, as_queued, enqueue
 from factorychain_engine.records import Records
-from factorychain_engine.started import Started
 from factorychain_engine.stored_run import StoredRun, record_of
 from factorychain_engine.users_store import UsersStore, Versioned
 from factorychain_engine.validation import StartRequest

@@ -21,12 +21,12 @@ from factorychain.errors import FactoryChainError
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission import NOTHING_USED, ActiveRun, Totals, UserRecord, release
 from factorychain_engine.endings import used_by
+from factorychain_engine.places.started import Taken
+from factorychain_engine.places.starting import Starting
+from factorychain_engine.places.starts import Starts
 from factorychain_engine.queued_run import QueuedRun
 from factorychain_engine.queueing import give_back
 from factorychain_engine.retry import PASSING, retries
-from factorychain_engine.started import Taken
-from factorychain_engine.starting import Admission
-from factorychain_engine.starts import Starts
 from factorychain_engine.users_store import UsersStore
 from factorychain_engine.validation import StartRequest
 
@@ -110,15 +110,15 @@ class ExecutionEngineFactory:
         self._users = users
         self._listener = listener
 
-    def begin(self) -> Admission:
+    def begin(self) -> Starting:
         """What one start learns while it tries to get a place; the same for all its tries."""
         return self._starts.begin()
 
     @asynccontextmanager
     async def place(
-        self, start: StartRequest, trace: str, admission: Admission
+        self, start: StartRequest, trace: str, starting: Starting
     ) -> AsyncIterator[tuple[Place, Taken]]:
-        """Hold a place for a start; beside it what was made while it was taken. `admission`: from `begin`.
+        """Hold a place for a start; beside it what was made while it was taken. `starting`: from `begin`.
 
         Raises:
             AlreadyStarted: the same request was admitted before.
@@ -129,7 +129,7 @@ class ExecutionEngineFactory:
             Capacity: agents are full.
             ChainDegraded: storage or agents are away.
         """
-        taken = await self._starts.take(start, trace, admission)
+        taken = await self._starts.take(start, trace, starting)
         async with self._held(Place(start.principal, taken.entry)) as place:
             if taken.problem is not None:
                 place.ended_before()

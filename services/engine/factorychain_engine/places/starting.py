@@ -47,7 +47,7 @@ class Ahead:
     """Whether the run was in the record then."""
 
 
-class Admission:
+class Starting:
     """One start, from its first look at the user's record to its place, or its refusal."""
 
     def __init__(self, until_s: float) -> None:
