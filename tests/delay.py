@@ -19,6 +19,7 @@ class Delay:
         self.delay_s = delay_s
         self._tasks: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
+        self._unjoined: set[socket.socket] = set()
 
     async def listen(self, path: Path, target: Path) -> str:
         """Listen at `path` for connections to `target`; the gRPC address."""
@@ -37,6 +38,7 @@ class Delay:
     def away(self, end: socket.socket) -> socket.socket:
         """A socket that is `end`, but further away; `end` belongs to the relay from now on."""
         near, relayed = socket.socketpair()
+        self._unjoined |= {relayed, end}
         self._spawn(self._join(relayed, end))
         return near
 
@@ -47,20 +49,34 @@ class Delay:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for each in self._unjoined:
+            each.close()
 
     async def _join(self, one: socket.socket, other: socket.socket) -> None:
-        one_reader, one_writer = await asyncio.open_unix_connection(sock=one)
-        other_reader, other_writer = await asyncio.open_unix_connection(sock=other)
+        one_reader, one_writer = await self._opened(one)
+        try:
+            other_reader, other_writer = await self._opened(other)
+        except BaseException:
+            one_writer.close()
+            raise
         self._connect(one_reader, other_writer)
         self._connect(other_reader, one_writer)
 
-    def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._spawn(self._pump(reader, writer))
+    async def _opened(
+        self, end: socket.socket
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        self._unjoined.discard(end)  # its transport closes it from here on
+        return await asyncio.open_unix_connection(sock=end)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A task that is cancelled before its first step runs no `finally`.
+        self._spawn(self._pump(reader, writer)).add_done_callback(lambda _: writer.close())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Each piece leaves so long after it came; the end too."""
@@ -79,7 +95,6 @@ class Delay:
             return
         finally:
             reading.cancel()
-            writer.close()
 
     async def _receive(
         self, reader: asyncio.StreamReader, pieces: asyncio.Queue[tuple[float, bytes]]
