@@ -39,7 +39,7 @@ class Delay:
         """A socket that is `end`, but further away; `end` belongs to the relay from now on."""
         near, relayed = socket.socketpair()
         self._unjoined |= {relayed, end}
-        self._spawn(self._join(relayed, end))
+        _ = self._spawn(self._join(relayed, end))
         return near
 
     async def stop(self) -> None:
