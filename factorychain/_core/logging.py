@@ -16,10 +16,13 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal, cast
 
 import orjson
-import structlog
-from structlog.typing import FilteringBoundLogger, Processor
 
+from factorychain._core.optional import without
 from factorychain._core.tracing import current_trace_id
+
+with without("rich"):  # for tracebacks that show variables, which may be anybody's
+    import structlog
+    from structlog.typing import FilteringBoundLogger, Processor
 
 LogFormat = Literal["auto", "json", "console"]
 _Line = MutableMapping[str, Any]
@@ -89,13 +92,14 @@ def _shared_processors(service: str) -> list[Processor]:
 
 def _rendering(console: bool) -> list[Processor]:
     # Masking stands after the exception was rendered: a traceback's text may quote a token.
-    if console:
-        return [mask_secrets, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-    return [
-        structlog.processors.format_exc_info,
-        mask_secrets,
-        structlog.processors.JSONRenderer(serializer=_to_json),
-    ]
+    as_text: Processor = (
+        structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+        if console
+        else structlog.processors.JSONRenderer(serializer=_to_json)
+    )
+    return [structlog.processors.format_exc_info, mask_secrets, as_text]
 
 
 def add_trace(_logger: object, _method: str, line: _Line) -> _Line:

@@ -14,8 +14,11 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from nats.aio.client import Client
-from nats.errors import BadSubjectError, MaxPayloadError, OutboundBufferLimitError
+from factorychain._core.optional import without
+
+with without("aiohttp"):  # for NATS over WebSockets
+    from nats.aio.client import Client
+    from nats.errors import BadSubjectError, MaxPayloadError, OutboundBufferLimitError
 
 _VERSION_LINE = b"NATS/1.0\r\n"
 _VERSION_CHARS = len("NATS/1.0")

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
 PREFIX = "FACTORYCHAIN_"
 
@@ -40,19 +48,23 @@ def _listed(value: object) -> object:
 Address = Annotated[str, AfterValidator(_address)]
 OptionalAddress = Annotated[str, AfterValidator(_optional_address)]
 # A list in a variable: comma-separated, or a JSON array.
-Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
 
 
 class Misconfigured(Exception):
     """What a setting names cannot be used, and no restart will mend it; the message says why."""
 
 
-class Documented(BaseSettings):
-    """Read from the environment."""
+class Documented(BaseModel):
+    """Read from the environment: a field that is not given from its variable, unless that is empty."""
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True, validate_default=True
-    )
+    model_config = ConfigDict(extra="ignore", frozen=True, validate_default=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_environment(cls, given: dict[str, object]) -> dict[str, object]:
+        variables = {name: os.environ.get(f"{PREFIX}{name.upper()}") for name in cls.model_fields}
+        return {name: value for name, value in variables.items() if value} | given
 
 
 class CommonSettings(Documented):
@@ -156,6 +168,13 @@ class NatsSettings(Documented):
         description="Interval in which the engine and the bridge look whether storage has lost what"
         " it held; the same for all engines",
     )
+
+    @field_validator("nats_url")
+    @classmethod
+    def _without_web_sockets(cls, value: str) -> str:
+        if any(each.strip().startswith(("ws:", "wss:")) for each in value.split(",")):
+            raise ValueError("NATS over WebSockets is not supported; use nats:// or tls://")
+        return value
 
     @field_validator("nats_replicas")
     @classmethod

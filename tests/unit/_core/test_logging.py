@@ -61,6 +61,17 @@ def test_credentials_are_masked_by_name_and_by_look(stderr: io.StringIO) -> None
     assert "bad token [masked]" in text
 
 
+def test_credentials_in_tracebacks_are_masked_for_people_too(
+    stderr: io.StringIO, capsys: pytest.CaptureFixture[str]
+) -> None:
+    logging.configure("engine", log_format="console")
+    try:
+        raise ValueError(f"bad token {JWT}")
+    except ValueError:
+        logging.get_logger("a").exception("refused")
+    assert "ValueError: bad token [masked]" in capsys.readouterr().err
+
+
 def test_what_libraries_log_looks_the_same(stderr: io.StringIO) -> None:
     stdlib_logging.getLogger("library").warning("careful %s", JWT)
     stdlib_logging.getLogger("library").info("chatter")

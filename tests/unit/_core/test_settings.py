@@ -143,6 +143,12 @@ def test_two_sources_of_user_keys_are_refused(monkeypatch: pytest.MonkeyPatch) -
     assert "set only one of" in problem(BridgeSettings, environ, monkeypatch)
 
 
+def test_nats_over_web_sockets_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FACTORYCHAIN_NATS_URL", "nats://one:4222, wss://two:443")
+    with pytest.raises(ValidationError, match="NATS over WebSockets is not supported"):
+        EngineSettings()
+
+
 def test_an_even_number_of_replicas_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "use 1, 3 or 5" in problem(EngineSettings, {"NATS_REPLICAS": "2"}, monkeypatch)
 
