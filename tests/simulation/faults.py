@@ -68,7 +68,9 @@ class Plan:
 
     @classmethod
     def for_crash_points(cls, random: Random) -> Plan:
-        """Nothing goes wrong by itself, and there are runs that pass every point."""
+        """Nothing goes wrong by itself but that engines are told to stop, and there are runs that pass
+        every point.
+        """
         plan = cls.of(random)
         asking = {"steps": 2, "pause_s": 0.3, "end": "complete", "asks": True, "keeps": True}
         order = json.dumps({**asking, "canary": "canary-ada"})
@@ -78,7 +80,14 @@ class Plan:
             [Order("t2", "walker", order, None, "enqueue")],
             [no_more, no_more, no_more],
         ]
-        return replace(plan, faults=[])
+        if random.random() < 0.5:  # agents have too little room
+            plan.replicas["agents"] = 1
+            for user, lanes in plan.users.items():
+                order = json.dumps({**asking, "asks": False, "canary": f"canary-{user}"})
+                lane = [Order("t3", "walker", order, None, "enqueue")]
+                lanes += [lane, lane]
+        faults = [_stop_of_engine(random, plan.replicas) for _ in range(random.choice((0, 1, 3)))]
+        return replace(plan, faults=sorted(faults, key=lambda fault: fault.at_s))
 
 
 def _how_many(random: Random) -> int:
@@ -133,6 +142,12 @@ def _loss_of_agents(random: Random) -> Fault:
 def _stall(random: Random) -> Fault:
     at_s, where = random.uniform(1.5, 6.0), "agents that have much to lose"
     return Fault(at_s, "pause", where, lambda world: world.pause(_most_to_lose(world), 10.0))
+
+
+def _stop_of_engine(random: Random, replicas: dict[str, int]) -> Fault:
+    at_s, name = random.uniform(0.5, TROUBLE_S), _one(random, replicas, "engine")
+    back_s = random.choice((0.05, 2.0))
+    return Fault(at_s, "drain", name, lambda world: world.drain(name, back_s))
 
 
 def _most_to_lose(world: World) -> str:

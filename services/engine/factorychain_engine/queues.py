@@ -277,4 +277,6 @@ class Queues:
         return record
 
     async def _hand_over(self, principal: Principal) -> None:
+        crash_point("engine.queue.handing")
         await self._users.change(principal, lambda record: leave(record, self._engine_id))
+        crash_point("engine.queue.handed")

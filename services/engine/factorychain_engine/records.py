@@ -169,10 +169,12 @@ class Records:
         run.answers.append(answer)
         answered = stored.with_run(run)
         key = _key_of(principal, run)
+        crash_point("engine.answer.keeping")
         try:
             revision = await self._runs.update(key, stored_run.encode(answered), stored.revision)
         except WrongLastSequence:
             return None
+        crash_point("engine.answer.kept")
         return replace(answered, revision=revision)
 
     async def thread(self, principal: Principal, thread: str) -> Thread | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from factorychain._core.crash_points import crash_point
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
@@ -99,7 +100,9 @@ class Restorer:
             made.append(reenter(record, last, held, left, self._engine_id))
             return made[-1].record
 
+        crash_point("engine.restore.entering")
         record = await self._users.change(principal, entered)
+        crash_point("engine.restore.entered")
         self._tell(principal, record, made)
 
     def _tell(self, principal: Principal, record: UserRecord, made: list[Reentered]) -> None:

@@ -15,6 +15,7 @@ from typing import Final
 
 import orjson
 
+from factorychain._core.crash_points import crash_point
 from factorychain._core.ids import Principal
 from factorychain._core.kv import KvBucket
 from factorychain._core.metrics import up_down_counter
@@ -184,6 +185,7 @@ class WaitingList:
         tenant = principal.tenant
         before = self._tenants.get(tenant, 0)
         revision = await self._bucket.put(_tenant_key(tenant), orjson.dumps({"tenant": tenant}))
+        crash_point("engine.ticket.served")
         self._tenants[tenant] = revision
         served = _Served(wanting.ticket, before, revision)
         if wanting.served:
@@ -213,6 +215,7 @@ class WaitingList:
             await self._bucket.delete(entry.key, entry.revision)
         except WrongLastSequence:
             return
+        crash_point("engine.ticket.removed")
 
     async def _put(self, principal: Principal, wanting: _Wanting, now_s: float) -> None:
         """Stand in line; with the ticket that the user has, also one that another engine drew for them."""
@@ -227,7 +230,9 @@ class WaitingList:
             "engine": self._engine_id,
             "ticket": ticket,
         }
+        crash_point("engine.ticket.storing")
         revision = await self._bucket.put(key, orjson.dumps(document))
+        crash_point("engine.ticket.stored")
         if wanting.ticket == ticket:  # it may have got back the one of before meanwhile
             wanting.ticket, wanting.stored_at_s = ticket or revision, now_s
 

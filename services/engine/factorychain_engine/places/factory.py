@@ -190,9 +190,11 @@ class ExecutionEngineFactory:
             entry = record.place(place.entry)
             return record if entry is None else _owned(record, entry, self._engine_id)
 
+        crash_point("engine.place.handing")
         try:
             async with asyncio.timeout(HAND_OVER_S):
                 await self._users.change(place.principal, unowned)
+            crash_point("engine.place.handed")
         except (NatsUnavailable, TimeoutError):
             log.warning("a run was not handed over", run=place.entry.run)
 
