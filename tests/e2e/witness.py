@@ -19,7 +19,9 @@ import aiohttp
 from tests.e2e.sockets import ENDINGS, Frame
 
 _REPLY_S = 75.0
-_REFUSALS = frozenset({"CHAIN_DEGRADED", "USER_ENGINE_LIMIT", "THREAD_BUSY", "OPERATIONS_LIMIT"})
+_REFUSALS = frozenset(
+    {"CHAIN_DEGRADED", "USER_ENGINE_LIMIT", "THREAD_BUSY", "OPERATIONS_LIMIT", "CAPACITY"}
+)
 
 
 class Lost(Exception):

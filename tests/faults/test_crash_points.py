@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 
 from factorychain._core.crash_points import CRASH_POINTS
+from factorychain._core.nats_permissions import ENGINE
 from tests.e2e.aftermath import Aftermath
 from tests.e2e.chain import Chain, running_chain
 from tests.e2e.sockets import ENDINGS, Closed, Frame, connected
@@ -25,6 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 WANTED = tuple(os.environ.get("FACTORYCHAIN_CRASH_POINTS", "").split(","))
 THOUGHTS = 6
+ANSWERS = {"city": "Turin", "sure": True}
 PASSED_WITHIN_S = 120.0
 HELPED_WITHIN_S = 15.0
 _LAST_RUNS_S = 60.0
@@ -36,7 +39,17 @@ NEEDS_DEATH_OF = {
 }
 # What is passed only when runs are cancelled, one that waits first.
 NEEDS_CANCEL = ("engine.cancel.", "engine.queue.marked", "engine.queue.leav", "engine.queue.left")
-CANCELLER = "canceller"
+# What is passed only while an engine stops.
+NEEDS_STOP = ("engine.queue.hand", "engine.place.hand")
+# What is passed only when more runs are wanted than agents have room for.
+NEEDS_CROWD = ("engine.ticket.",)
+# What is passed only when the last answer to a run that has ended comes.
+NEEDS_LAST_ANSWER = ("engine.answer.keeping", "engine.answer.kept")
+# What is passed only when storage has lost records, after which what waited at a dead engine is gone.
+NEEDS_LOSS = ("engine.restore.",)
+CANCELLER, ASKED, LOSER = "canceller", "asked", "loser"
+ROOM = 12
+CROWD = 8
 
 
 class Crossing(Witness):
@@ -97,6 +110,8 @@ class Deaths:
     chain: Chain
     file: Path
     at: list[str] = field(default_factory=list)
+    asking: list[str] = field(default_factory=list)
+    """Runs that have ended with requests."""
 
     async def at_point(self, name: str) -> None:
         """The next process that passes `name` dies."""
@@ -118,6 +133,18 @@ class Deaths:
             with contextlib.suppress(OSError, Closed, AssertionError, TimeoutError):
                 async with asyncio.timeout(10):
                     await self._cancel_some()
+        if name.startswith(NEEDS_STOP):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.chain.pid("engine"), signal.SIGTERM)
+        for prefixes, helping in (
+            (NEEDS_CROWD, self._crowd),
+            (NEEDS_LAST_ANSWER, self._answer_one),
+            (NEEDS_LOSS, self._lose_records),
+        ):
+            if name.startswith(prefixes):
+                with contextlib.suppress(OSError, Closed, AssertionError, TimeoutError):
+                    async with asyncio.timeout(10):
+                        await helping()
         for prefix, layer in NEEDS_DEATH_OF.items():
             if name.startswith(prefix):
                 await self._begin_one_that_may_not_be_repeated()
@@ -140,6 +167,55 @@ class Deaths:
                         "start", agent="waits", input={"text": "60"}, thread="lost"
                     )
                     await socket.event(reply.get("result", {}).get("run", ""), "agent_thinking")
+
+    async def _crowd(self) -> None:
+        """More runs than agents have room for, for a moment."""
+        async with contextlib.AsyncExitStack() as stack:
+            for number in range(CROWD):
+                token = self.chain.token(f"crowd-{number}")
+                socket = await stack.enter_async_context(connected(self.chain.state.edge, token))
+                for thread in ("1", "2"):
+                    fields = {"agent": "waits", "input": {"text": "1.5"}, "on_busy": "enqueue"}
+                    await socket.call("start", thread=thread, **fields)
+
+    async def _answer_one(self) -> None:
+        """A run that ends with requests, and all answers to it."""
+        async with connected(self.chain.state.edge, self.chain.token(ASKED)) as socket:
+            run = (await socket.start("asks", "stop", thread=f"asked-{len(self.asking)}"))["run"]
+            await socket.ending(run)
+            self.asking.append(run)
+            for request, value in ANSWERS.items():
+                await socket.call("respond", run=run, request=request, value=value)
+
+    async def check_answers(self) -> None:
+        """Every run that has ended with requests goes on, once, with what it was answered."""
+        async with connected(self.chain.state.edge, self.chain.token(ASKED)) as socket:
+            for run in self.asking:
+                replies = [
+                    await socket.result("respond", run=run, request=request, value=value)
+                    for request, value in [*ANSWERS.items(), *ANSWERS.items()]
+                ]
+                (following,) = {each["run"] for each in replies if each["run"] != run}
+                ending = await socket.ending(following)
+                assert ending["data"]["output"]["answers"] == ANSWERS, ending
+
+    async def _lose_records(self) -> None:
+        """The records of all users are gone while one has a run; their next start finds out."""
+        async with connected(self.chain.state.edge, self.chain.token(LOSER)) as socket:
+            lost = await socket.start("waits", "4", thread=f"lost-{self.at[-1]}")
+            await socket.event(lost["run"], "agent_thinking")
+            await self._purge("users")
+            await socket.call("start", agent="waits", input={"text": "0"}, thread="next")
+
+    async def _purge(self, bucket: str) -> None:
+        client, password = Client(), self.chain.data.nats_password(ENGINE)
+        await client.connect(self.chain.state.nats, user=ENGINE, password=password)
+        try:
+            everything = {"KV-Operation": "PURGE", "Nats-Rollup": "all"}
+            await client.publish(f"$KV.{bucket}.everything", headers=everything)
+            await client.flush()
+        finally:
+            await client.close()
 
     async def _cancel_some(self) -> None:
         async with connected(self.chain.state.edge, self.chain.token(CANCELLER)) as socket:
@@ -179,16 +255,38 @@ async def test_a_process_dies_at_every_crash_point(tmp_path: Path) -> None:
         "FACTORYCHAIN_FRAMES_BURST": "1000",
         "FACTORYCHAIN_HEARTBEAT_TTL_S": "3",
         "FACTORYCHAIN_CLEANUP_INTERVAL_S": "1",
+        "FACTORYCHAIN_MAX_RUNS": str(ROOM),
     }
     async with running_chain(tmp_path / "chain", env=env) as chain:
         users = [Crossing(chain, f"user-{index}") for index in range(3)]
         deaths = Deaths(chain, file)
+        wanted = [each for each in CRASH_POINTS if each.startswith(WANTED)]
         async with at_work(users):
-            for name in filter(lambda each: each.startswith(WANTED), CRASH_POINTS):
+            for name in wanted:
+                if not name.startswith(NEEDS_LOSS):
+                    await deaths.at_point(name)
+        await deaths.check_answers()
+        for name in wanted:
+            if name.startswith(NEEDS_LOSS):
                 await deaths.at_point(name)
         assert [each for user in users for each in user.broken] == []
         story = f"died at {deaths.at}"
         after = AfterAttempts(lambda: chain.state.edge, chain.token, THOUGHTS, story)
         for user in users:
             await after.check_log(user)
-        await asyncio.gather(*map(after.check_places, [*users, Crossing(chain, CANCELLER)]))
+        others = [Crossing(chain, each) for each in (CANCELLER, ASKED, LOSER)]
+        await asyncio.gather(*map(after.check_places, [*users, *others]))
+        await check_lost(chain, [each for each in deaths.at if each.startswith(NEEDS_LOSS)])
+
+
+async def check_lost(chain: Chain, points: list[str]) -> None:
+    """Runs whose engine died with what only it knew of them end by themselves, once."""
+    async with connected(chain.state.edge, chain.token(LOSER)) as socket:
+        for point in points:
+            thread = f"lost-{point}"
+            await socket.result("subscribe", thread=thread, after=0)
+            await socket.wait_for(lambda f: f["op"] == "events" and f["thread"] == thread)  # noqa: B023
+            for run in {each["run"] for each in socket.events(thread)}:
+                assert (await socket.ending(run))["type"] == "agent_completed", point
+            kinds = [each["type"] for each in socket.events(thread)]
+            assert kinds == ["agent_started", "agent_thinking", "agent_completed"], (point, kinds)
