@@ -16,7 +16,7 @@ import grpc
 
 from factorychain._core.component import TaskSet, detached
 from factorychain._core.execution_context import UserExecutionContext
-from factorychain._core.link.run import LinkRun, OnRejected, backoff_s
+from factorychain._core.link.run import HEALTHY_AFTER_S, LinkRun, OnRejected, backoff_s
 from factorychain._core.link.run_sender import RunObserver
 from factorychain._core.link.sender import LinkSender
 from factorychain._core.logging import get_logger
@@ -27,7 +27,6 @@ from factorychain.types.v1.link_pb2 import RunFrame, RunReceipt
 log = get_logger(__name__)
 
 RequestT_contra = TypeVar("RequestT_contra", contravariant=True)
-_HEALTHY_AFTER_S = 5.0
 _LAST_WORD_S = 1.0
 # Layers start in any order: a peer that has not come up after so many tries is worth a warning.
 _TRIES_AT_START = 8
@@ -166,7 +165,7 @@ class LinkClient(Generic[RequestT_contra]):
         while not self._stopping:
             self._up_since_s = math.inf  # a call that nobody answers is not healthy, however long
             await self._one_stream(failures)
-            if time.monotonic() - self._up_since_s >= _HEALTHY_AFTER_S:
+            if time.monotonic() - self._up_since_s >= HEALTHY_AFTER_S:
                 failures = 0
             # No sleep after a stream that had been healthy: a peer that drains closes it on purpose.
             await asyncio.sleep(backoff_s(failures) if failures else 0)

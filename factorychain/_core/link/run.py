@@ -7,7 +7,9 @@ even if the caller was cancelled while waiting, so that run_seq has no gaps.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
@@ -19,6 +21,8 @@ from factorychain.errors import RunEnded
 OnRejected = Callable[[int, str, str], None]
 """Called with run_seq, reason and message of an event that the receiver refused."""
 
+HEALTHY_AFTER_S = 5.0
+"""How long a stream, or a run on it, must have been open for what failed before to be forgotten."""
 _FIRST_DELAY_S = 0.05
 _MAX_DELAY_S = 2.0
 
@@ -44,6 +48,7 @@ class LinkRun:
         self._waiters: list[asyncio.Future[None]] = []
         self._retry: asyncio.TimerHandle | None = None
         self._retries = 0
+        self._open_since_s = math.inf
         self.core = RunSender(
             ctx.token,
             self,
@@ -159,7 +164,7 @@ class LinkRun:
     # --- what the receiver says (`RunObserver`) ---------------------------------------------
 
     def opened(self, durable_run_seq: int) -> None:
-        self._retries = 0
+        self._open_since_s = time.monotonic()
         if self._observer is not None:
             self._observer.opened(durable_run_seq)
         self._wake()
@@ -183,6 +188,10 @@ class LinkRun:
     def paused(self, refusal: Refusal) -> None:
         if self._observer is not None:
             self._observer.paused(refusal)
+        # A receiver that opens a run and pauses it at once is not to be asked without pause.
+        if time.monotonic() - self._open_since_s >= HEALTHY_AFTER_S:
+            self._retries = 0
+        self._open_since_s = math.inf
         delay_s = backoff_s(self._retries)
         self._retries += 1
         self._retry = asyncio.get_running_loop().call_later(delay_s, self._link.resume, self)
