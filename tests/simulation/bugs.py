@@ -24,7 +24,7 @@ from factorychain_bridge.join import Join
 from factorychain_bridge.thread_log import ReadForward, ThreadLog
 from factorychain_bridge.writer import RunWriter
 from factorychain_engine import responding
-from factorychain_engine.admission import ActiveRun, Decision, UserRecord, admit
+from factorychain_engine.admission.record import ActiveRun, Decision, UserRecord, admit
 from factorychain_engine.attempts import Attempts
 from factorychain_engine.ownership.cleanup import CleanUp
 from factorychain_engine.places import starts

@@ -19,7 +19,7 @@ from factorychain._core.link import LinkRun
 from factorychain_agents.server import AgentsServer
 from factorychain_bridge.server import BridgeServer
 from factorychain_emitter.server import EmitterServer
-from factorychain_engine.admission import ActiveRun
+from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.server import EngineServer
 from tests.simulation import observing, reality, services
 from tests.simulation.client import Client

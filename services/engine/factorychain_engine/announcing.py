@@ -20,10 +20,10 @@ from factorychain._core.log_reader import LogPosition, ThreadLogReader
 from factorychain._core.logging import get_logger
 from factorychain.errors import FactoryChainError
 from factorychain.types.v1.event_pb2 import Event
-from factorychain_engine.admission import UserRecord
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.queueing import as_place
+from factorychain_engine.admission.record import UserRecord
 from factorychain_engine.endings import timestamp
-from factorychain_engine.queued_run import QueuedRun
-from factorychain_engine.queueing import as_place
 from factorychain_engine.records import Records
 from factorychain_engine.retry import Backoff
 from factorychain_engine.speaking import Speaker, cause_of

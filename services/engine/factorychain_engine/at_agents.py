@@ -17,7 +17,7 @@ from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain.errors import FactoryChainError, RunNotFound
-from factorychain_engine.admission import ActiveRun
+from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.agents.layer import Agents, Life
 from factorychain_engine.lifeline import Cancel, EndReason, LifeLimits, Lifeline, Settle
 from factorychain_engine.tokens.run_tokens import RunTokens

@@ -19,7 +19,7 @@ from factorychain._core.stored import NatsUnavailable
 from factorychain._core.telemetry import counter
 from factorychain.agents.v1.agents_pb2 import ExecuteRequest
 from factorychain.errors import Capacity, ChainDegraded
-from factorychain_engine.admission import ActiveRun, begun, next_attempt, stopped
+from factorychain_engine.admission.record import ActiveRun, begun, next_attempt, stopped
 from factorychain_engine.agents.layer import Agents, Life, NotAccepted
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.records import Records

@@ -20,7 +20,7 @@ from factorychain._core.crash_points import crash_point
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain.types.v1.run_pb2 import Run
-from factorychain_engine.admission import accepted
+from factorychain_engine.admission.record import accepted
 from factorychain_engine.endings import ended_at_s
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.records import Records

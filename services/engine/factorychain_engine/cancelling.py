@@ -18,7 +18,7 @@ from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain.errors import FactoryChainError
-from factorychain_engine.admission import ActiveRun, to_cancel
+from factorychain_engine.admission.record import ActiveRun, to_cancel
 from factorychain_engine.agents.layer import Agents
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.outcomes import Outcomes

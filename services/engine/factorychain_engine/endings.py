@@ -13,7 +13,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from factorychain.types.v1.event_pb2 import Event, Usage
 from factorychain.types.v1.run_pb2 import Run, RunError, RunState
-from factorychain_engine.admission import NOTHING_USED, ActiveRun, Totals
+from factorychain_engine.admission.record import NOTHING_USED, ActiveRun, Totals
 from factorychain_engine.lifeline import EndReason
 
 _CANCELLED_BY: Final[frozenset[str]] = frozenset({EndReason.USER, EndReason.INTERRUPTED})

@@ -17,7 +17,7 @@ from factorychain._core.ids import Principal
 from factorychain._core.log_reader import EndingFound, ThreadLogReader
 from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.run_pb2 import Run
-from factorychain_engine.admission import ActiveRun
+from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.endings import begun, has_ended, project
 from factorychain_engine.records import Records
 from factorychain_engine.remembered import Remembered

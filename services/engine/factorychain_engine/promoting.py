@@ -19,13 +19,13 @@ from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable, WrongLastSequence
 from factorychain._core.telemetry import counter, histogram
 from factorychain.errors import FactoryChainError
-from factorychain_engine.admission import ActiveRun, UserRecord, startable
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.queueing import mark, promote
+from factorychain_engine.admission.record import ActiveRun, UserRecord, startable
 from factorychain_engine.limits import LimitsOf
 from factorychain_engine.places.entries import Entries
 from factorychain_engine.places.own_room import OwnRoom
 from factorychain_engine.places.started import Taken
-from factorychain_engine.queued_run import QueuedRun
-from factorychain_engine.queueing import mark, promote
 from factorychain_engine.records import Records
 from factorychain_engine.retry import PASSING, retries
 from factorychain_engine.stored_run import StoredRun

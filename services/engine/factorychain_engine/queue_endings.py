@@ -17,10 +17,10 @@ from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain.errors import ChainDegraded
 from factorychain.types.v1.run_pb2 import Run
-from factorychain_engine.admission import UserRecord
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.queueing import as_place, drop
+from factorychain_engine.admission.record import UserRecord
 from factorychain_engine.endings import ended_at_s, used_by
-from factorychain_engine.queued_run import QueuedRun
-from factorychain_engine.queueing import as_place, drop
 from factorychain_engine.records import Records
 from factorychain_engine.retry import retries
 from factorychain_engine.settling import Settler

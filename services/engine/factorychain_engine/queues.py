@@ -18,15 +18,15 @@ from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain.errors import Capacity, FactoryChainError
-from factorychain_engine.admission import UserRecord
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.queueing import leave, mark, moved, overdue, overdue_at_s
+from factorychain_engine.admission.record import UserRecord
 from factorychain_engine.announcing import Announcer, positions_of
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.places.factory import HAND_OVER_S
 from factorychain_engine.promoting import Promoter
 from factorychain_engine.queue_endings import QueueEndings
 from factorychain_engine.queue_lines import Line, Lines
-from factorychain_engine.queued_run import QueuedRun
-from factorychain_engine.queueing import leave, mark, moved, overdue, overdue_at_s
 from factorychain_engine.records import Records
 from factorychain_engine.retry import Backoff, retries, spread
 from factorychain_engine.turns import Turns

@@ -29,7 +29,7 @@ from factorychain.errors import (
 )
 from factorychain.types.v1.event_pb2 import InputReceived
 from factorychain.types.v1.run_pb2 import Run
-from factorychain_engine.admission import ActiveRun
+from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.agents.layer import Agents
 from factorychain_engine.endings import has_ended
 from factorychain_engine.outcomes import Outcomes

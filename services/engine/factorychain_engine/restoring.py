@@ -14,16 +14,16 @@ from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain._core.telemetry import counter
-from factorychain_engine.admission import ActiveRun, UserRecord
+from factorychain_engine.admission.last_known import LastKnown
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.queueing import as_place
+from factorychain_engine.admission.record import ActiveRun, UserRecord
+from factorychain_engine.admission.reentry import Reentered, reenter
 from factorychain_engine.bookkeeping import Bookkeeping
-from factorychain_engine.last_known import LastKnown
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.outcomes import Outcomes
-from factorychain_engine.queued_run import QueuedRun
-from factorychain_engine.queueing import as_place
 from factorychain_engine.queues import Queues
 from factorychain_engine.records import Records
-from factorychain_engine.reentry import Reentered, reenter
 from factorychain_engine.runs import SupervisedRun
 from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.users_store import UsersStore

@@ -20,7 +20,7 @@ from factorychain._core.logging import get_logger
 from factorychain.agents.v1.agents_pb2 import ExecuteRequest
 from factorychain.errors import FactoryChainError
 from factorychain.types.v1.run_pb2 import Run
-from factorychain_engine.admission import ActiveRun, UserRecord
+from factorychain_engine.admission.record import ActiveRun, UserRecord
 from factorychain_engine.agents.layer import Agents, NotAccepted
 from factorychain_engine.at_agents import AtAgents, Reach
 from factorychain_engine.attempts import Attempts

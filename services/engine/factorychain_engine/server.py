@@ -20,7 +20,7 @@ from factorychain._core.settings import EngineSettings
 from factorychain._core.user_tokens import UserVerifier
 from factorychain.emitter.v1 import emitter_pb2, emitter_pb2_grpc
 from factorychain.engine.v1 import engine_pb2, engine_pb2_grpc
-from factorychain_engine.admission import ActiveRun
+from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.agents.catalog import AgentCatalog
 from factorychain_engine.agents.peers import AgentsPeers
 from factorychain_engine.agents.replicas import Replicas

@@ -15,7 +15,7 @@ from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain.errors import ChainDegraded, FactoryChainError, RunEnded
 from factorychain.types.v1.event_pb2 import Event
-from factorychain_engine.admission import ActiveRun
+from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.tokens.run_tokens import RunTokens
 
 ATTEMPT_S: Final = 10.0

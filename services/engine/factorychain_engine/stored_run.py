@@ -15,7 +15,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from factorychain.types.v1.run_pb2 import ContextItem, Run, RunState
-from factorychain_engine.admission import ActiveRun
+from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.endings import timestamp
 
 _HEAD: Final = Struct(">B16sQ")

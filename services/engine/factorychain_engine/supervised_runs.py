@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from factorychain._core.ids import Principal
-from factorychain_engine.admission import UserRecord
+from factorychain_engine.admission.record import UserRecord
 from factorychain_engine.runs import SupervisedRun
 
 

@@ -22,7 +22,7 @@ from factorychain._core.telemetry import counter, record_creation, span, up_down
 from factorychain.agents.v1.agents_pb2 import ExecuteRequest
 from factorychain.errors import Capacity, ChainDegraded, FactoryChainError
 from factorychain.types.v1.run_pb2 import Run, RunState
-from factorychain_engine.admission import ActiveRun
+from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.agents.layer import NotAccepted
 from factorychain_engine.attempts import TakenOver
 from factorychain_engine.bookkeeping import Bookkeeping

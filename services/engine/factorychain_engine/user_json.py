@@ -12,8 +12,8 @@ from typing import Any, Final
 import orjson
 
 from factorychain._core.ids import Principal
-from factorychain_engine.admission import ActiveRun, Totals, UserRecord
-from factorychain_engine.queued_run import QueuedRun
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.record import ActiveRun, Totals, UserRecord
 
 VERSION: Final = 2
 _WITHOUT_QUEUE: Final = 1

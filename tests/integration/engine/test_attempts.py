@@ -7,7 +7,7 @@ from dataclasses import replace
 from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.errors import Capacity
 from factorychain.types.v1.run_pb2 import ContextItem, RunState
-from factorychain_engine.admission import UserRecord
+from factorychain_engine.admission.record import UserRecord
 from tests.engine_harness import Chain, Engine
 from tests.engine_peers import Agents, completed
 from tests.token_samples import ADA

@@ -17,7 +17,7 @@ from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.errors import ChainDegraded, UserEngineLimit
 from factorychain.local.readiness import layer_serves
 from factorychain.types.v1.run_pb2 import RunState
-from factorychain_engine.admission import Totals, UserRecord
+from factorychain_engine.admission.record import Totals, UserRecord
 from factorychain_engine.storage import QUEUED, RUNS, THREADS, USERS, VALUES
 from factorychain_engine.users_store import UsersStore
 from tests.chaos.disk import Disk

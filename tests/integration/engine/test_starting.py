@@ -22,7 +22,7 @@ from factorychain.errors import (
     UserEngineLimit,
 )
 from factorychain.types.v1.run_pb2 import Run, RunState
-from factorychain_engine.admission import ActiveRun
+from factorychain_engine.admission.record import ActiveRun
 from tests.engine_harness import BOB, Chain, Engine
 from tests.engine_peers import completed
 from tests.token_samples import ADA

@@ -7,9 +7,9 @@ from typing import Any
 from factorychain._core.ids import Principal
 from factorychain._core.stored import StorageRefused
 from factorychain.types.v1.event_pb2 import Event
-from factorychain_engine.admission import ActiveRun, UserRecord
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.record import ActiveRun, UserRecord
 from factorychain_engine.announcing import Announcer
-from factorychain_engine.queued_run import QueuedRun
 from factorychain_engine.users_store import Versioned
 from tests.waiting import until_true
 

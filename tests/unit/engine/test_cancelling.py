@@ -12,11 +12,11 @@ import pytest
 from factorychain._core.ids import Principal
 from factorychain._core.stored import NatsUnavailable
 from factorychain.errors import ChainDegraded
-from factorychain_engine.admission import ActiveRun, UserRecord
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.queueing import as_place
+from factorychain_engine.admission.record import ActiveRun, UserRecord
 from factorychain_engine.cancelling import Canceller
 from factorychain_engine.lifeline import EndReason
-from factorychain_engine.queued_run import QueuedRun
-from factorychain_engine.queueing import as_place
 
 ADA = Principal("acme", "ada")
 NOTHING = UserRecord("acme", "ada")

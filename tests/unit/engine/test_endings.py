@@ -8,7 +8,7 @@ import pytest
 
 from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.run_pb2 import Run, RunState
-from factorychain_engine.admission import NOTHING_USED, ActiveRun, Totals
+from factorychain_engine.admission.record import NOTHING_USED, ActiveRun, Totals
 from factorychain_engine.endings import (
     begun,
     ended_at_s,

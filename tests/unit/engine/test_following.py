@@ -11,7 +11,7 @@ from factorychain._core.ids import Principal
 from factorychain.agents.v1.agents_pb2 import RunAccepted
 from factorychain.errors import ChainDegraded
 from factorychain_engine import runs as runs_module
-from factorychain_engine.admission import ActiveRun
+from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.lifeline import LifeLimits, Sign
 from factorychain_engine.retry import HEALTHY_AFTER_S
 from factorychain_engine.runs import SupervisedRun

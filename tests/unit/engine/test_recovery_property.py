@@ -10,7 +10,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from factorychain_engine.admission import ActiveRun, UserRecord, adopt, begun, next_attempt, release
+from factorychain_engine.admission.record import (
+    ActiveRun,
+    UserRecord,
+    adopt,
+    begun,
+    next_attempt,
+    release,
+)
 from factorychain_engine.ownership.roll import EngineRoll
 
 TTL_S = 15

@@ -11,7 +11,7 @@ import pytest
 from factorychain._core.ids import Principal
 from factorychain.errors import ChainDegraded, FactoryChainError, RunEnded, TokenInvalid
 from factorychain.types.v1.event_pb2 import Event
-from factorychain_engine.admission import ActiveRun
+from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.speaking import Speaker, cause_of
 
 ADA = Principal("acme", "ada")

@@ -16,7 +16,7 @@ from factorychain.errors import (
     StateLimit,
 )
 from factorychain_engine import stored_value
-from factorychain_engine.admission import ActiveRun, UserRecord
+from factorychain_engine.admission.record import ActiveRun, UserRecord
 from factorychain_engine.stored_value import ForeignValue, StoredValue
 from factorychain_engine.thread_values import Change, Loaded, ThreadValues, ValueLimits
 from factorychain_engine.users_store import Versioned

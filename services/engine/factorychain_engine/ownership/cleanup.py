@@ -17,7 +17,7 @@ from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain._core.telemetry import counter
-from factorychain_engine.admission import ActiveRun, UserRecord, adopt
+from factorychain_engine.admission.record import ActiveRun, UserRecord, adopt
 from factorychain_engine.ownership.heartbeat import Heartbeat
 from factorychain_engine.ownership.roll import EngineRoll
 from factorychain_engine.places.factory import UNOWNED

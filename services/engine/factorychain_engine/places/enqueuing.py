@@ -17,11 +17,11 @@ from factorychain._core.stored import NatsUnavailable, WrongLastSequence
 from factorychain._core.telemetry import counter
 from factorychain.errors import UserQueueLimit
 from factorychain.types.v1.run_pb2 import RunState
-from factorychain_engine.admission import ActiveRun, UserRecord
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.queueing import QueueFull, as_queued, enqueue
+from factorychain_engine.admission.record import ActiveRun, UserRecord
 from factorychain_engine.limits import LimitsOf
 from factorychain_engine.places.started import Started
-from factorychain_engine.queued_run import QueuedRun
-from factorychain_engine.queueing import QueueFull, as_queued, enqueue
 from factorychain_engine.records import Records
 from factorychain_engine.stored_run import StoredRun, record_of
 from factorychain_engine.users_store import UsersStore, Versioned

@@ -15,12 +15,12 @@ from factorychain._core.ids import Principal
 from factorychain._core.log_reader import LogPosition, ThreadLogReader
 from factorychain.errors import Capacity, FactoryChainError, RunNotFound
 from factorychain.types.v1.run_pb2 import AgentInfo
-from factorychain_engine.admission import ActiveRun, UserRecord, check_same_request
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.queueing import as_place
+from factorychain_engine.admission.record import ActiveRun, UserRecord, check_same_request
 from factorychain_engine.limits import LimitsOf
 from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.places.started import AlreadyStarted, Started
-from factorychain_engine.queued_run import QueuedRun
-from factorychain_engine.queueing import as_place
 from factorychain_engine.records import Records
 from factorychain_engine.stored_run import StoredRun
 from factorychain_engine.users_store import Versioned

@@ -19,13 +19,19 @@ from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain.errors import FactoryChainError
 from factorychain.types.v1.run_pb2 import Run
-from factorychain_engine.admission import NOTHING_USED, ActiveRun, Totals, UserRecord, release
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.queueing import give_back
+from factorychain_engine.admission.record import (
+    NOTHING_USED,
+    ActiveRun,
+    Totals,
+    UserRecord,
+    release,
+)
 from factorychain_engine.endings import used_by
 from factorychain_engine.places.started import Taken
 from factorychain_engine.places.starting import Starting
 from factorychain_engine.places.starts import Starts
-from factorychain_engine.queued_run import QueuedRun
-from factorychain_engine.queueing import give_back
 from factorychain_engine.retry import PASSING, retries
 from factorychain_engine.users_store import UsersStore
 from factorychain_engine.validation import StartRequest

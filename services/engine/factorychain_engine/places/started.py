@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from factorychain._core.execution_context import UserExecutionContext
 from factorychain.types.v1.run_pb2 import Run
-from factorychain_engine.admission import ActiveRun
-from factorychain_engine.queued_run import QueuedRun
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.record import ActiveRun
 
 
 @dataclass(frozen=True, slots=True)

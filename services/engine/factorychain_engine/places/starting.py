@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from factorychain.types.v1.run_pb2 import AgentInfo
-from factorychain_engine.admission import (
+from factorychain_engine.admission.record import (
     ActiveRun,
     Behind,
     Busy,

@@ -21,7 +21,8 @@ from factorychain._core.stored import NatsUnavailable, WrongLastSequence
 from factorychain._core.telemetry import counter
 from factorychain.errors import ThreadBusy, UserEngineLimit
 from factorychain.types.v1.run_pb2 import AgentInfo
-from factorychain_engine.admission import (
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.record import (
     ActiveRun,
     Admitted,
     AlreadyActive,
@@ -45,7 +46,6 @@ from factorychain_engine.places.starting import (
     in_the_way,
     retry_after_s,
 )
-from factorychain_engine.queued_run import QueuedRun
 from factorychain_engine.retry import retries
 from factorychain_engine.users_store import UsersStore, Versioned
 from factorychain_engine.validation import OnBusy, StartRequest

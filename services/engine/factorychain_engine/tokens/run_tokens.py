@@ -10,7 +10,7 @@ from factorychain._core.execution_context import Scope, UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.plans import RUN_TOKENS, TENANT_TOKENS, USER_TOKENS
 from factorychain._core.txn_tokens import TxnSigner
-from factorychain_engine.admission import ActiveRun
+from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.limits import LimitsOf
 
 

@@ -14,11 +14,11 @@ from typing import Final
 from factorychain._core.ids import Principal
 from factorychain.errors import ChainDegraded, RunNotFound
 from factorychain.types.v1.run_pb2 import Run, RunState
-from factorychain_engine.admission import ActiveRun, Totals, UserRecord
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.queueing import as_place
+from factorychain_engine.admission.record import ActiveRun, Totals, UserRecord
 from factorychain_engine.endings import has_ended
 from factorychain_engine.outcomes import Outcomes
-from factorychain_engine.queued_run import QueuedRun
-from factorychain_engine.queueing import as_place
 from factorychain_engine.records import Records
 from factorychain_engine.stored_run import StoredRun, record_of
 from factorychain_engine.supervised_runs import SupervisedRuns

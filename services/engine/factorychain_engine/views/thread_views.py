@@ -15,9 +15,9 @@ from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain.errors import ThreadNotFound
 from factorychain.types.v1.run_pb2 import Run, Thread
-from factorychain_engine.admission import ActiveRun, UserRecord
+from factorychain_engine.admission.queueing import as_place
+from factorychain_engine.admission.record import ActiveRun, UserRecord
 from factorychain_engine.endings import has_ended, timestamp
-from factorychain_engine.queueing import as_place
 from factorychain_engine.records import Records
 from factorychain_engine.users_store import UsersStore
 from factorychain_engine.views import history

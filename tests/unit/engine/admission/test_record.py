@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from factorychain.errors import InvalidField
-from factorychain_engine.admission import (
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.queueing import (
+    Queued,
+    as_queued,
+    drop,
+    enqueue,
+    give_back,
+    mark,
+    promote,
+)
+from factorychain_engine.admission.record import (
     ActiveRun,
     Admitted,
     AlreadyActive,
@@ -32,16 +42,6 @@ from factorychain_engine.admission import (
     release,
     startable,
     to_cancel,
-)
-from factorychain_engine.queued_run import QueuedRun
-from factorychain_engine.queueing import (
-    Queued,
-    as_queued,
-    drop,
-    enqueue,
-    give_back,
-    mark,
-    promote,
 )
 
 LIMIT = 2

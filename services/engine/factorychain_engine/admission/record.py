@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 from factorychain.errors import InvalidField
-from factorychain_engine.queued_run import QueuedRun
+from factorychain_engine.admission.queued_run import QueuedRun
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from factorychain_engine.admission import Totals, UserRecord
-from factorychain_engine.queued_run import QueuedRun
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.record import Totals, UserRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from factorychain_engine.admission import Totals, UserRecord
-from factorychain_engine.last_known import LastKnown
-from factorychain_engine.queueing import as_queued
 from tests.unit.engine.test_reentry import place
+
+from factorychain_engine.admission.last_known import LastKnown
+from factorychain_engine.admission.queueing import as_queued
+from factorychain_engine.admission.record import Totals, UserRecord
 
 EMPTY = UserRecord("acme", "ada")
 ACTIVE = place("r1", "t1")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from factorychain_engine.admission import ActiveRun, UserRecord
-from factorychain_engine.last_known import LastKnown
-from factorychain_engine.queued_run import QueuedRun
+from factorychain_engine.admission.last_known import LastKnown
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.record import ActiveRun, UserRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from factorychain_engine.admission import ActiveRun, Totals, UserRecord
-from factorychain_engine.last_known import LastKnown
-from factorychain_engine.queued_run import QueuedRun
-from factorychain_engine.queueing import as_queued
-from factorychain_engine.reentry import Reentered, reenter
+from factorychain_engine.admission.last_known import LastKnown
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.queueing import as_queued
+from factorychain_engine.admission.record import ActiveRun, Totals, UserRecord
+from factorychain_engine.admission.reentry import Reentered, reenter
 
 EMPTY = UserRecord("acme", "ada")
 

@@ -8,9 +8,8 @@ import orjson
 import pytest
 
 from factorychain_engine import user_json
-from factorychain_engine.admission import ActiveRun, UserRecord, adopt, startable
-from factorychain_engine.queued_run import QueuedRun
-from factorychain_engine.queueing import (
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.queueing import (
     QueueFull,
     as_place,
     drop,
@@ -22,6 +21,7 @@ from factorychain_engine.queueing import (
     overdue_at_s,
     promote,
 )
+from factorychain_engine.admission.record import ActiveRun, UserRecord, adopt, startable
 
 EMPTY = UserRecord("acme", "ada")
 

@@ -12,7 +12,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from math import inf
 
-from factorychain_engine.admission import (
+from factorychain_engine.admission.queued_run import QueuedRun
+from factorychain_engine.admission.record import (
     NOTHING_USED,
     ActiveRun,
     Totals,
@@ -20,7 +21,6 @@ from factorychain_engine.admission import (
     release,
     startable,
 )
-from factorychain_engine.queued_run import QueuedRun
 
 
 @dataclass(frozen=True, slots=True)
