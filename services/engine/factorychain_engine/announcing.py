@@ -23,11 +23,11 @@ from factorychain.types.v1.event_pb2 import Event
 from factorychain_engine.admission.queued_run import QueuedRun
 from factorychain_engine.admission.queueing import as_place
 from factorychain_engine.admission.record import UserRecord
-from factorychain_engine.endings import timestamp
-from factorychain_engine.records import Records
+from factorychain_engine.records.endings import timestamp
+from factorychain_engine.records.store import Records
+from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.retry import Backoff
 from factorychain_engine.speaking import Speaker, cause_of
-from factorychain_engine.users_store import UsersStore
 
 log = get_logger(__name__)
 

@@ -21,10 +21,10 @@ from factorychain.agents.v1.agents_pb2 import ExecuteRequest
 from factorychain.errors import Capacity, ChainDegraded
 from factorychain_engine.admission.record import ActiveRun, begun, next_attempt, stopped
 from factorychain_engine.agents.layer import Agents, Life, NotAccepted
-from factorychain_engine.outcomes import Outcomes
-from factorychain_engine.records import Records
+from factorychain_engine.records.outcomes import Outcomes
+from factorychain_engine.records.store import Records
+from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.retry import retries
-from factorychain_engine.users_store import UsersStore
 from factorychain_engine.validation import resume_of
 
 log = get_logger(__name__)

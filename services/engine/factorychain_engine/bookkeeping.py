@@ -21,13 +21,13 @@ from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission.record import accepted
-from factorychain_engine.endings import ended_at_s
-from factorychain_engine.outcomes import Outcomes
-from factorychain_engine.records import Records
+from factorychain_engine.records.endings import ended_at_s
+from factorychain_engine.records.outcomes import Outcomes
+from factorychain_engine.records.store import Records
+from factorychain_engine.records.stored_run import StoredRun
+from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.retry import retries
 from factorychain_engine.runs import SupervisedRun
-from factorychain_engine.stored_run import StoredRun
-from factorychain_engine.users_store import UsersStore
 from factorychain_engine.validation import title_of_input
 
 log = get_logger(__name__)

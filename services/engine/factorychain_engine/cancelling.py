@@ -21,11 +21,11 @@ from factorychain.errors import FactoryChainError
 from factorychain_engine.admission.record import ActiveRun, to_cancel
 from factorychain_engine.agents.layer import Agents
 from factorychain_engine.lifeline import EndReason
-from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.queues import Queues
+from factorychain_engine.records.outcomes import Outcomes
+from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.tokens.run_tokens import RunTokens
-from factorychain_engine.users_store import UsersStore
 
 log = get_logger(__name__)
 

@@ -26,11 +26,11 @@ from factorychain_engine.limits import LimitsOf
 from factorychain_engine.places.entries import Entries
 from factorychain_engine.places.own_room import OwnRoom
 from factorychain_engine.places.started import Taken
-from factorychain_engine.records import Records
+from factorychain_engine.records.store import Records
+from factorychain_engine.records.stored_run import StoredRun
+from factorychain_engine.records.users_store import UsersStore, Versioned
 from factorychain_engine.retry import PASSING, retries
-from factorychain_engine.stored_run import StoredRun
 from factorychain_engine.supervised_runs import SupervisedRuns
-from factorychain_engine.users_store import UsersStore, Versioned
 from factorychain_engine.validation import StartRequest, queued_start
 
 log = get_logger(__name__)

@@ -20,11 +20,11 @@ from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission.queued_run import QueuedRun
 from factorychain_engine.admission.queueing import as_place, drop
 from factorychain_engine.admission.record import UserRecord
-from factorychain_engine.endings import ended_at_s, used_by
-from factorychain_engine.records import Records
+from factorychain_engine.records.endings import ended_at_s, used_by
+from factorychain_engine.records.store import Records
+from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.retry import retries
 from factorychain_engine.settling import Settler
-from factorychain_engine.users_store import UsersStore
 
 log = get_logger(__name__)
 

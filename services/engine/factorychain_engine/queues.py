@@ -27,10 +27,10 @@ from factorychain_engine.places.factory import HAND_OVER_S
 from factorychain_engine.promoting import Promoter
 from factorychain_engine.queue_endings import QueueEndings
 from factorychain_engine.queue_lines import Line, Lines
-from factorychain_engine.records import Records
+from factorychain_engine.records.store import Records
+from factorychain_engine.records.users_store import UsersStore, Versioned
 from factorychain_engine.retry import Backoff, retries, spread
 from factorychain_engine.turns import Turns
-from factorychain_engine.users_store import UsersStore, Versioned
 from factorychain_engine.validation import StartRequest
 
 log = get_logger(__name__)

@@ -31,14 +31,14 @@ from factorychain.types.v1.event_pb2 import InputReceived
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.agents.layer import Agents
-from factorychain_engine.endings import has_ended
-from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.places.started import Started
-from factorychain_engine.records import Records
-from factorychain_engine.stored_run import StoredRun
+from factorychain_engine.records.endings import has_ended
+from factorychain_engine.records.outcomes import Outcomes
+from factorychain_engine.records.store import Records
+from factorychain_engine.records.stored_run import StoredRun
+from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.tokens.run_tokens import RunTokens
-from factorychain_engine.users_store import UsersStore
 from factorychain_engine.validation import Answer, StartRequest, resuming_start
 
 LOOKS: Final = 8

@@ -25,10 +25,10 @@ from factorychain_engine.agents.layer import Agents, NotAccepted
 from factorychain_engine.at_agents import AtAgents, Reach
 from factorychain_engine.attempts import Attempts
 from factorychain_engine.lifeline import EndReason, LifeLimits
-from factorychain_engine.outcomes import Outcomes
+from factorychain_engine.records.outcomes import Outcomes
+from factorychain_engine.records.stored_run import StoredRun
 from factorychain_engine.retry import HEALTHY_AFTER_S, Backoff
 from factorychain_engine.settling import Settler
-from factorychain_engine.stored_run import StoredRun
 from factorychain_engine.tokens.run_tokens import RunTokens
 
 log = get_logger(__name__)

@@ -31,7 +31,6 @@ from factorychain_engine.bookkeeping import Bookkeeping
 from factorychain_engine.cancelling import Canceller
 from factorychain_engine.lifeline import EndReason, LifeLimits
 from factorychain_engine.limits import Limits
-from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.ownership.cleanup import CleanUp
 from factorychain_engine.ownership.heartbeat import Heartbeat
 from factorychain_engine.ownership.roll import EngineRoll
@@ -44,7 +43,10 @@ from factorychain_engine.promoting import Promoter
 from factorychain_engine.queue_endings import QueueEndings
 from factorychain_engine.queues import Queues
 from factorychain_engine.readiness import Readiness
-from factorychain_engine.records import Records
+from factorychain_engine.records.outcomes import Outcomes
+from factorychain_engine.records.store import Records
+from factorychain_engine.records.thread_values import ThreadValues, ValueLimits
+from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.responding import Responder
 from factorychain_engine.restoring import Restorer
 from factorychain_engine.runs import SupervisedRun
@@ -55,12 +57,10 @@ from factorychain_engine.storage import Storage
 from factorychain_engine.storage_watch import StorageWatch
 from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.supervisor import RunSupervisor
-from factorychain_engine.thread_values import ThreadValues, ValueLimits
 from factorychain_engine.tokens.public_keys import PublicKeys
 from factorychain_engine.tokens.run_tokens import RunTokens
 from factorychain_engine.tokens.signing import signer_of, verifier_of
 from factorychain_engine.turns import Turns
-from factorychain_engine.users_store import UsersStore
 from factorychain_engine.validation import InputLimits
 from factorychain_engine.views.run_views import RunViews
 from factorychain_engine.views.thread_views import ThreadViews

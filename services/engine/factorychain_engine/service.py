@@ -21,12 +21,12 @@ from factorychain.errors import ChainDegraded, InvalidField, NotImplementedYet
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.agents.catalog import AgentCatalog
 from factorychain_engine.cancelling import Canceller
-from factorychain_engine.endings import has_ended, usage_of
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.limits import LimitsOf
+from factorychain_engine.records.endings import has_ended, usage_of
+from factorychain_engine.records.thread_values import Change, ThreadValues
 from factorychain_engine.responding import Responder
 from factorychain_engine.supervisor import RunSupervisor
-from factorychain_engine.thread_values import Change, ThreadValues
 from factorychain_engine.tokens.public_keys import PublicKeys
 from factorychain_engine.validation import InputLimits, parse_answer, parse_start
 from factorychain_engine.views.pages import page_size

@@ -16,8 +16,8 @@ from factorychain._core.telemetry import counter, span
 from factorychain.errors import FactoryChainError
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission.record import ActiveRun
-from factorychain_engine.endings import ending_of
-from factorychain_engine.outcomes import Outcomes
+from factorychain_engine.records.endings import ending_of
+from factorychain_engine.records.outcomes import Outcomes
 from factorychain_engine.retry import retries
 from factorychain_engine.speaking import Speaker, cause_of
 

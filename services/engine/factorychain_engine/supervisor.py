@@ -30,8 +30,8 @@ from factorychain_engine.places.factory import ExecutionEngineFactory, Place
 from factorychain_engine.places.started import AlreadyStarted, Enqueued, Started, Taken
 from factorychain_engine.places.starting import Starting
 from factorychain_engine.promoting import Promoted
+from factorychain_engine.records.stored_run import StoredRun, record_of
 from factorychain_engine.runs import SupervisedRun
-from factorychain_engine.stored_run import StoredRun, record_of
 from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.validation import StartRequest
 

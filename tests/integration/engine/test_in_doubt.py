@@ -12,7 +12,7 @@ from factorychain._core.kv import KvBucket
 from factorychain._core.stored import NatsUnavailable
 from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.errors import ChainDegraded
-from factorychain_engine import user_json
+from factorychain_engine.records import user_json
 from tests.engine_harness import Chain, Engine
 from tests.token_samples import ADA
 from tests.waiting import until_not, until_true

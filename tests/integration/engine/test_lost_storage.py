@@ -18,8 +18,8 @@ from factorychain.errors import ChainDegraded, UserEngineLimit
 from factorychain.local.readiness import layer_serves
 from factorychain.types.v1.run_pb2 import RunState
 from factorychain_engine.admission.record import Totals, UserRecord
+from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.storage import QUEUED, RUNS, THREADS, USERS, VALUES
-from factorychain_engine.users_store import UsersStore
 from tests.chaos.disk import Disk
 from tests.engine_harness import BOB, Chain, Engine, running_chain
 from tests.engine_peers import completed

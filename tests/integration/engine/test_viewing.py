@@ -24,7 +24,7 @@ from factorychain.errors import (
     TokenInvalid,
 )
 from factorychain.types.v1.run_pb2 import RunState
-from factorychain_engine.stored_run import StoredRun
+from factorychain_engine.records.stored_run import StoredRun
 from tests.engine_harness import BOB, Chain, Engine
 from tests.engine_peers import completed
 from tests.token_samples import ADA

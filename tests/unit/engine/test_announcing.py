@@ -10,7 +10,7 @@ from factorychain.types.v1.event_pb2 import Event
 from factorychain_engine.admission.queued_run import QueuedRun
 from factorychain_engine.admission.record import ActiveRun, UserRecord
 from factorychain_engine.announcing import Announcer
-from factorychain_engine.users_store import Versioned
+from factorychain_engine.records.users_store import Versioned
 from tests.waiting import until_true
 
 ADA = Principal("acme", "ada")

@@ -22,8 +22,8 @@ from factorychain_engine.ownership.heartbeat import Heartbeat
 from factorychain_engine.ownership.roll import EngineRoll
 from factorychain_engine.places.factory import UNOWNED
 from factorychain_engine.queues import Queues
+from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.supervised_runs import SupervisedRuns
-from factorychain_engine.users_store import UsersStore
 
 log = get_logger(__name__)
 _adopted = counter("factorychain.engine.adopted", "Runs that were adopted")

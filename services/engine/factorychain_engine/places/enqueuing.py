@@ -22,9 +22,9 @@ from factorychain_engine.admission.queueing import QueueFull, as_queued, enqueue
 from factorychain_engine.admission.record import ActiveRun, UserRecord
 from factorychain_engine.limits import LimitsOf
 from factorychain_engine.places.started import Started
-from factorychain_engine.records import Records
-from factorychain_engine.stored_run import StoredRun, record_of
-from factorychain_engine.users_store import UsersStore, Versioned
+from factorychain_engine.records.store import Records
+from factorychain_engine.records.stored_run import StoredRun, record_of
+from factorychain_engine.records.users_store import UsersStore, Versioned
 from factorychain_engine.validation import StartRequest
 
 log = get_logger(__name__)

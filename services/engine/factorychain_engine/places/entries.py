@@ -19,11 +19,11 @@ from factorychain_engine.admission.queued_run import QueuedRun
 from factorychain_engine.admission.queueing import as_place
 from factorychain_engine.admission.record import ActiveRun, UserRecord, check_same_request
 from factorychain_engine.limits import LimitsOf
-from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.places.started import AlreadyStarted, Started
-from factorychain_engine.records import Records
-from factorychain_engine.stored_run import StoredRun
-from factorychain_engine.users_store import Versioned
+from factorychain_engine.records.outcomes import Outcomes
+from factorychain_engine.records.store import Records
+from factorychain_engine.records.stored_run import StoredRun
+from factorychain_engine.records.users_store import Versioned
 from factorychain_engine.validation import StartRequest
 
 Resolve = Callable[[str], Awaitable[AgentInfo]]

@@ -28,12 +28,12 @@ from factorychain_engine.admission.record import (
     UserRecord,
     release,
 )
-from factorychain_engine.endings import used_by
 from factorychain_engine.places.started import Taken
 from factorychain_engine.places.starting import Starting
 from factorychain_engine.places.starts import Starts
+from factorychain_engine.records.endings import used_by
+from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.retry import PASSING, retries
-from factorychain_engine.users_store import UsersStore
 from factorychain_engine.validation import StartRequest
 
 log = get_logger(__name__)

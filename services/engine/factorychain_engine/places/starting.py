@@ -18,7 +18,7 @@ from factorychain_engine.admission.record import (
     UserRecord,
     release,
 )
-from factorychain_engine.users_store import Versioned
+from factorychain_engine.records.users_store import Versioned
 from factorychain_engine.validation import OnBusy, StartRequest
 
 ACCEPT_LOOKS: Final = 40

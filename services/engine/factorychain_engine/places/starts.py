@@ -31,9 +31,7 @@ from factorychain_engine.admission.record import (
     UserRecord,
     admit,
 )
-from factorychain_engine.endings import used_by
 from factorychain_engine.limits import LimitsOf
-from factorychain_engine.outcomes import Outcomes
 from factorychain_engine.places.enqueuing import Enqueuing
 from factorychain_engine.places.entries import Entries
 from factorychain_engine.places.own_room import OwnRoom
@@ -46,8 +44,10 @@ from factorychain_engine.places.starting import (
     in_the_way,
     retry_after_s,
 )
+from factorychain_engine.records.endings import used_by
+from factorychain_engine.records.outcomes import Outcomes
+from factorychain_engine.records.users_store import UsersStore, Versioned
 from factorychain_engine.retry import retries
-from factorychain_engine.users_store import UsersStore, Versioned
 from factorychain_engine.validation import OnBusy, StartRequest
 
 _starts = counter("factorychain.engine.starts", "Starts by outcome")

@@ -17,12 +17,12 @@ from factorychain.types.v1.run_pb2 import Run, RunState
 from factorychain_engine.admission.queued_run import QueuedRun
 from factorychain_engine.admission.queueing import as_place
 from factorychain_engine.admission.record import ActiveRun, Totals, UserRecord
-from factorychain_engine.endings import has_ended
-from factorychain_engine.outcomes import Outcomes
-from factorychain_engine.records import Records
-from factorychain_engine.stored_run import StoredRun, record_of
+from factorychain_engine.records.endings import has_ended
+from factorychain_engine.records.outcomes import Outcomes
+from factorychain_engine.records.store import Records
+from factorychain_engine.records.stored_run import StoredRun, record_of
+from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.supervised_runs import SupervisedRuns
-from factorychain_engine.users_store import UsersStore
 from factorychain_engine.views.pages import Cursor, Newest, Page, cursor_of
 
 WATCH_POLL_S: Final = 0.5

@@ -17,9 +17,9 @@ from factorychain.errors import ThreadNotFound
 from factorychain.types.v1.run_pb2 import Run, Thread
 from factorychain_engine.admission.queueing import as_place
 from factorychain_engine.admission.record import ActiveRun, UserRecord
-from factorychain_engine.endings import has_ended, timestamp
-from factorychain_engine.records import Records
-from factorychain_engine.users_store import UsersStore
+from factorychain_engine.records.endings import has_ended, timestamp
+from factorychain_engine.records.store import Records
+from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.views import history
 from factorychain_engine.views.pages import (
     Cursor,

@@ -7,7 +7,6 @@ from dataclasses import replace
 import orjson
 import pytest
 
-from factorychain_engine import user_json
 from factorychain_engine.admission.queued_run import QueuedRun
 from factorychain_engine.admission.queueing import (
     QueueFull,
@@ -22,6 +21,7 @@ from factorychain_engine.admission.queueing import (
     promote,
 )
 from factorychain_engine.admission.record import ActiveRun, UserRecord, adopt, startable
+from factorychain_engine.records import user_json
 
 EMPTY = UserRecord("acme", "ada")
 

@@ -21,9 +21,9 @@ from factorychain._core.ids import Principal
 from factorychain._core.kv import KvBucket
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import WrongLastSequence
-from factorychain_engine import user_json
 from factorychain_engine.admission.last_known import LastKnown
 from factorychain_engine.admission.record import UserRecord
+from factorychain_engine.records import user_json
 from factorychain_engine.remembered import Remembered
 
 log = get_logger(__name__)

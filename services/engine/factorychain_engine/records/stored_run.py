@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from factorychain.types.v1.run_pb2 import ContextItem, Run, RunState
 from factorychain_engine.admission.record import ActiveRun
-from factorychain_engine.endings import timestamp
+from factorychain_engine.records.endings import timestamp
 
 _HEAD: Final = Struct(">B16sQ")
 _VERSION: Final = 1

@@ -18,10 +18,10 @@ from factorychain._core.log_reader import EndingFound, ThreadLogReader
 from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission.record import ActiveRun
-from factorychain_engine.endings import begun, has_ended, project
-from factorychain_engine.records import Records
+from factorychain_engine.records.endings import begun, has_ended, project
+from factorychain_engine.records.store import Records
+from factorychain_engine.records.stored_run import StoredRun, record_of
 from factorychain_engine.remembered import Remembered
-from factorychain_engine.stored_run import StoredRun, record_of
 
 FIRST_POLL_S: Final = 0.02
 LONGEST_POLL_S: Final = 0.5

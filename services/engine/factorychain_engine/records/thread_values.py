@@ -23,9 +23,9 @@ from factorychain.errors import (
     StateConflict,
     StateLimit,
 )
-from factorychain_engine import stored_value
-from factorychain_engine.stored_value import StoredValue
-from factorychain_engine.users_store import Versioned
+from factorychain_engine.records import stored_value
+from factorychain_engine.records.stored_value import StoredValue
+from factorychain_engine.records.users_store import Versioned
 
 _NAME: Final = re.compile(r"[a-z0-9._:-]{1,128}")
 _REQUEST_ID: Final = re.compile(r"[\x21-\x7e]{1,128}")

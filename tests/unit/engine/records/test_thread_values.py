@@ -15,11 +15,11 @@ from factorychain.errors import (
     StateConflict,
     StateLimit,
 )
-from factorychain_engine import stored_value
 from factorychain_engine.admission.record import ActiveRun, UserRecord
-from factorychain_engine.stored_value import ForeignValue, StoredValue
-from factorychain_engine.thread_values import Change, Loaded, ThreadValues, ValueLimits
-from factorychain_engine.users_store import Versioned
+from factorychain_engine.records import stored_value
+from factorychain_engine.records.stored_value import ForeignValue, StoredValue
+from factorychain_engine.records.thread_values import Change, Loaded, ThreadValues, ValueLimits
+from factorychain_engine.records.users_store import Versioned
 from tests.token_samples import ADA, run_context
 
 BOB = Principal("acme", "bob")

@@ -9,7 +9,8 @@ import pytest
 from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.run_pb2 import Run, RunState
 from factorychain_engine.admission.record import NOTHING_USED, ActiveRun, Totals
-from factorychain_engine.endings import (
+from factorychain_engine.lifeline import EndReason
+from factorychain_engine.records.endings import (
     begun,
     ended_at_s,
     ending_of,
@@ -18,7 +19,6 @@ from factorychain_engine.endings import (
     usage_of,
     used_by,
 )
-from factorychain_engine.lifeline import EndReason
 
 RUNNING = Run(
     run="r1",

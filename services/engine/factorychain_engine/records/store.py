@@ -21,10 +21,10 @@ from factorychain._core.logging import get_logger
 from factorychain._core.stored import KvEntry, WrongLastSequence
 from factorychain.types.v1.event_pb2 import InputReceived
 from factorychain.types.v1.run_pb2 import Run, Thread
-from factorychain_engine import stored_run
-from factorychain_engine.endings import has_ended, timestamp
+from factorychain_engine.records import stored_run
+from factorychain_engine.records.endings import has_ended, timestamp
+from factorychain_engine.records.stored_run import StoredRun, UnreadableRecord
 from factorychain_engine.remembered import Remembered
-from factorychain_engine.stored_run import StoredRun, UnreadableRecord
 
 log = get_logger(__name__)
 

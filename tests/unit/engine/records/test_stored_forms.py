@@ -9,10 +9,10 @@ import pytest
 
 from factorychain._core.ids import Principal
 from factorychain.types.v1.run_pb2 import Run, RunState
-from factorychain_engine import stored_run, user_json
 from factorychain_engine.admission.record import ActiveRun, Totals, UserRecord
-from factorychain_engine.stored_run import StoredRun, UnreadableRecord, record_of
-from factorychain_engine.user_json import ForeignRecord
+from factorychain_engine.records import stored_run, user_json
+from factorychain_engine.records.stored_run import StoredRun, UnreadableRecord, record_of
+from factorychain_engine.records.user_json import ForeignRecord
 
 ADA = Principal("acme", "ada")
 HASH = "0123456789abcdef" * 2
