@@ -25,10 +25,10 @@ from factorychain_bridge.thread_log import ReadForward, ThreadLog
 from factorychain_bridge.writer import RunWriter
 from factorychain_engine import responding
 from factorychain_engine.admission.record import ActiveRun, Decision, UserRecord, admit
-from factorychain_engine.attempts import Attempts
 from factorychain_engine.ownership.cleanup import CleanUp
 from factorychain_engine.places import starts
 from factorychain_engine.promoting import Promoter
+from factorychain_engine.runs.attempts import Attempts
 from factorychain_engine.validation import StartRequest, resuming_start
 
 Bug = Callable[[], None]

@@ -27,7 +27,7 @@ from factorychain_engine.records.endings import timestamp
 from factorychain_engine.records.store import Records
 from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.retry import Backoff
-from factorychain_engine.speaking import Speaker, cause_of
+from factorychain_engine.runs.speaking import Speaker, cause_of
 
 log = get_logger(__name__)
 

@@ -24,7 +24,7 @@ from factorychain_engine.lifeline import EndReason
 from factorychain_engine.queues import Queues
 from factorychain_engine.records.outcomes import Outcomes
 from factorychain_engine.records.users_store import UsersStore
-from factorychain_engine.supervised_runs import SupervisedRuns
+from factorychain_engine.runs.supervised_runs import SupervisedRuns
 from factorychain_engine.tokens.run_tokens import RunTokens
 
 log = get_logger(__name__)

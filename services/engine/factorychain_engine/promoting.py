@@ -30,7 +30,7 @@ from factorychain_engine.records.store import Records
 from factorychain_engine.records.stored_run import StoredRun
 from factorychain_engine.records.users_store import UsersStore, Versioned
 from factorychain_engine.retry import PASSING, retries
-from factorychain_engine.supervised_runs import SupervisedRuns
+from factorychain_engine.runs.supervised_runs import SupervisedRuns
 from factorychain_engine.validation import StartRequest, queued_start
 
 log = get_logger(__name__)

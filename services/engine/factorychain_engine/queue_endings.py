@@ -24,7 +24,7 @@ from factorychain_engine.records.endings import ended_at_s, used_by
 from factorychain_engine.records.store import Records
 from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.retry import retries
-from factorychain_engine.settling import Settler
+from factorychain_engine.runs.settling import Settler
 
 log = get_logger(__name__)
 

@@ -37,7 +37,7 @@ from factorychain_engine.records.outcomes import Outcomes
 from factorychain_engine.records.store import Records
 from factorychain_engine.records.stored_run import StoredRun
 from factorychain_engine.records.users_store import UsersStore
-from factorychain_engine.supervised_runs import SupervisedRuns
+from factorychain_engine.runs.supervised_runs import SupervisedRuns
 from factorychain_engine.tokens.run_tokens import RunTokens
 from factorychain_engine.validation import Answer, StartRequest, resuming_start
 

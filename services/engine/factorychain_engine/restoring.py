@@ -19,14 +19,14 @@ from factorychain_engine.admission.queued_run import QueuedRun
 from factorychain_engine.admission.queueing import as_place
 from factorychain_engine.admission.record import ActiveRun, UserRecord
 from factorychain_engine.admission.reentry import Reentered, reenter
-from factorychain_engine.bookkeeping import Bookkeeping
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.queues import Queues
 from factorychain_engine.records.outcomes import Outcomes
 from factorychain_engine.records.store import Records
 from factorychain_engine.records.users_store import UsersStore
-from factorychain_engine.runs import SupervisedRun
-from factorychain_engine.supervised_runs import SupervisedRuns
+from factorychain_engine.runs.bookkeeping import Bookkeeping
+from factorychain_engine.runs.supervised_run import SupervisedRun
+from factorychain_engine.runs.supervised_runs import SupervisedRuns
 
 log = get_logger(__name__)
 _entered = counter("factorychain.engine.entered_again", "Runs whose lost records were made again")

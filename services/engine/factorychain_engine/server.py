@@ -26,8 +26,6 @@ from factorychain_engine.agents.peers import AgentsPeers
 from factorychain_engine.agents.replicas import Replicas
 from factorychain_engine.agents.resolving import resolve
 from factorychain_engine.announcing import Announcer
-from factorychain_engine.attempts import Attempts
-from factorychain_engine.bookkeeping import Bookkeeping
 from factorychain_engine.cancelling import Canceller
 from factorychain_engine.lifeline import EndReason, LifeLimits
 from factorychain_engine.limits import Limits
@@ -49,13 +47,15 @@ from factorychain_engine.records.thread_values import ThreadValues, ValueLimits
 from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.responding import Responder
 from factorychain_engine.restoring import Restorer
-from factorychain_engine.runs import SupervisedRun
+from factorychain_engine.runs.attempts import Attempts
+from factorychain_engine.runs.bookkeeping import Bookkeeping
+from factorychain_engine.runs.settling import Settler
+from factorychain_engine.runs.speaking import Speaker
+from factorychain_engine.runs.supervised_run import SupervisedRun
+from factorychain_engine.runs.supervised_runs import SupervisedRuns
 from factorychain_engine.service import EngineServicer
-from factorychain_engine.settling import Settler
-from factorychain_engine.speaking import Speaker
 from factorychain_engine.storage import Storage
 from factorychain_engine.storage_watch import StorageWatch
-from factorychain_engine.supervised_runs import SupervisedRuns
 from factorychain_engine.supervisor import RunSupervisor
 from factorychain_engine.tokens.public_keys import PublicKeys
 from factorychain_engine.tokens.run_tokens import RunTokens

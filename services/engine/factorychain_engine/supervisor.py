@@ -24,15 +24,15 @@ from factorychain.errors import Capacity, ChainDegraded, FactoryChainError
 from factorychain.types.v1.run_pb2 import Run, RunState
 from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.agents.layer import NotAccepted
-from factorychain_engine.attempts import TakenOver
-from factorychain_engine.bookkeeping import Bookkeeping
 from factorychain_engine.places.factory import ExecutionEngineFactory, Place
 from factorychain_engine.places.started import AlreadyStarted, Enqueued, Started, Taken
 from factorychain_engine.places.starting import Starting
 from factorychain_engine.promoting import Promoted
 from factorychain_engine.records.stored_run import StoredRun, record_of
-from factorychain_engine.runs import SupervisedRun
-from factorychain_engine.supervised_runs import SupervisedRuns
+from factorychain_engine.runs.attempts import TakenOver
+from factorychain_engine.runs.bookkeeping import Bookkeeping
+from factorychain_engine.runs.supervised_run import SupervisedRun
+from factorychain_engine.runs.supervised_runs import SupervisedRuns
 from factorychain_engine.validation import StartRequest
 
 log = get_logger(__name__)

@@ -23,7 +23,7 @@ from factorychain_engine.ownership.roll import EngineRoll
 from factorychain_engine.places.factory import UNOWNED
 from factorychain_engine.queues import Queues
 from factorychain_engine.records.users_store import UsersStore
-from factorychain_engine.supervised_runs import SupervisedRuns
+from factorychain_engine.runs.supervised_runs import SupervisedRuns
 
 log = get_logger(__name__)
 _adopted = counter("factorychain.engine.adopted", "Runs that were adopted")

@@ -12,7 +12,7 @@ from typing import Final
 
 from factorychain.errors import Capacity
 from factorychain_engine.retry import spread
-from factorychain_engine.supervised_runs import SupervisedRuns
+from factorychain_engine.runs.supervised_runs import SupervisedRuns
 
 RETRY_AFTER_S: Final = 2.0
 

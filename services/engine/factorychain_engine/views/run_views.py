@@ -22,7 +22,7 @@ from factorychain_engine.records.outcomes import Outcomes
 from factorychain_engine.records.store import Records
 from factorychain_engine.records.stored_run import StoredRun, record_of
 from factorychain_engine.records.users_store import UsersStore
-from factorychain_engine.supervised_runs import SupervisedRuns
+from factorychain_engine.runs.supervised_runs import SupervisedRuns
 from factorychain_engine.views.pages import Cursor, Newest, Page, cursor_of
 
 WATCH_POLL_S: Final = 0.5

@@ -22,13 +22,13 @@ from factorychain.errors import FactoryChainError
 from factorychain.types.v1.run_pb2 import Run
 from factorychain_engine.admission.record import ActiveRun, UserRecord
 from factorychain_engine.agents.layer import Agents, NotAccepted
-from factorychain_engine.at_agents import AtAgents, Reach
-from factorychain_engine.attempts import Attempts
 from factorychain_engine.lifeline import EndReason, LifeLimits
 from factorychain_engine.records.outcomes import Outcomes
 from factorychain_engine.records.stored_run import StoredRun
 from factorychain_engine.retry import HEALTHY_AFTER_S, Backoff
-from factorychain_engine.settling import Settler
+from factorychain_engine.runs.at_agents import AtAgents, Reach
+from factorychain_engine.runs.attempts import Attempts
+from factorychain_engine.runs.settling import Settler
 from factorychain_engine.tokens.run_tokens import RunTokens
 
 log = get_logger(__name__)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from factorychain._core.ids import Principal
 from factorychain_engine.admission.record import UserRecord
-from factorychain_engine.runs import SupervisedRun
+from factorychain_engine.runs.supervised_run import SupervisedRun
 
 
 class SupervisedRuns:

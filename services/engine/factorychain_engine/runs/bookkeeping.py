@@ -27,7 +27,7 @@ from factorychain_engine.records.store import Records
 from factorychain_engine.records.stored_run import StoredRun
 from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.retry import retries
-from factorychain_engine.runs import SupervisedRun
+from factorychain_engine.runs.supervised_run import SupervisedRun
 from factorychain_engine.validation import title_of_input
 
 log = get_logger(__name__)

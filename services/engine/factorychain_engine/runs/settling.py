@@ -19,7 +19,7 @@ from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.records.endings import ending_of
 from factorychain_engine.records.outcomes import Outcomes
 from factorychain_engine.retry import retries
-from factorychain_engine.speaking import Speaker, cause_of
+from factorychain_engine.runs.speaking import Speaker, cause_of
 
 log = get_logger(__name__)
 _settled = counter("factorychain.engine.settled", "Runs that the engine ended, by reason")

@@ -12,7 +12,7 @@ from factorychain._core.ids import Principal
 from factorychain.errors import ChainDegraded, FactoryChainError, RunEnded, TokenInvalid
 from factorychain.types.v1.event_pb2 import Event
 from factorychain_engine.admission.record import ActiveRun
-from factorychain_engine.speaking import Speaker, cause_of
+from factorychain_engine.runs.speaking import Speaker, cause_of
 
 ADA = Principal("acme", "ada")
 PLACE = ActiveRun("r1", "t1", "a", "00", "e", 0.0, 300.0, base=2, base_seq=4, base_epoch=9)

@@ -10,11 +10,11 @@ import pytest
 from factorychain._core.ids import Principal
 from factorychain.agents.v1.agents_pb2 import RunAccepted
 from factorychain.errors import ChainDegraded
-from factorychain_engine import runs as runs_module
 from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.lifeline import LifeLimits, Sign
 from factorychain_engine.retry import HEALTHY_AFTER_S
-from factorychain_engine.runs import SupervisedRun
+from factorychain_engine.runs import supervised_run as supervised_run_module
+from factorychain_engine.runs.supervised_run import SupervisedRun
 
 LIMITS = LifeLimits(idle_s=600, lost_s=600, cancel_grace_s=20)
 ENTRY = ActiveRun(
@@ -82,7 +82,7 @@ class Pauses:
 async def followed(monkeypatch: pytest.MonkeyPatch, *after_s: float) -> list[str]:
     layer, pauses = Layer(*after_s), Pauses()
     pauses.made = []
-    monkeypatch.setattr(runs_module, "Backoff", lambda: pauses)
+    monkeypatch.setattr(supervised_run_module, "Backoff", lambda: pauses)
     anything = cast("Any", SimpleNamespace())
     run = SupervisedRun(
         Principal("acme", "ada"),
