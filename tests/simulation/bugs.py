@@ -27,7 +27,7 @@ from factorychain_engine import responding
 from factorychain_engine.admission.record import ActiveRun, Decision, UserRecord, admit
 from factorychain_engine.ownership.cleanup import CleanUp
 from factorychain_engine.places import starts
-from factorychain_engine.promoting import Promoter
+from factorychain_engine.queue.promoting import Promoter
 from factorychain_engine.runs.attempts import Attempts
 from factorychain_engine.validation import StartRequest, resuming_start
 

@@ -21,7 +21,7 @@ from factorychain.errors import FactoryChainError
 from factorychain_engine.admission.record import ActiveRun, to_cancel
 from factorychain_engine.agents.layer import Agents
 from factorychain_engine.lifeline import EndReason
-from factorychain_engine.queues import Queues
+from factorychain_engine.queue.queues import Queues
 from factorychain_engine.records.outcomes import Outcomes
 from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.runs.supervised_runs import SupervisedRuns

@@ -20,7 +20,7 @@ from factorychain_engine.admission.queueing import as_place
 from factorychain_engine.admission.record import ActiveRun, UserRecord
 from factorychain_engine.admission.reentry import Reentered, reenter
 from factorychain_engine.lifeline import EndReason
-from factorychain_engine.queues import Queues
+from factorychain_engine.queue.queues import Queues
 from factorychain_engine.records.outcomes import Outcomes
 from factorychain_engine.records.store import Records
 from factorychain_engine.records.users_store import UsersStore

@@ -25,7 +25,6 @@ from factorychain_engine.agents.catalog import AgentCatalog
 from factorychain_engine.agents.peers import AgentsPeers
 from factorychain_engine.agents.replicas import Replicas
 from factorychain_engine.agents.resolving import resolve
-from factorychain_engine.announcing import Announcer
 from factorychain_engine.cancelling import Canceller
 from factorychain_engine.lifeline import EndReason, LifeLimits
 from factorychain_engine.limits import Limits
@@ -37,9 +36,11 @@ from factorychain_engine.places.entries import Entries
 from factorychain_engine.places.factory import ExecutionEngineFactory
 from factorychain_engine.places.own_room import OwnRoom
 from factorychain_engine.places.starts import PlaceLimits, Starts
-from factorychain_engine.promoting import Promoter
-from factorychain_engine.queue_endings import QueueEndings
-from factorychain_engine.queues import Queues
+from factorychain_engine.queue.announcing import Announcer
+from factorychain_engine.queue.endings import QueueEndings
+from factorychain_engine.queue.promoting import Promoter
+from factorychain_engine.queue.queues import Queues
+from factorychain_engine.queue.turns import Turns
 from factorychain_engine.readiness import Readiness
 from factorychain_engine.records.outcomes import Outcomes
 from factorychain_engine.records.store import Records
@@ -60,7 +61,6 @@ from factorychain_engine.supervisor import RunSupervisor
 from factorychain_engine.tokens.public_keys import PublicKeys
 from factorychain_engine.tokens.run_tokens import RunTokens
 from factorychain_engine.tokens.signing import signer_of, verifier_of
-from factorychain_engine.turns import Turns
 from factorychain_engine.validation import InputLimits
 from factorychain_engine.views.run_views import RunViews
 from factorychain_engine.views.thread_views import ThreadViews

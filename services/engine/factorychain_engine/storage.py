@@ -10,8 +10,8 @@ from factorychain._core.jetstream import JetStream
 from factorychain._core.kv import KvBucket, ensure_bucket
 from factorychain._core.logging import get_logger
 from factorychain._core.telemetry import counter
+from factorychain_engine.queue.waiting_list import ENTRY_MAX_AGE_S
 from factorychain_engine.storage_state import Change, StorageState
-from factorychain_engine.waiting_list import ENTRY_MAX_AGE_S
 from factorychain_engine.watched_bucket import WatchedBucket
 
 log = get_logger(__name__)

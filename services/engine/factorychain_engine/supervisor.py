@@ -27,7 +27,7 @@ from factorychain_engine.agents.layer import NotAccepted
 from factorychain_engine.places.factory import ExecutionEngineFactory, Place
 from factorychain_engine.places.started import AlreadyStarted, Enqueued, Started, Taken
 from factorychain_engine.places.starting import Starting
-from factorychain_engine.promoting import Promoted
+from factorychain_engine.queue.promoting import Promoted
 from factorychain_engine.records.stored_run import StoredRun, record_of
 from factorychain_engine.runs.attempts import TakenOver
 from factorychain_engine.runs.bookkeeping import Bookkeeping

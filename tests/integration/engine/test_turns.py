@@ -9,8 +9,8 @@ import pytest
 from factorychain._core.ids import Principal
 from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.errors import Capacity
-from factorychain_engine import turns
 from factorychain_engine.agents import replicas
+from factorychain_engine.queue import turns
 from tests.engine_harness import BOB, Chain, Engine
 from tests.engine_peers import cancelled
 from tests.token_samples import ADA

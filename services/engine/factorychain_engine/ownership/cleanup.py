@@ -21,7 +21,7 @@ from factorychain_engine.admission.record import ActiveRun, UserRecord, adopt
 from factorychain_engine.ownership.heartbeat import Heartbeat
 from factorychain_engine.ownership.roll import EngineRoll
 from factorychain_engine.places.factory import UNOWNED
-from factorychain_engine.queues import Queues
+from factorychain_engine.queue.queues import Queues
 from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.runs.supervised_runs import SupervisedRuns
 

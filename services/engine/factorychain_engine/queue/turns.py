@@ -21,10 +21,10 @@ from factorychain._core.kv import KvBucket
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain.errors import Capacity
-from factorychain_engine.fairness import Patience, Waiting
 from factorychain_engine.places.own_room import no_room
+from factorychain_engine.queue.fairness import Patience, Waiting
+from factorychain_engine.queue.waiting_list import WaitingList
 from factorychain_engine.retry import Backoff
-from factorychain_engine.waiting_list import WaitingList
 
 log = get_logger(__name__)
 

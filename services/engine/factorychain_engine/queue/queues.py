@@ -21,16 +21,16 @@ from factorychain.errors import Capacity, FactoryChainError
 from factorychain_engine.admission.queued_run import QueuedRun
 from factorychain_engine.admission.queueing import leave, mark, moved, overdue, overdue_at_s
 from factorychain_engine.admission.record import UserRecord
-from factorychain_engine.announcing import Announcer, positions_of
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.places.factory import HAND_OVER_S
-from factorychain_engine.promoting import Promoter
-from factorychain_engine.queue_endings import QueueEndings
-from factorychain_engine.queue_lines import Line, Lines
+from factorychain_engine.queue.announcing import Announcer, positions_of
+from factorychain_engine.queue.endings import QueueEndings
+from factorychain_engine.queue.lines import Line, Lines
+from factorychain_engine.queue.promoting import Promoter
+from factorychain_engine.queue.turns import Turns
 from factorychain_engine.records.store import Records
 from factorychain_engine.records.users_store import UsersStore, Versioned
 from factorychain_engine.retry import Backoff, retries, spread
-from factorychain_engine.turns import Turns
 from factorychain_engine.validation import StartRequest
 
 log = get_logger(__name__)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from factorychain._core.ids import Principal
-from factorychain_engine.queue_lines import LOOKS_A_PASS, PASSES_FOR_ALL, Lines
+from factorychain_engine.queue.lines import LOOKS_A_PASS, PASSES_FOR_ALL, Lines
 
 
 def lines_of(users: int) -> Lines:

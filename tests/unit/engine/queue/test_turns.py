@@ -11,9 +11,9 @@ import pytest
 from factorychain._core.ids import Principal
 from factorychain._core.stored import KvEntry, NatsUnavailable, StorageRefused, WrongLastSequence
 from factorychain.errors import Capacity
-from factorychain_engine import turns as turns_module
-from factorychain_engine.turns import Turns
-from factorychain_engine.waiting_list import RENEW_S, RENEWALS_A_WRITE, WaitingList
+from factorychain_engine.queue import turns as turns_module
+from factorychain_engine.queue.turns import Turns
+from factorychain_engine.queue.waiting_list import RENEW_S, RENEWALS_A_WRITE, WaitingList
 from tests.waiting import until_true
 
 ADA, BOB, EVE = Principal("acme", "ada"), Principal("acme", "bob"), Principal("other", "eve")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factorychain._core.ids import Principal
-from factorychain_engine.fairness import Patience, Waiting, fair_order
+from factorychain_engine.queue.fairness import Patience, Waiting, fair_order
 
 
 class Line:

@@ -9,7 +9,7 @@ from factorychain._core.stored import StorageRefused
 from factorychain.types.v1.event_pb2 import Event
 from factorychain_engine.admission.queued_run import QueuedRun
 from factorychain_engine.admission.record import ActiveRun, UserRecord
-from factorychain_engine.announcing import Announcer
+from factorychain_engine.queue.announcing import Announcer
 from factorychain_engine.records.users_store import Versioned
 from tests.waiting import until_true
 

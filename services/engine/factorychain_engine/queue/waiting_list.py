@@ -20,7 +20,7 @@ from factorychain._core.ids import Principal
 from factorychain._core.kv import KvBucket
 from factorychain._core.metrics import up_down_counter
 from factorychain._core.stored import KvEntry, WrongLastSequence
-from factorychain_engine.fairness import Waiting, fair_order
+from factorychain_engine.queue.fairness import Waiting, fair_order
 from factorychain_engine.remembered import Remembered
 
 _waiting = up_down_counter(
