@@ -47,7 +47,6 @@ from factorychain_engine.records.store import Records
 from factorychain_engine.records.thread_values import ThreadValues, ValueLimits
 from factorychain_engine.records.users_store import UsersStore
 from factorychain_engine.responding import Responder
-from factorychain_engine.restoring import Restorer
 from factorychain_engine.runs.attempts import Attempts
 from factorychain_engine.runs.bookkeeping import Bookkeeping
 from factorychain_engine.runs.settling import Settler
@@ -55,8 +54,9 @@ from factorychain_engine.runs.speaking import Speaker
 from factorychain_engine.runs.supervised_run import SupervisedRun
 from factorychain_engine.runs.supervised_runs import SupervisedRuns
 from factorychain_engine.service import EngineServicer
-from factorychain_engine.storage import Storage
-from factorychain_engine.storage_watch import StorageWatch
+from factorychain_engine.storage.buckets import Storage
+from factorychain_engine.storage.restoring import Restorer
+from factorychain_engine.storage.watch import StorageWatch
 from factorychain_engine.supervisor import RunSupervisor
 from factorychain_engine.tokens.public_keys import PublicKeys
 from factorychain_engine.tokens.run_tokens import RunTokens

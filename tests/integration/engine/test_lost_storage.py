@@ -19,7 +19,7 @@ from factorychain.local.readiness import layer_serves
 from factorychain.types.v1.run_pb2 import RunState
 from factorychain_engine.admission.record import Totals, UserRecord
 from factorychain_engine.records.users_store import UsersStore
-from factorychain_engine.storage import QUEUED, RUNS, THREADS, USERS, VALUES
+from factorychain_engine.storage.buckets import QUEUED, RUNS, THREADS, USERS, VALUES
 from tests.chaos.disk import Disk
 from tests.engine_harness import BOB, Chain, Engine, running_chain
 from tests.engine_peers import completed

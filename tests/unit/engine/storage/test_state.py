@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from factorychain._core.stored import StreamContents
-from factorychain_engine.storage_state import Change, Loss, StorageState, Trouble
+from factorychain_engine.storage.state import Change, Loss, StorageState, Trouble
 
 DAY_S = 86_400.0
 NOW_S = 1_800_000_000.0

@@ -20,9 +20,9 @@ from factorychain._core.stored import (
     StreamMissing,
 )
 from factorychain._core.telemetry import counter
-from factorychain_engine.restoring import Restorer
-from factorychain_engine.storage import QUEUED, RUNS, THREADS, USERS, VALUES, Storage
-from factorychain_engine.storage_state import Loss
+from factorychain_engine.storage.buckets import QUEUED, RUNS, THREADS, USERS, VALUES, Storage
+from factorychain_engine.storage.restoring import Restorer
+from factorychain_engine.storage.state import Loss
 
 log = get_logger(__name__)
 _losses = counter("factorychain.engine.storage_losses", "Contents of buckets that were lost")

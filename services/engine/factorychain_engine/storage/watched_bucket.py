@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from factorychain._core.jetstream import Stream
 from factorychain._core.kv import KvBucket
 from factorychain._core.stored import NatsUnavailable, StorageFull
-from factorychain_engine.storage_state import StorageState
+from factorychain_engine.storage.state import StorageState
 
 
 class WatchedBucket(KvBucket):

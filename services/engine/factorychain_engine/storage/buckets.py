@@ -11,8 +11,8 @@ from factorychain._core.kv import KvBucket, ensure_bucket
 from factorychain._core.logging import get_logger
 from factorychain._core.telemetry import counter
 from factorychain_engine.queue.waiting_list import ENTRY_MAX_AGE_S
-from factorychain_engine.storage_state import Change, StorageState
-from factorychain_engine.watched_bucket import WatchedBucket
+from factorychain_engine.storage.state import Change, StorageState
+from factorychain_engine.storage.watched_bucket import WatchedBucket
 
 log = get_logger(__name__)
 _troubles = counter("factorychain.engine.storage_troubles", "Troubles of buckets, by kind")
