@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.unit.engine.test_reentry import place
-
 from factorychain_engine.admission.last_known import LastKnown
 from factorychain_engine.admission.queueing import as_queued
 from factorychain_engine.admission.record import Totals, UserRecord
+from tests.unit.engine.admission.test_reentry import place
 
 EMPTY = UserRecord("acme", "ada")
 ACTIVE = place("r1", "t1")
