@@ -76,7 +76,7 @@ async def at_rest(chain: Chain, temporary: Path, idle: int) -> Rest:
         await until_true(resting, 30)
         found = children(chain)
         own = await held(chain, "agents")
-        if resting():  # and none was replaced while it was looked at
+        if len(found) == idle + 1 and resting():  # and none was replaced while it was looked at
             break
     assert psutil.STATUS_ZOMBIE not in states(found)
     return Rest(len(found), len(run_folders(temporary)), own["descriptors"])
