@@ -11,8 +11,10 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Final
 
+_ALONE: Final = "pytest.mark.alone"
 _NO_TESTS: Final = 5
 _INTERRUPTED: Final = 2
 # Much of what they do is waiting for other processes.
@@ -33,10 +35,14 @@ def main() -> int:
     workers = str(min((os.cpu_count() or 1) * _WORKERS_PER_CORE, _MOST_WORKERS))
     # In the order of the paths: files that take long, and are few tests, must not come last.
     spread = ["-n", workers, "--dist", "loadfile", "--no-loadscope-reorder"]
-    parts = (["-m", "alone"], ["-m", "not alone", *spread])
+    arguments = sys.argv[1:]
+    parts = [["-m", "not alone", *spread, *arguments]]
+    alone = _files_of_alone(arguments)
+    if alone:
+        parts.insert(0, ["-m", "alone", *alone])
     statuses = []
     for part in parts:
-        statuses.append(_run([*part, *sys.argv[1:]], counts))
+        statuses.append(_run(part, counts))
         if statuses[-1] == _INTERRUPTED:
             break
     del counts["deselected"]  # by the parts themselves
@@ -46,6 +52,23 @@ def main() -> int:
     if failed:
         return failed[0]
     return 0 if 0 in statuses else _NO_TESTS
+
+
+def _files_of_alone(arguments: list[str]) -> list[str]:
+    """The arguments with what is to run alone in place of the folders; none if there is nothing.
+
+    Others need not be imported for it, which takes longer than most tests.
+    """
+    folders = [each for each in arguments if Path(each).is_dir()]
+    rest = [each for each in arguments if each not in folders]
+    found = [
+        str(file)
+        for folder in folders
+        for file in sorted(Path(folder).rglob("test_*.py"))
+        if _ALONE in file.read_text()
+    ]
+    files = [each for each in rest if Path(each.partition("::")[0]).is_file()]
+    return [*found, *rest] if found or files or not folders else []
 
 
 def _run(arguments: list[str], counts: Counter[str]) -> int:

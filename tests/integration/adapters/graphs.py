@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from langchain_core.messages import AIMessage
 from langchain_core.tools import BaseTool, ToolException, tool
-from langchain_openai import ChatOpenAI
 from langgraph.config import get_stream_writer
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.graph.state import CompiledStateGraph
@@ -16,6 +15,9 @@ from langgraph.prebuilt import ToolNode, ToolRuntime, tools_condition
 from typing_extensions import TypedDict
 
 from tests.vendor.server import Vendor
+
+if TYPE_CHECKING:
+    from langchain_openai import ChatOpenAI
 
 CompiledGraph = CompiledStateGraph[Any, Any, Any, Any]
 
@@ -34,6 +36,8 @@ async def weather(city: str, runtime: ToolRuntime) -> str:
 
 def model_of(vendor: Vendor, **more: Any) -> ChatOpenAI:
     """A client of the stand-in, as an author makes one."""
+    from langchain_openai import ChatOpenAI  # imports for long: where it is used
+
     return ChatOpenAI(
         model="gpt-test",
         base_url=vendor.openai_url,

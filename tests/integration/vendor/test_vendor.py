@@ -8,16 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anthropic
-import openai
 import pytest
 from aiohttp import ClientSession
-from openai import AsyncOpenAI
 
 from tests.vendor import Call, Fault, Turn, Vendor, VendorUsage
 from tests.vendor.fixture import vendor
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 __all__ = ["vendor"]
 
@@ -35,6 +35,8 @@ _TURN = Turn(
 
 @pytest.fixture
 async def client(vendor: Vendor) -> AsyncIterator[AsyncOpenAI]:
+    from openai import AsyncOpenAI
+
     async with AsyncOpenAI(base_url=vendor.openai_url, api_key=vendor.key, max_retries=0) as made:
         yield made
 
@@ -99,6 +101,8 @@ async def test_responses_stream_and_at_once(vendor: Vendor, client: AsyncOpenAI)
 
 
 async def test_messages_stream_and_at_once(vendor: Vendor) -> None:
+    import anthropic
+
     vendor.script(_TURN, _TURN)
     asked: Any = {"model": "m", "max_tokens": 100, "messages": _SAY}
     async with anthropic.AsyncAnthropic(base_url=vendor.url, api_key=vendor.key) as client:
@@ -121,6 +125,9 @@ async def test_messages_stream_and_at_once(vendor: Vendor) -> None:
 
 
 async def test_a_wrong_key_is_refused(vendor: Vendor) -> None:
+    import openai
+    from openai import AsyncOpenAI
+
     async with AsyncOpenAI(base_url=vendor.openai_url, api_key="another") as wrong:
         with pytest.raises(openai.AuthenticationError):
             await wrong.models.list()
@@ -131,6 +138,8 @@ async def test_a_wrong_key_is_refused(vendor: Vendor) -> None:
 async def test_faults_are_what_clients_know_from_vendors(
     vendor: Vendor, client: AsyncOpenAI
 ) -> None:
+    import openai
+
     vendor.script(Turn(fault=Fault(status=429, retry_after="7")), Turn(fault=Fault(refuse=True)))
     with pytest.raises(openai.RateLimitError) as limited:
         await client.responses.create(model="m", input="hi")
@@ -160,6 +169,8 @@ async def test_who_hangs_up_is_noted_at_once(vendor: Vendor, client: AsyncOpenAI
 
 
 async def test_as_a_process_it_is_told_over_http() -> None:
+    from openai import AsyncOpenAI
+
     process = subprocess.Popen(  # noqa: ASYNC220 - a fork and an exec, no waiting
         [sys.executable, "-m", "tests.vendor"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from anthropic import AsyncAnthropic
-from openai import AsyncOpenAI
-from pydantic_ai.models import Model
-from pydantic_ai.models.anthropic import AnthropicModel
-from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
-from pydantic_ai.profiles import ModelProfile
-from pydantic_ai.providers.anthropic import AnthropicProvider
-from pydantic_ai.providers.openai import OpenAIProvider
+from typing import TYPE_CHECKING
 
 from factorychain.testing import RunResult
 from tests.vendor import Vendor
 
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+    from openai import AsyncOpenAI
+    from pydantic_ai.models import Model
+    from pydantic_ai.profiles import ModelProfile
+
 
 class Models:
-    """Models of the vendor; their connections are closed with the test."""
+    """Models of the vendor; their connections are closed with the test.
+
+    Clients are imported when they are needed: that takes longer than all else that tests import.
+    """
 
     def __init__(self, vendor: Vendor) -> None:
         self._vendor = vendor
@@ -25,19 +27,27 @@ class Models:
     def __call__(
         self, protocol: str = "chat", max_retries: int = 2, profile: ModelProfile | None = None
     ) -> Model:
-        vendor = self._vendor
         if protocol == "anthropic":
-            theirs = AsyncAnthropic(base_url=vendor.url, api_key=vendor.key)
-            self._clients.append(theirs)
-            return AnthropicModel(
-                "claude-test", provider=AnthropicProvider(anthropic_client=theirs)
-            )
+            return self._of_anthropic()
+        from openai import AsyncOpenAI
+        from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+        from pydantic_ai.providers.openai import OpenAIProvider
+
         client = AsyncOpenAI(
-            base_url=vendor.openai_url, api_key=vendor.key, max_retries=max_retries
+            base_url=self._vendor.openai_url, api_key=self._vendor.key, max_retries=max_retries
         )
         self._clients.append(client)
         kind = OpenAIChatModel if protocol == "chat" else OpenAIResponsesModel
         return kind("gpt-test", provider=OpenAIProvider(openai_client=client), profile=profile)
+
+    def _of_anthropic(self) -> Model:
+        from anthropic import AsyncAnthropic
+        from pydantic_ai.models.anthropic import AnthropicModel
+        from pydantic_ai.providers.anthropic import AnthropicProvider
+
+        client = AsyncAnthropic(base_url=self._vendor.url, api_key=self._vendor.key)
+        self._clients.append(client)
+        return AnthropicModel("claude-test", provider=AnthropicProvider(anthropic_client=client))
 
     async def close(self) -> None:
         for each in self._clients:

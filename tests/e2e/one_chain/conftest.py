@@ -1,4 +1,4 @@
-"""One chain that the tests of a module share; tests that break things start their own."""
+"""The chain that the tests of this folder share; whatever breaks something starts its own elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from factorychain.local.trace_sink import TraceSink
 from tests.e2e.chain import Chain, running_chain
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def traces() -> AsyncIterator[TraceSink]:
     """An OTLP collector that the shared chain exports to."""
     sink = TraceSink()
@@ -20,7 +20,7 @@ async def traces() -> AsyncIterator[TraceSink]:
     await sink.stop()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="package", loop_scope="session")
 async def chain(
     traces: TraceSink, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Chain]:
