@@ -70,7 +70,6 @@ class Recovery:
         self.integration.begin()
         problem = await self._problem(refusals=False)
         if problem is None:
-            _ = await self._look_in_passing()  # what is there now is what can be lost
             self.integration.works("everything answers")
         else:
             self.integration.lost(problem)
@@ -148,6 +147,7 @@ class Recovery:
             async with asyncio.timeout(self._probe_timeout_s):
                 _ = await self._look()  # before what is missing is made again
                 await self._probe()
+                _ = await self._look()  # what is there now is what can be lost
         except TimeoutError:
             return f"JetStream did not answer in {self._probe_timeout_s:g} s"
         except NatsUnavailable as error:

@@ -107,6 +107,8 @@ async def test_whoever_adopts_a_run_that_was_to_end_ends_it(chain: Chain, engine
 @pytest.mark.usefixtures("dies_marked")
 async def test_the_owner_finds_the_mark_when_whoever_was_asked_is_gone(chain: Chain) -> None:
     owner, asked = await chain.engine(), await chain.engine()
+    roll = owner.server.clean_up._roll
+    await until_true(lambda: asked.server.engine_id in roll._present)
     run = (await owner.start_run(thread="t1")).run
     await recorded(owner, run)
     with pytest.raises(InternalFault):
