@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 PREFIX = "FACTORYCHAIN_"
 
@@ -48,23 +40,19 @@ def _listed(value: object) -> object:
 Address = Annotated[str, AfterValidator(_address)]
 OptionalAddress = Annotated[str, AfterValidator(_optional_address)]
 # A list in a variable: comma-separated, or a JSON array.
-Listed = Annotated[tuple[str, ...], BeforeValidator(_listed)]
+Listed = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 
 
 class Misconfigured(Exception):
     """What a setting names cannot be used, and no restart will mend it; the message says why."""
 
 
-class Documented(BaseModel):
-    """Read from the environment: a field that is not given from its variable, unless that is empty."""
+class Documented(BaseSettings):
+    """Read from the environment."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, validate_default=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _from_environment(cls, given: dict[str, object]) -> dict[str, object]:
-        variables = {name: os.environ.get(f"{PREFIX}{name.upper()}") for name in cls.model_fields}
-        return {name: value for name, value in variables.items() if value} | given
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True, validate_default=True
+    )
 
 
 class CommonSettings(Documented):
