@@ -20,8 +20,9 @@ _FAILED_BECAUSE: Final = {
     "CPU_LIMIT": "The agent needed more processor time than a run may have",
     "CRASHED": "The agent's process ended before the agent had finished",
     "AGENT_LOST": "The agent was stopped before it could finish; start it again",
+    "CHAIN_DEGRADED": "What the agent said could not be stored for too long; start it again",
 }
-_RETRYABLE: Final = frozenset({"AGENT_LOST", "UNRESPONSIVE", "DEADLINE"})
+_RETRYABLE: Final = frozenset({"AGENT_LOST", "UNRESPONSIVE", "DEADLINE", "CHAIN_DEGRADED"})
 
 
 def started_event(spec: RunSpec) -> bytes:

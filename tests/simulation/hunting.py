@@ -37,7 +37,7 @@ FOUND_BY: Final[dict[str, tuple[int, ...]]] = {
     "answer_dropped": (25, 43, 45),
     "later_attempt_not_counted": (1, 7),
     "promoted_twice": (106,),
-    "forgotten_places": (1082,),
+    "forgotten_places": (1082, 1440),
 }
 """Seeds that have found a bug: they are tried first. Their plans suit it, so that one of them finds it
 still when the services have changed a little; if none does, others are looked for, which takes longer.

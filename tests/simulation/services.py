@@ -152,6 +152,7 @@ def settings(layer: str, name: str, nats_replicas: int) -> Any:
         return AgentsSettings(
             **common, engine_address=engine, emitter_address=emitter, isolation="task",
             agent_modules=_AGENTS, cancel_grace_s=2.0, max_runs=2,  # full now and then
+            outage_max_s=8,
         )  # fmt: skip
     if layer == "emitter":
         return EmitterSettings(**common, bridge_address=bridge)

@@ -71,6 +71,11 @@ class LinkRun:
         return self.core.durable_run_seq
 
     @property
+    def has_room(self) -> bool:
+        """Whether `send` would return at once."""
+        return self.core.has_room
+
+    @property
     def all_durable(self) -> bool:
         """Whether nothing that was sent waits to become durable."""
         return self.core.empty

@@ -193,6 +193,13 @@ class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings, Gatewa
     cancel_grace_s: float = Field(
         10.0, ge=0.1, le=300, description="Time for an agent's code to stop when cancelled"
     )
+    outage_max_s: float = Field(
+        30.0,
+        ge=1,
+        le=86_400,
+        description="How long a run goes on while nothing that it says gets into the log; then it ends as"
+        " CHAIN_DEGRADED",
+    )
     alive_interval_s: float = Field(
         5.0,
         ge=0.1,

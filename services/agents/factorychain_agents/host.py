@@ -24,6 +24,8 @@ from factorychain_agents.asked import AskedUser
 
 # An agent that says much and waits for nothing must let others speak, and its own words out.
 _YIELD_EVERY = 32
+# The emitter may hold these back: what has come so far could become a secret.
+_HELD_BACK = frozenset({events.MESSAGE_DELTA, events.THINKING_DELTA})
 # Far above what the emitter takes; an instance may say anything, and all runs share one link.
 EVENT_MAX_BYTES = 1024 * 1024
 
@@ -43,6 +45,14 @@ class Conversation(Protocol):
 
 class RunLink(Protocol):
     """The run's end of the link to the emitter (`_core.link.LinkRun`)."""
+
+    @property
+    def durable_run_seq(self) -> int:
+        """Everything up to here is durable or was rejected."""
+        ...
+
+    @property
+    def has_room(self) -> bool: ...
 
     def offer(self, run_seq: int, events: Sequence[bytes], *, closes_call: str = "") -> None:
         """Send without waiting for room."""
@@ -75,6 +85,7 @@ class InstanceHost:
         self._link = link
         self._conversation = conversation
         self._run_seq = 0
+        self._whole_seq = 0
         self._last_sign = self._began = time.monotonic()
         self.open_calls: dict[str, str] = {}
         """Tool by call."""
@@ -90,6 +101,16 @@ class InstanceHost:
         """Whether the agent may say nothing more."""
 
     @property
+    def durable_run_seq(self) -> int:
+        """Everything up to here is durable or was rejected."""
+        return self._link.durable_run_seq
+
+    @property
+    def owed(self) -> bool:
+        """Whether something is not confirmed that nobody holds back."""
+        return self._whole_seq > self._link.durable_run_seq or not self._link.has_room
+
+    @property
     def idle_s(self) -> float:
         """Time since the last sign of life."""
         return time.monotonic() - self._last_sign
@@ -101,6 +122,8 @@ class InstanceHost:
             raise EventRejected("EVENT_TOO_LARGE", f"no event may have {len(event)} bytes")
         opens, closes = self._note(kind, event)
         self._run_seq += 1
+        if kind not in _HELD_BACK:
+            self._whole_seq = self._run_seq
         self._last_sign = time.monotonic()
         crash_point("agents.event.sending")
         await self._link.send(event, self._run_seq, opens_call=opens, closes_call=closes)
@@ -110,12 +133,12 @@ class InstanceHost:
 
     def begin(self, event: bytes) -> None:
         """Send the first event, at once."""
-        self._run_seq = 1
+        self._run_seq = self._whole_seq = 1
         self._link.offer(1, (event,))
 
     async def say(self, event: bytes, closes_call: str = "") -> None:
         """Send what the service itself says: what it closes, and the ending."""
-        self._run_seq += 1
+        self._run_seq = self._whole_seq = self._run_seq + 1
         await self._link.send(event, self._run_seq, closes_call=closes_call)
 
     def beat(self) -> None:
@@ -145,12 +168,12 @@ class InstanceHost:
     async def send_question(self, request: str, event: bytes) -> None:
         """Send a question (`Saying`)."""
         self._check_open()
-        self._run_seq += 1
+        self._run_seq = self._whole_seq = self._run_seq + 1
         await self._link.send(event, self._run_seq, opens_call=request_key(request))
 
     def settle_question(self, request: str, event: bytes) -> None:
         """Send that a question is over."""
-        self._run_seq += 1
+        self._run_seq = self._whole_seq = self._run_seq + 1
         self._link.offer(self._run_seq, (event,), closes_call=request_key(request))
 
     def _check_open(self) -> None:

@@ -1,7 +1,7 @@
 """One run from its acceptance to its durable ending.
 
 Invariants: its events begin with `agent_started` and stop with exactly one ending, before which every open
-call and question is closed; it is finished only when its ending is in the log. Its lifetime stands still
+call and question is closed; it is finished only when its ending is in the log. It ends when nothing that it says gets there. Its lifetime stands still
 while it waits for its user, and it is given up when its token is worth nothing any more.
 """
 
@@ -21,11 +21,12 @@ from factorychain._instance.ending import cancelled, ending_event, started_event
 from factorychain._instance.events import tool_failed
 from factorychain._instance.pending import checked
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec
-from factorychain.errors import FactoryChainError, RunNotFound
+from factorychain.errors import ChainDegraded, FactoryChainError, RunNotFound
 from factorychain.types.v1.run_pb2 import RunState
 from factorychain_agents.executor import RunHandle
 from factorychain_agents.factory import AgentInstanceFactory
 from factorychain_agents.host import Conversation, InstanceHost, RunLink
+from factorychain_agents.outage import OutageWatch
 from factorychain_agents.run_models import RunModels
 
 log = get_logger(__name__)
@@ -38,6 +39,7 @@ _STATES = {
     OutcomeKind.CANCELLED: RunState.RUN_STATE_CANCELLED,
 }
 LOST = "AGENT_LOST"
+UNCONFIRMED = ChainDegraded.default_reason
 _SUPERSEDED = "SUPERSEDED"
 _HANDED_OVER = "HANDED_OVER"
 ATTEMPTS = "attempts"
@@ -56,6 +58,7 @@ class LiveRun:
         running: ChainSpan,
         cancel_grace_s: float,
         models: RunModels,
+        outage_max_s: float,
     ) -> None:
         self.ctx = ctx
         self._models = models
@@ -67,6 +70,7 @@ class LiveRun:
         self._span = running
         self._grace_s = cancel_grace_s
         self._began = time.monotonic()
+        self._outage = OutageWatch(outage_max_s, lambda: self.cancel(UNCONFIRMED))
         self._began_deadline_s = ctx.deadline_s
         self._host: InstanceHost | None = None
         self._handle: RunHandle | None = None
@@ -95,8 +99,8 @@ class LiveRun:
 
     @property
     def idle_s(self) -> float:
-        """Time since the agent's last sign of life."""
-        return self._host.idle_s if self._host is not None else 0.0
+        """Time since the agent's last sign of life; none is expected once it has ended."""
+        return self._host.idle_s if self._host is not None and not self._host.closed else 0.0
 
     def cancel(self, reason: str) -> None:
         """Tell the agent to stop; the first reason counts."""
@@ -160,6 +164,8 @@ class LiveRun:
     async def live(self, factory: AgentInstanceFactory, link: RunLink) -> None:
         """From the instance to the durable ending. Raises nothing but cancellation."""
         self._watch_deadline()
+        assert self._host is not None, "begin comes first"
+        self._outage.start(self._host)
         try:
             async with asyncio.timeout_at(self._loop_time(self.ctx.expires_at_s)) as self._validity:
                 outcome = await self._with_models(await self._outcome(factory))
@@ -177,6 +183,7 @@ class LiveRun:
             log.error("the run's ending did not become durable while its token was valid")
         finally:
             self._validity = None
+            self._outage.stop()
             if self._deadline is not None:
                 self._deadline.cancel()
             self._models.cancel()

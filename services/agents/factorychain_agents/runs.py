@@ -65,6 +65,7 @@ class Runs:
         *,
         max_runs: int,
         cancel_grace_s: float,
+        outage_max_s: float,
         gateway: Gateway | None = None,
     ) -> None:
         self._factory = factory
@@ -73,6 +74,7 @@ class Runs:
         self._conversation = conversation
         self.room = Room(max_runs, time.monotonic)
         self._cancel_grace_s = cancel_grace_s
+        self._outage_max_s = outage_max_s
         self._accepted = AcceptedRuns()
         self._live: dict[tuple[Principal, str], LiveRun] = {}
         self._tasks = TaskSet("runs")
@@ -139,7 +141,7 @@ class Runs:
         running = span(name, parent=parent, attributes=attributes)
         models = self._gateway.open(ctx, running.traceparent)
         spec = self._factory.spec(ctx, request, running.traceparent, models)
-        run = LiveRun(ctx, spec, running, self._cancel_grace_s, models)
+        run = LiveRun(ctx, spec, running, self._cancel_grace_s, models, self._outage_max_s)
         key = (ctx.principal, ctx.run)
         earlier = self._live.get(key)
         self._live[key] = run

@@ -146,6 +146,7 @@ class AgentsServer:
             partial(EngineConversation, engine),
             max_runs=settings.max_runs,
             cancel_grace_s=settings.cancel_grace_s,
+            outage_max_s=settings.outage_max_s,
             gateway=self.gateway,
         )
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
+from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain.agents.v1 import agents_pb2 as pb
 from factorychain.errors import FactoryChainError, RunEnded, RunNotFound
@@ -16,7 +18,7 @@ from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.run_pb2 import RunState
 from factorychain_agents.output import OutputCapture
 from tests.integration.agents import samples
-from tests.integration.agents.conftest import Chain, metadata, refusal
+from tests.integration.agents.conftest import MODULE, Chain, metadata, refusal, serving
 from tests.waiting import until
 
 
@@ -284,6 +286,38 @@ async def test_finished_comes_only_after_the_ending_is_durable(chain: Chain) -> 
     assert not reading.done()
     chain.log.acknowledge()
     assert (await reading)[-1].WhichOneof("life") == "finished"
+
+
+async def test_a_run_of_which_nothing_is_confirmed_ends_and_its_ending_waits_for_the_path(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path, MODULE, isolation="task", outage_max_s=1) as chain:
+        confirmed, cut = chain.token("waits"), chain.token("waits")
+        going_on = asyncio.ensure_future(_all(chain.execute(confirmed)))
+        await until(_true_if(lambda: _durable(chain, confirmed) == 3))
+        chain.log.acknowledging = False
+        reading = asyncio.ensure_future(_all(chain.execute(cut)))
+        await until_said(chain, cut.run, "agent_failed")
+        failed = chain.log.events(cut.run)[-1].agent_failed
+        assert (failed.reason, failed.retryable) == ("CHAIN_DEGRADED", True)
+        assert not reading.done()
+        # It has said nothing meanwhile that would have to be confirmed.
+        assert chain.log.kinds(confirmed.run) == [
+            "agent_started",
+            "agent_thinking",
+            "tool_executing",
+        ]
+        chain.log.acknowledge()
+        assert (await reading)[-1].WhichOneof("life") == "finished"
+        assert len(chain.agents.runs) == 1
+        request = pb.CancelRequest(reason="USER")
+        await chain.stub.Cancel(request, metadata=metadata(confirmed))
+        await going_on
+
+
+def _durable(chain: Chain, ctx: UserExecutionContext) -> int:
+    host = chain.agents.runs.find(ctx)._host if len(chain.agents.runs) else None
+    return host.durable_run_seq if host is not None else 0
 
 
 async def test_nothing_is_left_of_runs_that_ended(chain: Chain) -> None:

@@ -24,6 +24,9 @@ SPEC = RunSpec("acme", "ada", "t1", "r1", "quiet", 1, "{}", trace=TRACE)
 class Link:
     """Keeps what is sent."""
 
+    durable_run_seq = 0
+    has_room = True
+
     def __init__(self) -> None:
         self.sent: list[int] = []
         self.opened: list[str] = []
@@ -55,6 +58,25 @@ async def test_events_are_numbered_densely_from_one() -> None:
         await host.emit(events.AGENT_THINKING, events.thinking(TRACE, "x"))
     await host.say(b"")
     assert link.sent == [1, 2, 3, 4, 5]
+
+
+async def test_a_delta_that_may_be_held_back_is_not_owed_but_what_comes_behind_it_is() -> None:
+    link = Link()
+    host = InstanceHost(link, SilentConversation(), SPEC)
+    host.begin(b"")
+    owed = [host.owed]
+    link.durable_run_seq = 1
+    owed.append(host.owed)
+    await host.emit(events.MESSAGE_DELTA, b"")
+    owed.append(host.owed)
+    link.has_room = False  # no more than a window is held back
+    owed.append(host.owed)
+    link.has_room = True
+    await host.emit(events.AGENT_THINKING, events.thinking(TRACE, "x"))
+    owed.append(host.owed)
+    link.durable_run_seq = 3
+    owed.append(host.owed)
+    assert owed == [True, False, False, True, True, False]
 
 
 async def test_what_no_emitter_takes_is_not_even_sent() -> None:

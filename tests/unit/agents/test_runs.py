@@ -37,6 +37,7 @@ from tests.silent_host import SilentConversation
 from tests.token_samples import run_context
 from tests.waiting import until_true
 
+OUTAGE_MAX_S = 3600.0
 START = StartRequest('{"text": "hi"}')
 
 
@@ -50,6 +51,9 @@ class Quiet(Agent):
 
 class FakeLink:
     """One run's end of the link."""
+
+    durable_run_seq = 0
+    has_room = True
 
     def __init__(self, refused: Callable[[], None], rejected: Rejections) -> None:
         self.events: list[Event] = []
@@ -172,6 +176,7 @@ class World:
             lambda ctx, trace: SilentConversation(),
             max_runs=max_runs,
             cancel_grace_s=grace_s,
+            outage_max_s=OUTAGE_MAX_S,
             gateway=self.gateway,
         )
 
