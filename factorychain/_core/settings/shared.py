@@ -51,7 +51,12 @@ class Documented(BaseSettings):
     """Read from the environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, extra="ignore", frozen=True, env_ignore_empty=True, validate_default=True
+        env_prefix=PREFIX,
+        extra="ignore",
+        frozen=True,
+        env_ignore_empty=True,
+        validate_default=True,
+        defer_build=True,  # most of these classes are other services'
     )
 
 
