@@ -124,6 +124,13 @@ class TransportSettings(Documented):
         le=86400,
         description="Age at which a server closes a connection so that clients find new replicas; 0 means never",
     )
+    max_connection_age_grace_s: float = Field(
+        30.0,
+        ge=1,
+        le=3600,
+        description="How long calls on a connection of that age may still take; more than the longest, which"
+        " for the engine is a cancel of 60 s",
+    )
     rpc_timeout_s: float = Field(
         10.0, ge=0.1, le=600, description="Deadline of a unary call that inherits none"
     )

@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from factorychain._core.settings import PREFIX, CommonSettings, all_settings, settings_problem
 from factorychain._core.settings.reference import SERVICES
+from factorychain_bridge.edge.engine import CANCEL_TIMEOUT_S
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"
@@ -186,6 +187,19 @@ def missing_peers(workload: Workload) -> list[str]:
     return [f"{workload.name} lacks {each}" for each in names if each not in workload.env]
 
 
+def aging_problems(workload: Workload) -> list[str]:
+    """Who is found by name closes connections now and then, or nobody would find another replica of it;
+    calls that are open then have the time that they may take.
+    """
+    if workload.name not in ("engine", "emitter", "bridge"):  # the engine looks for agents itself
+        return []
+    age, grace = f"{PREFIX}MAX_CONNECTION_AGE_S", f"{PREFIX}MAX_CONNECTION_AGE_GRACE_S"
+    found = [] if float(workload.env.get(age, 0)) > 0 else [f"{workload.name} lacks {age}"]
+    if workload.name == "engine" and float(workload.env.get(grace, 30)) <= CANCEL_TIMEOUT_S:
+        found.append(f"{grace} is no more than a cancel may take")
+    return found
+
+
 def problems(workload: Workload, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """All that can be said of one container alone."""
     return [
@@ -196,4 +210,5 @@ def problems(workload: Workload, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         *secret_problems(workload),
         *port_problems(workload),
         *missing_peers(workload),
+        *aging_problems(workload),
     ]

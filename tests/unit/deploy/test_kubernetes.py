@@ -246,6 +246,12 @@ FAULTS: dict[str, Callable[[list[Object]], object]] = {
     "no address of a peer": lambda o: inside(o, "agents")["env"].remove(
         env(o, "agents", "FACTORYCHAIN_EMITTER_ADDRESS")
     ),
+    "a server whose connections live for ever": lambda o: inside(o, "engine")["env"].remove(
+        env(o, "engine", "FACTORYCHAIN_MAX_CONNECTION_AGE_S")
+    ),
+    "a cancel that is cut off": lambda o: env(
+        o, "engine", "FACTORYCHAIN_MAX_CONNECTION_AGE_GRACE_S"
+    ).update(value="60"),
     "a selector that selects nothing": lambda o: service(o, "factorychain-edge")["selector"].update(
         {"app.kubernetes.io/component": "edge"}
     ),

@@ -3,52 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import struct
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import pytest
 
-from factorychain._core import grpc_client, grpc_server
+from factorychain._core import grpc_server
 from factorychain._core.grpc_options import Options
 from factorychain._core.settings import TransportSettings
 from factorychain.types.v1.event_pb2 import AgentThinking, Event
 from tests.link_fixture import BridgeHost, MemoryLog, Tokens, link_to
-
-_A_RECORD = 1
-
-
-class Name(asyncio.DatagramProtocol):
-    """A DNS server that knows one address (RFC 1035), whatever the name."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.DatagramTransport", transport)
-
-    def datagram_received(self, data: bytes, addr: tuple[str | int, int]) -> None:
-        end = data.index(b"\0", 12) + 5
-        (kind,) = struct.unpack(">H", data[end - 4 : end - 2])
-        answer = b"\xc0\x0c" + struct.pack(">HHIH", _A_RECORD, 1, 0, 4)
-        answers = [answer + socket.inet_aton(self.address)] if kind == _A_RECORD else []
-        counts = struct.pack(">HHHH", 1, len(answers), 0, 0)
-        reply = data[:2] + b"\x85\x80" + counts + data[12:end] + b"".join(answers)
-        self._transport.sendto(reply, addr)
-
-
-@pytest.fixture
-async def name() -> AsyncIterator[tuple[Name, str]]:
-    """The server, and where it listens."""
-    loop = asyncio.get_running_loop()
-    transport, known = await loop.create_datagram_endpoint(
-        lambda: Name("127.0.0.1"), local_addr=("127.0.0.1", 0)
-    )
-    yield known, "127.0.0.1:" + str(transport.get_extra_info("sockname")[1])
-    transport.close()
+from tests.name_server import Name
 
 
 @dataclass
@@ -64,8 +29,8 @@ class TcpHost(BridgeHost):
 
 @pytest.fixture
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections are closed after half a second and a little more; names are looked up at once."""
-    of_server, of_channel = grpc_server._options, grpc_client._options
+    """Connections are closed after half a second and a little more."""
+    of_server = grpc_server._options
 
     def aged(settings: TransportSettings) -> Options:
         age: Options = [
@@ -74,14 +39,10 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
         ]
         return [*of_server(settings), *age]
 
-    def quick(settings: TransportSettings) -> Options:
-        return [*of_channel(settings), ("grpc.dns_min_time_between_resolutions_ms", 50)]
-
     monkeypatch.setattr(grpc_server, "_options", aged)
-    monkeypatch.setattr(grpc_client, "_options", quick)
 
 
-@pytest.mark.usefixtures("_soon")
+@pytest.mark.usefixtures("_soon", "quick_lookups")
 async def test_it_moves_to_a_new_address_and_nothing_is_lost_or_doubled(
     name: tuple[Name, str],
 ) -> None:
