@@ -138,6 +138,13 @@ class Socket:
         return await self.result("start", agent=agent, input={"text": text}, **fields)
 
 
+async def asked(socket: Socket, run: str) -> Frame:
+    """The question that a run has asked its user."""
+    event = await socket.event(run, "input_requested")
+    data: Frame = event["data"]
+    return data
+
+
 @contextlib.asynccontextmanager
 async def raw_socket(edge: str, **options: Any) -> AsyncIterator[Socket]:
     """A socket that has not said who it is."""

@@ -22,6 +22,7 @@ import pytest_asyncio
 from factorychain._core.ids import Principal
 from factorychain.agents.v1 import agents_pb2 as pb
 from factorychain.types.v1.event_pb2 import Event
+from factorychain_agents.process import weights
 from tests.integration.agents.conftest import Chain, metadata, serving
 from tests.waiting import until_true
 
@@ -225,7 +226,12 @@ async def test_a_loop_that_is_held_up_is_interrupted_by_a_cancel(
     await nothing_runs(chain)
 
 
-async def test_a_run_that_keeps_a_processor_busy_gives_way_to_one_that_waits(chain: Chain) -> None:
+async def test_a_run_that_keeps_a_processor_busy_gives_way_to_one_that_waits(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # However little of a processor is left for it here.
+    monkeypatch.setattr(weights, "_BUSY", 0.005)
+    monkeypatch.setattr(weights, "_CALM", 0.001)
     running = chain.agents.processes
     calm, waiting = await begun(chain, "waits")
     await until_true(lambda: running.running == 1)

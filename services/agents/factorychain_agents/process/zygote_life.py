@@ -18,7 +18,8 @@ from factorychain_agents.process.child import Child, known
 from factorychain_agents.process.orphans import reap_orphans
 
 _READY_S: Final = 120.0
-_LEAVE_S: Final = 1.0
+_LEAVE_S: Final = 5.0
+"""In which it closes what its agents share."""
 
 Told = Callable[[dict[str, Json], Sequence[int]], None]
 """Hears what it says, with the descriptors that came along."""
