@@ -1,20 +1,23 @@
 """What is known of the log's streams, and what of it was lost. No I/O: told what was seen, it decides.
 
-Invariant: a loss is told once, and nothing that goes by itself is one. Of a stream's messages the newest
-is the last to go, by age or by size; so a stream was purged if the newest event that was seen in it is
-gone before its age, and size does not explain it.
+Invariant: a loss is told once, and nothing that goes by itself is one. A stream's messages go by age or by
+size, the oldest first; so a stream was purged if an event that was seen in it is gone before its age, and
+size does not explain it. Some of the events that were the newest at a look are remembered, spread over the
+age at which events go: the oldest of them tells that everything behind it is there, too.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 from factorychain._core.stored import StreamContents
 
 JUDGED_UNTIL_AGE: Final = 0.9
 """Of the age at which events go. The server that drops them has a clock of its own."""
+REMEMBERED: Final = 32
+"""So many events of a stream, beside the newest."""
 
 
 class Loss(StrEnum):
@@ -24,15 +27,33 @@ class Loss(StrEnum):
     PURGED = "purged"
 
 
+class _Event(NamedTuple):
+    seq: int
+    at_s: float
+
+
 @dataclass(slots=True)
 class _Shard:
     created: str
     last_seq: int
-    event_seq: int = 0
-    """The newest event that was seen; 0: none."""
-    event_at_s: float = 0.0
+    events: list[_Event] = field(default_factory=list)
+    """Those that are remembered, the newest that was seen last."""
     missed: bool = False
-    """It was gone at the last look."""
+    """One of them was gone at the last look."""
+
+    def forget_until(self, at_s: float) -> None:
+        """Those of that time, and before, may go."""
+        self.events = [each for each in self.events if each.at_s > at_s]
+
+    def forget_below(self, seq: int) -> None:
+        """Those before it are gone for want of room."""
+        self.events = [each for each in self.events if each.seq >= seq]
+
+    def remember(self, event: _Event, apart_s: float) -> None:
+        """The newest; the one before it stays if it is so far apart from its own predecessor."""
+        if len(self.events) > 1 and self.events[-1].at_s - self.events[-2].at_s < apart_s:
+            del self.events[-1]
+        self.events.append(event)
 
 
 class LogState:
@@ -74,7 +95,8 @@ class LogState:
         elif before.missed:
             return None  # what it held stays what the next look is compared with
         if ends_in_event and contents.messages and before.last_seq != contents.last_seq:
-            before.event_seq, before.event_at_s = contents.last_seq, contents.last_at_s
+            event = _Event(contents.last_seq, contents.last_at_s)
+            before.remember(event, self._judged_s / REMEMBERED)
         before.last_seq = contents.last_seq
         return loss
 
@@ -89,9 +111,13 @@ class LogState:
         return Loss.PURGED if was_missed else None
 
     def _is_missed(self, before: _Shard, now: StreamContents, now_s: float) -> bool:
-        if not before.event_seq or now_s - before.event_at_s >= self._judged_s:
+        before.forget_until(now_s - self._judged_s)
+        if not before.events:
             return False
-        if before.event_seq >= now.first_seq and before.event_seq <= now.last_seq:
+        if before.events[0].seq >= now.first_seq and before.events[-1].seq <= now.last_seq:
             return False
         # What discards its oldest stays nearly as large as it may be.
-        return not now.messages or self._max_bytes < 0 or now.size_bytes < self._max_bytes / 2
+        if not now.messages or self._max_bytes < 0 or now.size_bytes < self._max_bytes / 2:
+            return True
+        before.forget_below(now.first_seq)
+        return False

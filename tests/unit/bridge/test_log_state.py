@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from factorychain._core.stored import StreamContents
-from factorychain_bridge.log_state import LogState, Loss
+from factorychain_bridge.log_state import REMEMBERED, LogState, Loss
 
 AGE_S = 1000.0
 NOW_S = 1_800_000_000.0
@@ -101,3 +101,34 @@ def test_what_was_stored_only_to_try_is_not_missed() -> None:
     assert looks.see(1, 11) is None  # the try is gone by now, events before it are not
     assert looks.see(11, 11) is None
     assert looks.see(12, 11) is Loss.PURGED
+
+
+def test_a_purge_that_leaves_the_newest_events_is_a_loss_too() -> None:
+    looks = Looks()
+    looks.see(1, 10)
+    for last in range(11, 20):
+        assert looks.see(1, last) is None
+    assert looks.twice(15, 20) == [None, Loss.PURGED]
+    assert looks.twice(15, 24) == [None, None]
+    assert looks.twice(22, 24) == [None, Loss.PURGED]
+
+
+def test_what_goes_by_age_behind_newer_events_is_no_loss() -> None:
+    looks, stored_at_s = Looks(), list[float]()
+
+    def see(first: int, now_s: float) -> Loss | None:
+        number = len(stored_at_s)
+        seen = StreamContents(
+            "1", number - first + 1, NOW_S + stored_at_s[-1], first, number, size_bytes=100
+        )
+        return looks.state.seen(LOG, seen, NOW_S + now_s, ends_in_event=True)
+
+    for now_s in range(0, int(5 * AGE_S), 7):
+        stored_at_s.append(now_s)
+        # The server drops what is old enough by its own clock, which is ahead or behind.
+        for ahead_s in (-0.05 * AGE_S, 0.05 * AGE_S):
+            young = (n for n, at_s in enumerate(stored_at_s, 1) if now_s + ahead_s - at_s < AGE_S)
+            assert see(min(young), now_s) is None
+    assert len(looks.state._shards[LOG].events) <= REMEMBERED + 2
+    oldest = min(n for n, at_s in enumerate(stored_at_s, 1) if now_s - at_s < 0.8 * AGE_S)
+    assert [see(oldest, now_s) for _ in range(2)] == [None, Loss.PURGED]
