@@ -39,8 +39,16 @@ class Engine:
 
     async def start(self) -> None:
         await self.group.start()
-        self._channel = GrpcChannel(self.server.server.address, "engine", self.server.settings)
-        self._stub = engine_pb2_grpc.EngineServiceStub(self._channel.channel)
+        channel = GrpcChannel(
+            self.server.server.address,
+            "engine",
+            self.server.settings,
+            carries=pb.DESCRIPTOR.services_by_name["EngineService"],
+        )
+        self._channel, self._stub = channel, engine_pb2_grpc.EngineServiceStub(channel.channel)
+        await channel.start()
+        # Starts come as the edge's do.
+        await until_true(lambda: channel.carrying)
 
     async def stop(self) -> None:
         if self._channel is not None:

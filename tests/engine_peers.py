@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from factorychain._core.carried import CarriesCalls
 from factorychain._core.credentials import Authenticator, current_run
 from factorychain._core.execution_context import Scope, UserExecutionContext
 from factorychain._core.grpc_server import GrpcServer, Service
@@ -167,7 +168,7 @@ class AgentRun:
         )
 
 
-class Agents(agents_pb2_grpc.AgentsServiceServicer):
+class Agents(CarriesCalls, agents_pb2_grpc.AgentsServiceServicer):
     """The agents layer. A run goes on until the test ends it, or is cancelled; `quick` ends alone."""
 
     def __init__(self, log: Log, verifier: TxnVerifier, boot_id: str = "boot-1") -> None:

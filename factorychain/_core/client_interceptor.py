@@ -14,12 +14,14 @@ from typing import TypeVar
 
 import grpc
 
+from factorychain._core.carried import CallCarrier, CarriedStream, CarriedUnary
 from factorychain._core.client_call import (
     Method,
     TracedLinkCall,
     TracedStreamCall,
     TracedUnaryCall,
 )
+from factorychain._core.contracts import carried_contracts
 from factorychain._core.tracing import TRACEPARENT
 
 Req = TypeVar("Req")
@@ -38,10 +40,18 @@ def with_trace(metadata: Metadata | None, traceparent: str) -> tuple[tuple[str, 
 class TracedChannel(grpc.aio.Channel):
     """A channel whose calls carry trace and deadline and raise our errors."""
 
-    def __init__(self, inner: grpc.aio.Channel, layer: str, timeout_s: float) -> None:
+    def __init__(
+        self,
+        inner: grpc.aio.Channel,
+        layer: str,
+        timeout_s: float,
+        carrier: CallCarrier | None = None,
+    ) -> None:
+        """`carrier` takes the calls that may be carried."""
         self._inner = inner
         self._layer = layer
         self._timeout_s = timeout_s
+        self._carrier = carrier
 
     def _method(self, path: str) -> Method:
         return Method(path, self._layer, self._timeout_s)
@@ -55,6 +65,16 @@ class TracedChannel(grpc.aio.Channel):
         _registered_method: bool | None = None,
     ) -> grpc.aio.UnaryUnaryMultiCallable[Req, Res]:
         inner = self._inner.unary_unary(method, request_serializer, response_deserializer)
+        contract = carried_contracts().get(method)
+        if self._carrier and contract and request_serializer and response_deserializer:
+            inner = CarriedUnary(
+                inner,
+                self._carrier,
+                method,
+                request_serializer,
+                response_deserializer,
+                contract.repeat_safe,
+            )
         return _UnaryUnary(inner, self._method(method))
 
     def unary_stream(
@@ -65,6 +85,11 @@ class TracedChannel(grpc.aio.Channel):
         _registered_method: bool | None = None,
     ) -> grpc.aio.UnaryStreamMultiCallable[Req, Res]:
         inner = self._inner.unary_stream(method, request_serializer, response_deserializer)
+        carried = method in carried_contracts()
+        if self._carrier and carried and request_serializer and response_deserializer:
+            inner = CarriedStream(
+                inner, self._carrier, method, request_serializer, response_deserializer
+            )
         return _UnaryStream(inner, self._method(method))
 
     def stream_stream(

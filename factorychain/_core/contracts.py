@@ -15,6 +15,9 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 
 from factorychain.types.v1 import contract_pb2
 
+CARRY_CALLS = "CarryCalls"
+"""The method of a service that carries calls of others."""
+
 
 class ContractMissing(Exception):
     """A method of a service has no contract, or one without a credential."""
@@ -45,6 +48,8 @@ class FactoryLayerContract:
     repeat_safe: bool  # the proto's idempotency_level says so
     client_streaming: bool
     server_streaming: bool
+    carried: bool
+    """Whether it can also be called on the stream of `CARRY_CALLS`."""
 
     @property
     def p99_s(self) -> float | None:
@@ -82,6 +87,7 @@ def contract_of(method: MethodDescriptor) -> FactoryLayerContract:
         repeat_safe=options.idempotency_level in _REPEAT_SAFE,
         client_streaming=method.client_streaming,
         server_streaming=method.server_streaming,
+        carried=declared.carried,
     )
 
 
@@ -105,3 +111,9 @@ def chain_services() -> Iterator[ServiceDescriptor]:
 def all_contracts() -> tuple[FactoryLayerContract, ...]:
     """The contract of every method of every layer."""
     return tuple(contract for service in chain_services() for contract in contracts_of(service))
+
+
+@cache
+def carried_contracts() -> Mapping[str, FactoryLayerContract]:
+    """The contracts of what can be called on a stream of `CARRY_CALLS`, by path."""
+    return {each.path: each for each in all_contracts() if each.carried}

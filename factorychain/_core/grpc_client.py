@@ -7,12 +7,16 @@ repeating is safe (`idempotency_level`); pings come less often than any server o
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import grpc
 import orjson
+from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
 
+from factorychain._core.carried import CallCarrier
 from factorychain._core.client_interceptor import TracedChannel
-from factorychain._core.contracts import all_contracts
+from factorychain._core.contracts import CARRY_CALLS, all_contracts
 from factorychain._core.grpc_options import Options, options_of_both_ends
 from factorychain._core.settings import TransportSettings
 
@@ -36,8 +40,14 @@ class GrpcChannel:
         settings: TransportSettings,
         *,
         credentials: grpc.ChannelCredentials | None = None,
+        carries: ServiceDescriptor | None = None,
+        streams: int = 1,
     ) -> None:
-        """`layer` names the peer in errors. To be made in a running event loop."""
+        """`layer` names the peer in errors. To be made in a running event loop.
+
+        `carries`: the service whose calls that may be carried are, on so many `streams`; more than one
+        where the target has several replicas.
+        """
         self.name = f"channel to {layer}"
         self.target = target
         options = _options(settings)
@@ -45,7 +55,8 @@ class GrpcChannel:
             inner = grpc.aio.insecure_channel(target, options)
         else:
             inner = grpc.aio.secure_channel(target, credentials, options)
-        self.channel = TracedChannel(inner, layer, settings.rpc_timeout_s)
+        self._carrier = _carrier(inner, carries, streams) if carries is not None else None
+        self.channel = TracedChannel(inner, layer, settings.rpc_timeout_s, self._carrier)
 
     @property
     def healthy(self) -> bool:
@@ -55,11 +66,32 @@ class GrpcChannel:
     def connected(self) -> bool:
         return self.channel.get_state() is grpc.ChannelConnectivity.READY
 
+    @property
+    def carrying(self) -> bool:
+        """Whether calls that may be carried are."""
+        return self._carrier is not None and self._carrier.ready
+
     async def start(self) -> None:
         self.channel.get_state(try_to_connect=True)
+        if self._carrier is not None:
+            await self._carrier.start()
 
     async def stop(self) -> None:
+        if self._carrier is not None:
+            await self._carrier.stop()
         await self.channel.close()
+
+
+def _carrier(channel: grpc.aio.Channel, service: ServiceDescriptor, streams: int) -> CallCarrier:
+    method = service.methods_by_name[CARRY_CALLS]
+    request, response = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
+    # Typed with generated classes nowhere: each service has its own.
+    open_stream: Any = channel.stream_stream(
+        f"/{service.full_name}/{CARRY_CALLS}",
+        request_serializer=request.SerializeToString,
+        response_deserializer=response.FromString,
+    )
+    return CallCarrier(open_stream, lambda frames: request(frames=frames), streams)
 
 
 @cache

@@ -12,11 +12,13 @@ from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.descriptor import ServiceDescriptor
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
+from factorychain._core.carried import CarriedCalls
 from factorychain._core.component import detached
-from factorychain._core.contracts import contracts_of
+from factorychain._core.contracts import CARRY_CALLS, contracts_of
 from factorychain._core.credentials import Authenticator
 from factorychain._core.grpc_options import Options, options_of_both_ends
 from factorychain._core.health import SERVICE as HEALTH_SERVICE
@@ -70,7 +72,8 @@ class GrpcServer:
         self._names = [each.descriptor.full_name for each in services]
         self.health = HealthService(self._names)
         # Wrapped now: what has no contract or can't be checked is refused before anything runs.
-        self._table = _handlers(services, ServerInterceptor(authenticator))
+        self._carried: list[CarriedCalls] = []
+        self._table = self._handlers(services, ServerInterceptor(authenticator))
         self._server: grpc.aio.Server | None = None
         self._probes: grpc.aio.Server | None = None
         self._on_drain: list[Callable[[], None]] = []
@@ -113,12 +116,56 @@ class GrpcServer:
         self.health.drain()
         for callback in self._on_drain:
             callback()
+        for each in self._carried:
+            each.drain()
         server, self._server = self._server, None
         if server is not None:
             await server.stop(self._drain_timeout_s)
         probes, self._probes = self._probes, None
         if probes is not None:
             await probes.stop(None)
+
+    def _handlers(self, services: Sequence[Service], interceptor: ServerInterceptor) -> _Handlers:
+        table: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+        for service in services:
+            found = _collect(service.add, service.servicer)
+            own = {}
+            for contract in contracts_of(service.descriptor):
+                if contract.path not in found:
+                    raise ValueError(
+                        f"{service.descriptor.full_name} has no handler for {contract.path}"
+                    )
+                if contract.method != CARRY_CALLS:
+                    own[contract.path] = interceptor.wrap(contract, found[contract.path])
+            table |= own
+            table |= self._carrying(service, own, found, interceptor)
+        return table
+
+    def _carrying(
+        self,
+        service: Service,
+        own: _Handlers,
+        found: _Handlers,
+        interceptor: ServerInterceptor,
+    ) -> _Handlers:
+        """What carries calls to the service's own handlers, if it has that."""
+        contracts = {each.method: each for each in contracts_of(service.descriptor)}
+        carry = contracts.get(CARRY_CALLS)
+        if carry is None:
+            return {}
+        method = service.descriptor.methods_by_name[CARRY_CALLS]
+        response = GetMessageClass(method.output_type)
+        carried = CarriedCalls(
+            {each.path: own[each.path] for each in contracts.values() if each.carried},
+            lambda answers: response(answers=answers),
+        )
+        self._carried.append(carried)
+        handler = grpc.stream_stream_rpc_method_handler(
+            carried.serve,
+            found[carry.path].request_deserializer,
+            found[carry.path].response_serializer,
+        )
+        return {carry.path: interceptor.wrap(carry, handler)}
 
 
 class _Table(grpc.GenericRpcHandler):
@@ -152,19 +199,6 @@ def _collect(add: Callable[[Any, Any], None], servicer: object) -> _Handlers:
     collector = _Collector()
     add(servicer, collector)
     return collector.by_method
-
-
-def _handlers(services: Sequence[Service], interceptor: ServerInterceptor) -> _Handlers:
-    table = {}
-    for service in services:
-        found = _collect(service.add, service.servicer)
-        for contract in contracts_of(service.descriptor):
-            if contract.path not in found:
-                raise ValueError(
-                    f"{service.descriptor.full_name} has no handler for {contract.path}"
-                )
-            table[contract.path] = interceptor.wrap(contract, found[contract.path])
-    return table
 
 
 def _health_handlers(health: HealthService) -> _Handlers:

@@ -22,11 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from factorychain.types.v1 import calls_pb2 as factorychain_dot_types_dot_v1_dot_calls__pb2
 from factorychain.types.v1 import contract_pb2 as factorychain_dot_types_dot_v1_dot_contract__pb2
 from factorychain.types.v1 import run_pb2 as factorychain_dot_types_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#factorychain/agents/v1/agents.proto\x12\x16\x66\x61\x63torychain.agents.v1\x1a$factorychain/types/v1/contract.proto\x1a\x1f\x66\x61\x63torychain/types/v1/run.proto\"\xa8\x01\n\x0e\x45xecuteRequest\x12\x12\n\ninput_json\x18\x01 \x01(\t\x12\x15\n\rmetadata_json\x18\x02 \x01(\t\x12\x33\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\".factorychain.types.v1.ContextItem\x12\x10\n\x08replaces\x18\x04 \x01(\t\x12\x0f\n\x07resumes\x18\x05 \x01(\t\x12\x13\n\x0bresume_json\x18\x06 \x01(\t\"\xbe\x01\n\x0f\x45xecuteResponse\x12\x37\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32#.factorychain.agents.v1.RunAcceptedH\x00\x12\x31\n\x05\x61live\x18\x02 \x01(\x0b\x32 .factorychain.agents.v1.RunAliveH\x00\x12\x37\n\x08\x66inished\x18\x03 \x01(\x0b\x32#.factorychain.agents.v1.RunFinishedH\x00\x42\x06\n\x04life\"/\n\x0bRunAccepted\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\"?\n\x08RunAlive\x12\x0f\n\x07idle_ms\x18\x01 \x01(\x04\x12\x11\n\twaited_ms\x18\x02 \x01(\x04\x12\x0f\n\x07waiting\x18\x03 \x01(\x08\"=\n\x0bRunFinished\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x1f.factorychain.types.v1.RunState\"\x0f\n\rAttachRequest\"\xbd\x01\n\x0e\x41ttachResponse\x12\x37\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32#.factorychain.agents.v1.RunAcceptedH\x00\x12\x31\n\x05\x61live\x18\x02 \x01(\x0b\x32 .factorychain.agents.v1.RunAliveH\x00\x12\x37\n\x08\x66inished\x18\x03 \x01(\x0b\x32#.factorychain.agents.v1.RunFinishedH\x00\x42\x06\n\x04life\"\x1f\n\rCancelRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x10\n\x0e\x43\x61ncelResponse\"5\n\x0eRespondRequest\x12\x0f\n\x07request\x18\x01 \x01(\t\x12\x12\n\nvalue_json\x18\x02 \x01(\t\"\x11\n\x0fRespondResponse\"\x0e\n\x0cRenewRequest\"\x0f\n\rRenewResponse\"\x13\n\x11ListAgentsRequest\"F\n\x12ListAgentsResponse\x12\x30\n\x06\x61gents\x18\x01 \x03(\x0b\x32 .factorychain.types.v1.AgentInfo\"\x10\n\x0eGetLoadRequest\"}\n\x0fGetLoadResponse\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x0f\n\x07running\x18\x03 \x01(\r\x12\x10\n\x08\x63\x61pacity\x18\x04 \x01(\r\x12\x11\n\taccepting\x18\x05 \x01(\x08\x12\x12\n\nroom_in_ms\x18\x06 \x01(\x04\x32\xc9\x11\n\rAgentsService\x12\xaa\x04\n\x07\x45xecute\x12&.factorychain.agents.v1.ExecuteRequest\x1a\'.factorychain.agents.v1.ExecuteResponse\"\xcb\x03\xaa\xd4\x18\xc6\x03\n\x18the token\'s scope is run\n,this run and attempt was not accepted before\x12\x35the first message says which replica accepted the run\x12\x38\x66inished comes only after the run\'s ending is in the log\x12VRUN_NOT_FOUND after that means that this process has given the run up and not ended it\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\x0f\x41GENT_NOT_FOUND\x1a\x18\x41GENT_DEPENDENCY_MISSING\x1a\rINVALID_FIELD\x1a\x08\x43\x41PACITY\x1a\nRUN_EXISTS\x1a\rRUN_NOT_FOUND\x1a\x0e\x43HAIN_DEGRADED \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x08@0\x01\x12\x85\x02\n\x06\x41ttach\x12%.factorychain.agents.v1.AttachRequest\x1a&.factorychain.agents.v1.AttachResponse\"\xa9\x01\xaa\xd4\x18\xa4\x01\n$the run was accepted by this process\x12\x17\x61s Execute, from now on\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\rRUN_NOT_FOUND\x1a\x0e\x43HAIN_DEGRADED \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x14@0\x01\x12\x95\x02\n\x06\x43\x61ncel\x12%.factorychain.agents.v1.CancelRequest\x1a&.factorychain.agents.v1.CancelResponse\"\xbb\x01\x90\x02\x02\xaa\xd4\x18\xb3\x01\n$the run was accepted by this process\x12&the agent\'s code has been told to stop\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\rRUN_NOT_FOUND\x1a\x0e\x43HAIN_DEGRADED \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x14@\x12\x86\x03\n\x07Respond\x12&.factorychain.agents.v1.RespondRequest\x1a\'.factorychain.agents.v1.RespondResponse\"\xa9\x02\xaa\xd4\x18\xa4\x02\n\x1ethe run waits for this request\x12%the agent has the answer exactly once\x12\x32the same answer again changes nothing and succeeds\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\rRUN_NOT_FOUND\x1a\rINVALID_FIELD\x1a\x11REQUEST_NOT_FOUND\x1a\x10REQUEST_ANSWERED\x1a\x0eREQUEST_CLOSED\x1a\x0e\x43HAIN_DEGRADED \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x14@\x12\xb4\x02\n\x05Renew\x12$.factorychain.agents.v1.RenewRequest\x1a%.factorychain.agents.v1.RenewResponse\"\xdd\x01\x90\x02\x02\xaa\xd4\x18\xd5\x01\n$the run was accepted by this process\x12Xwhat the run says from now on is said with a token that is valid for as long as this one\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\rRUN_NOT_FOUND \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x14@\x12\xe7\x01\n\nListAgents\x12).factorychain.agents.v1.ListAgentsRequest\x1a*.factorychain.agents.v1.ListAgentsResponse\"\x81\x01\x90\x02\x01\xaa\xd4\x18z\x12@an agent that misses a dependency is listed with what is missing\x1a\x0e\x43HAIN_DEGRADED \x03*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00$@\x12\xc0\x01\n\x07GetLoad\x12&.factorychain.agents.v1.GetLoadRequest\x1a\'.factorychain.agents.v1.GetLoadResponse\"d\x90\x02\x01\xaa\xd4\x18]\x12#of this process alone, as it is now\x1a\x0e\x43HAIN_DEGRADED \x03*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00$@b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#factorychain/agents/v1/agents.proto\x12\x16\x66\x61\x63torychain.agents.v1\x1a!factorychain/types/v1/calls.proto\x1a$factorychain/types/v1/contract.proto\x1a\x1f\x66\x61\x63torychain/types/v1/run.proto\"\xa8\x01\n\x0e\x45xecuteRequest\x12\x12\n\ninput_json\x18\x01 \x01(\t\x12\x15\n\rmetadata_json\x18\x02 \x01(\t\x12\x33\n\x07\x63ontext\x18\x03 \x03(\x0b\x32\".factorychain.types.v1.ContextItem\x12\x10\n\x08replaces\x18\x04 \x01(\t\x12\x0f\n\x07resumes\x18\x05 \x01(\t\x12\x13\n\x0bresume_json\x18\x06 \x01(\t\"\xbe\x01\n\x0f\x45xecuteResponse\x12\x37\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32#.factorychain.agents.v1.RunAcceptedH\x00\x12\x31\n\x05\x61live\x18\x02 \x01(\x0b\x32 .factorychain.agents.v1.RunAliveH\x00\x12\x37\n\x08\x66inished\x18\x03 \x01(\x0b\x32#.factorychain.agents.v1.RunFinishedH\x00\x42\x06\n\x04life\"/\n\x0bRunAccepted\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\"?\n\x08RunAlive\x12\x0f\n\x07idle_ms\x18\x01 \x01(\x04\x12\x11\n\twaited_ms\x18\x02 \x01(\x04\x12\x0f\n\x07waiting\x18\x03 \x01(\x08\"=\n\x0bRunFinished\x12.\n\x05state\x18\x01 \x01(\x0e\x32\x1f.factorychain.types.v1.RunState\"\x0f\n\rAttachRequest\"\xbd\x01\n\x0e\x41ttachResponse\x12\x37\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32#.factorychain.agents.v1.RunAcceptedH\x00\x12\x31\n\x05\x61live\x18\x02 \x01(\x0b\x32 .factorychain.agents.v1.RunAliveH\x00\x12\x37\n\x08\x66inished\x18\x03 \x01(\x0b\x32#.factorychain.agents.v1.RunFinishedH\x00\x42\x06\n\x04life\"\x1f\n\rCancelRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x10\n\x0e\x43\x61ncelResponse\"5\n\x0eRespondRequest\x12\x0f\n\x07request\x18\x01 \x01(\t\x12\x12\n\nvalue_json\x18\x02 \x01(\t\"\x11\n\x0fRespondResponse\"\x0e\n\x0cRenewRequest\"\x0f\n\rRenewResponse\"\x13\n\x11ListAgentsRequest\"F\n\x12ListAgentsResponse\x12\x30\n\x06\x61gents\x18\x01 \x03(\x0b\x32 .factorychain.types.v1.AgentInfo\"\x10\n\x0eGetLoadRequest\"}\n\x0fGetLoadResponse\x12\x0f\n\x07\x61\x64\x64ress\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x0f\n\x07running\x18\x03 \x01(\r\x12\x10\n\x08\x63\x61pacity\x18\x04 \x01(\r\x12\x11\n\taccepting\x18\x05 \x01(\x08\x12\x12\n\nroom_in_ms\x18\x06 \x01(\x04\"E\n\x11\x43\x61rryCallsRequest\x12\x30\n\x06\x66rames\x18\x01 \x03(\x0b\x32 .factorychain.types.v1.CallFrame\"H\n\x12\x43\x61rryCallsResponse\x12\x32\n\x07\x61nswers\x18\x01 \x03(\x0b\x32!.factorychain.types.v1.CallAnswer2\xc6\x14\n\rAgentsService\x12\xac\x04\n\x07\x45xecute\x12&.factorychain.agents.v1.ExecuteRequest\x1a\'.factorychain.agents.v1.ExecuteResponse\"\xcd\x03\xaa\xd4\x18\xc8\x03\n\x18the token\'s scope is run\n,this run and attempt was not accepted before\x12\x35the first message says which replica accepted the run\x12\x38\x66inished comes only after the run\'s ending is in the log\x12VRUN_NOT_FOUND after that means that this process has given the run up and not ended it\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\x0f\x41GENT_NOT_FOUND\x1a\x18\x41GENT_DEPENDENCY_MISSING\x1a\rINVALID_FIELD\x1a\x08\x43\x41PACITY\x1a\nRUN_EXISTS\x1a\rRUN_NOT_FOUND\x1a\x0e\x43HAIN_DEGRADED \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x08@0\x01\x30\x01\x12\x85\x02\n\x06\x41ttach\x12%.factorychain.agents.v1.AttachRequest\x1a&.factorychain.agents.v1.AttachResponse\"\xa9\x01\xaa\xd4\x18\xa4\x01\n$the run was accepted by this process\x12\x17\x61s Execute, from now on\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\rRUN_NOT_FOUND\x1a\x0e\x43HAIN_DEGRADED \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x14@0\x01\x12\x95\x02\n\x06\x43\x61ncel\x12%.factorychain.agents.v1.CancelRequest\x1a&.factorychain.agents.v1.CancelResponse\"\xbb\x01\x90\x02\x02\xaa\xd4\x18\xb3\x01\n$the run was accepted by this process\x12&the agent\'s code has been told to stop\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\rRUN_NOT_FOUND\x1a\x0e\x43HAIN_DEGRADED \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x14@\x12\x86\x03\n\x07Respond\x12&.factorychain.agents.v1.RespondRequest\x1a\'.factorychain.agents.v1.RespondResponse\"\xa9\x02\xaa\xd4\x18\xa4\x02\n\x1ethe run waits for this request\x12%the agent has the answer exactly once\x12\x32the same answer again changes nothing and succeeds\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\rRUN_NOT_FOUND\x1a\rINVALID_FIELD\x1a\x11REQUEST_NOT_FOUND\x1a\x10REQUEST_ANSWERED\x1a\x0eREQUEST_CLOSED\x1a\x0e\x43HAIN_DEGRADED \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x14@\x12\xb4\x02\n\x05Renew\x12$.factorychain.agents.v1.RenewRequest\x1a%.factorychain.agents.v1.RenewResponse\"\xdd\x01\x90\x02\x02\xaa\xd4\x18\xd5\x01\n$the run was accepted by this process\x12Xwhat the run says from now on is said with a token that is valid for as long as this one\x1a\rTOKEN_INVALID\x1a\rTOKEN_EXPIRED\x1a\rRUN_NOT_FOUND \x02*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x14@\x12\xe7\x01\n\nListAgents\x12).factorychain.agents.v1.ListAgentsRequest\x1a*.factorychain.agents.v1.ListAgentsResponse\"\x81\x01\x90\x02\x01\xaa\xd4\x18z\x12@an agent that misses a dependency is listed with what is missing\x1a\x0e\x43HAIN_DEGRADED \x03*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00$@\x12\xc0\x01\n\x07GetLoad\x12&.factorychain.agents.v1.GetLoadRequest\x1a\'.factorychain.agents.v1.GetLoadResponse\"d\x90\x02\x01\xaa\xd4\x18]\x12#of this process alone, as it is now\x1a\x0e\x43HAIN_DEGRADED \x03*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xf0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00$@\x12\xf8\x02\n\nCarryCalls\x12).factorychain.agents.v1.CarryCallsRequest\x1a*.factorychain.agents.v1.CarryCallsResponse\"\x8e\x02\xaa\xd4\x18\x89\x02\n$every call brings its own credential\x12\x36\x61 call is answered as the same call by itself would be\x12)a call that is not taken has done nothing\x12\x37the end of the stream cancels its calls and ends no run\x1a\rTOKEN_INVALID\x1a\x0e\x43HAIN_DEGRADED \x03*\x11\n\x06p50_ms\x11\x00\x00\x00\x00\x00\x00\xe0?*\x11\n\x06p99_ms\x11\x00\x00\x00\x00\x00\x00\x14@(\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,7 +35,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'factorychain.agents.v1.agen
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_AGENTSSERVICE'].methods_by_name['Execute']._loaded_options = None
-  _globals['_AGENTSSERVICE'].methods_by_name['Execute']._serialized_options = b'\252\324\030\306\003\n\030the token\'s scope is run\n,this run and attempt was not accepted before\0225the first message says which replica accepted the run\0228finished comes only after the run\'s ending is in the log\022VRUN_NOT_FOUND after that means that this process has given the run up and not ended it\032\rTOKEN_INVALID\032\rTOKEN_EXPIRED\032\017AGENT_NOT_FOUND\032\030AGENT_DEPENDENCY_MISSING\032\rINVALID_FIELD\032\010CAPACITY\032\nRUN_EXISTS\032\rRUN_NOT_FOUND\032\016CHAIN_DEGRADED \002*\021\n\006p50_ms\021\000\000\000\000\000\000\360?*\021\n\006p99_ms\021\000\000\000\000\000\000\010@'
+  _globals['_AGENTSSERVICE'].methods_by_name['Execute']._serialized_options = b'\252\324\030\310\003\n\030the token\'s scope is run\n,this run and attempt was not accepted before\0225the first message says which replica accepted the run\0228finished comes only after the run\'s ending is in the log\022VRUN_NOT_FOUND after that means that this process has given the run up and not ended it\032\rTOKEN_INVALID\032\rTOKEN_EXPIRED\032\017AGENT_NOT_FOUND\032\030AGENT_DEPENDENCY_MISSING\032\rINVALID_FIELD\032\010CAPACITY\032\nRUN_EXISTS\032\rRUN_NOT_FOUND\032\016CHAIN_DEGRADED \002*\021\n\006p50_ms\021\000\000\000\000\000\000\360?*\021\n\006p99_ms\021\000\000\000\000\000\000\010@0\001'
   _globals['_AGENTSSERVICE'].methods_by_name['Attach']._loaded_options = None
   _globals['_AGENTSSERVICE'].methods_by_name['Attach']._serialized_options = b'\252\324\030\244\001\n$the run was accepted by this process\022\027as Execute, from now on\032\rTOKEN_INVALID\032\rTOKEN_EXPIRED\032\rRUN_NOT_FOUND\032\016CHAIN_DEGRADED \002*\021\n\006p50_ms\021\000\000\000\000\000\000\360?*\021\n\006p99_ms\021\000\000\000\000\000\000\024@'
   _globals['_AGENTSSERVICE'].methods_by_name['Cancel']._loaded_options = None
@@ -47,40 +48,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AGENTSSERVICE'].methods_by_name['ListAgents']._serialized_options = b'\220\002\001\252\324\030z\022@an agent that misses a dependency is listed with what is missing\032\016CHAIN_DEGRADED \003*\021\n\006p50_ms\021\000\000\000\000\000\000\360?*\021\n\006p99_ms\021\000\000\000\000\000\000$@'
   _globals['_AGENTSSERVICE'].methods_by_name['GetLoad']._loaded_options = None
   _globals['_AGENTSSERVICE'].methods_by_name['GetLoad']._serialized_options = b'\220\002\001\252\324\030]\022#of this process alone, as it is now\032\016CHAIN_DEGRADED \003*\021\n\006p50_ms\021\000\000\000\000\000\000\360?*\021\n\006p99_ms\021\000\000\000\000\000\000$@'
-  _globals['_EXECUTEREQUEST']._serialized_start=135
-  _globals['_EXECUTEREQUEST']._serialized_end=303
-  _globals['_EXECUTERESPONSE']._serialized_start=306
-  _globals['_EXECUTERESPONSE']._serialized_end=496
-  _globals['_RUNACCEPTED']._serialized_start=498
-  _globals['_RUNACCEPTED']._serialized_end=545
-  _globals['_RUNALIVE']._serialized_start=547
-  _globals['_RUNALIVE']._serialized_end=610
-  _globals['_RUNFINISHED']._serialized_start=612
-  _globals['_RUNFINISHED']._serialized_end=673
-  _globals['_ATTACHREQUEST']._serialized_start=675
-  _globals['_ATTACHREQUEST']._serialized_end=690
-  _globals['_ATTACHRESPONSE']._serialized_start=693
-  _globals['_ATTACHRESPONSE']._serialized_end=882
-  _globals['_CANCELREQUEST']._serialized_start=884
-  _globals['_CANCELREQUEST']._serialized_end=915
-  _globals['_CANCELRESPONSE']._serialized_start=917
-  _globals['_CANCELRESPONSE']._serialized_end=933
-  _globals['_RESPONDREQUEST']._serialized_start=935
-  _globals['_RESPONDREQUEST']._serialized_end=988
-  _globals['_RESPONDRESPONSE']._serialized_start=990
-  _globals['_RESPONDRESPONSE']._serialized_end=1007
-  _globals['_RENEWREQUEST']._serialized_start=1009
-  _globals['_RENEWREQUEST']._serialized_end=1023
-  _globals['_RENEWRESPONSE']._serialized_start=1025
-  _globals['_RENEWRESPONSE']._serialized_end=1040
-  _globals['_LISTAGENTSREQUEST']._serialized_start=1042
-  _globals['_LISTAGENTSREQUEST']._serialized_end=1061
-  _globals['_LISTAGENTSRESPONSE']._serialized_start=1063
-  _globals['_LISTAGENTSRESPONSE']._serialized_end=1133
-  _globals['_GETLOADREQUEST']._serialized_start=1135
-  _globals['_GETLOADREQUEST']._serialized_end=1151
-  _globals['_GETLOADRESPONSE']._serialized_start=1153
-  _globals['_GETLOADRESPONSE']._serialized_end=1278
-  _globals['_AGENTSSERVICE']._serialized_start=1281
-  _globals['_AGENTSSERVICE']._serialized_end=3530
+  _globals['_AGENTSSERVICE'].methods_by_name['CarryCalls']._loaded_options = None
+  _globals['_AGENTSSERVICE'].methods_by_name['CarryCalls']._serialized_options = b'\252\324\030\211\002\n$every call brings its own credential\0226a call is answered as the same call by itself would be\022)a call that is not taken has done nothing\0227the end of the stream cancels its calls and ends no run\032\rTOKEN_INVALID\032\016CHAIN_DEGRADED \003*\021\n\006p50_ms\021\000\000\000\000\000\000\340?*\021\n\006p99_ms\021\000\000\000\000\000\000\024@'
+  _globals['_EXECUTEREQUEST']._serialized_start=170
+  _globals['_EXECUTEREQUEST']._serialized_end=338
+  _globals['_EXECUTERESPONSE']._serialized_start=341
+  _globals['_EXECUTERESPONSE']._serialized_end=531
+  _globals['_RUNACCEPTED']._serialized_start=533
+  _globals['_RUNACCEPTED']._serialized_end=580
+  _globals['_RUNALIVE']._serialized_start=582
+  _globals['_RUNALIVE']._serialized_end=645
+  _globals['_RUNFINISHED']._serialized_start=647
+  _globals['_RUNFINISHED']._serialized_end=708
+  _globals['_ATTACHREQUEST']._serialized_start=710
+  _globals['_ATTACHREQUEST']._serialized_end=725
+  _globals['_ATTACHRESPONSE']._serialized_start=728
+  _globals['_ATTACHRESPONSE']._serialized_end=917
+  _globals['_CANCELREQUEST']._serialized_start=919
+  _globals['_CANCELREQUEST']._serialized_end=950
+  _globals['_CANCELRESPONSE']._serialized_start=952
+  _globals['_CANCELRESPONSE']._serialized_end=968
+  _globals['_RESPONDREQUEST']._serialized_start=970
+  _globals['_RESPONDREQUEST']._serialized_end=1023
+  _globals['_RESPONDRESPONSE']._serialized_start=1025
+  _globals['_RESPONDRESPONSE']._serialized_end=1042
+  _globals['_RENEWREQUEST']._serialized_start=1044
+  _globals['_RENEWREQUEST']._serialized_end=1058
+  _globals['_RENEWRESPONSE']._serialized_start=1060
+  _globals['_RENEWRESPONSE']._serialized_end=1075
+  _globals['_LISTAGENTSREQUEST']._serialized_start=1077
+  _globals['_LISTAGENTSREQUEST']._serialized_end=1096
+  _globals['_LISTAGENTSRESPONSE']._serialized_start=1098
+  _globals['_LISTAGENTSRESPONSE']._serialized_end=1168
+  _globals['_GETLOADREQUEST']._serialized_start=1170
+  _globals['_GETLOADREQUEST']._serialized_end=1186
+  _globals['_GETLOADRESPONSE']._serialized_start=1188
+  _globals['_GETLOADRESPONSE']._serialized_end=1313
+  _globals['_CARRYCALLSREQUEST']._serialized_start=1315
+  _globals['_CARRYCALLSREQUEST']._serialized_end=1384
+  _globals['_CARRYCALLSRESPONSE']._serialized_start=1386
+  _globals['_CARRYCALLSRESPONSE']._serialized_end=1458
+  _globals['_AGENTSSERVICE']._serialized_start=1461
+  _globals['_AGENTSSERVICE']._serialized_end=4091
 # @@protoc_insertion_point(module_scope)

@@ -4,6 +4,7 @@ isort:skip_file
 The agents layer: isolated agent instances."""
 
 from collections import abc as _abc
+from factorychain.types.v1 import calls_pb2 as _calls_pb2
 from factorychain.types.v1 import run_pb2 as _run_pb2
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -449,3 +450,51 @@ class GetLoadResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetLoadResponse: _TypeAlias = GetLoadResponse  # noqa: Y015
+
+@_typing.final
+class CarryCallsRequest(_message.Message):
+    """Frames of the calls on the stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def frames(self) -> _containers.RepeatedCompositeFieldContainer[_calls_pb2.CallFrame]:
+        """In order."""
+
+    def __init__(
+        self,
+        *,
+        frames: _abc.Iterable[_calls_pb2.CallFrame] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames", b"frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CarryCallsRequest: _TypeAlias = CarryCallsRequest  # noqa: Y015
+
+@_typing.final
+class CarryCallsResponse(_message.Message):
+    """Answers to the calls on the stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[_calls_pb2.CallAnswer]:
+        """In order within each call."""
+
+    def __init__(
+        self,
+        *,
+        answers: _abc.Iterable[_calls_pb2.CallAnswer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CarryCallsResponse: _TypeAlias = CarryCallsResponse  # noqa: Y015

@@ -70,6 +70,11 @@ class AgentsServiceStub:
                 request_serializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.GetLoadRequest.SerializeToString,
                 response_deserializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.GetLoadResponse.FromString,
                 _registered_method=True)
+        self.CarryCalls = channel.stream_stream(
+                '/factorychain.agents.v1.AgentsService/CarryCalls',
+                request_serializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.CarryCallsRequest.SerializeToString,
+                response_deserializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.CarryCallsResponse.FromString,
+                _registered_method=True)
 
 
 class AgentsServiceServicer:
@@ -125,6 +130,13 @@ class AgentsServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CarryCalls(self, request_iterator, context):
+        """Carries calls on one open stream, each of which is checked as if it were made by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AgentsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -162,6 +174,11 @@ def add_AgentsServiceServicer_to_server(servicer, server):
                     servicer.GetLoad,
                     request_deserializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.GetLoadRequest.FromString,
                     response_serializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.GetLoadResponse.SerializeToString,
+            ),
+            'CarryCalls': grpc.stream_stream_rpc_method_handler(
+                    servicer.CarryCalls,
+                    request_deserializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.CarryCallsRequest.FromString,
+                    response_serializer=factorychain_dot_agents_dot_v1_dot_agents__pb2.CarryCallsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -354,6 +371,33 @@ class AgentsService:
             '/factorychain.agents.v1.AgentsService/GetLoad',
             factorychain_dot_agents_dot_v1_dot_agents__pb2.GetLoadRequest.SerializeToString,
             factorychain_dot_agents_dot_v1_dot_agents__pb2.GetLoadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CarryCalls(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/factorychain.agents.v1.AgentsService/CarryCalls',
+            factorychain_dot_agents_dot_v1_dot_agents__pb2.CarryCallsRequest.SerializeToString,
+            factorychain_dot_agents_dot_v1_dot_agents__pb2.CarryCallsResponse.FromString,
             options,
             channel_credentials,
             insecure,

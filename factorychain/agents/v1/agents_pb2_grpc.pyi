@@ -30,6 +30,8 @@ class AgentsServiceStub:
     """The agents of this process and whether each can be started."""
     GetLoad: _aio.UnaryUnaryMultiCallable[_agents_pb2.GetLoadRequest, _agents_pb2.GetLoadResponse]
     """How much room this process has: what the engine chooses a replica by."""
+    CarryCalls: _aio.StreamStreamMultiCallable[_agents_pb2.CarryCallsRequest, _agents_pb2.CarryCallsResponse]
+    """Carries calls on one open stream, each of which is checked as if it were made by itself."""
 
 class AgentsServiceServicer(metaclass=_abc_1.ABCMeta):
     """Runs agents, each in a scope of its own. The run is always the one that the transaction token names."""
@@ -89,5 +91,13 @@ class AgentsServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_agents_pb2.GetLoadRequest, _abc.Awaitable[_agents_pb2.GetLoadResponse]],
     ) -> _abc.Awaitable[_agents_pb2.GetLoadResponse]:
         """How much room this process has: what the engine chooses a replica by."""
+
+    @_abc_1.abstractmethod
+    def CarryCalls(
+        self,
+        request_iterator: _abc.AsyncIterator[_agents_pb2.CarryCallsRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_agents_pb2.CarryCallsRequest], _abc.AsyncIterator[_agents_pb2.CarryCallsResponse]],
+    ) -> _abc.AsyncIterator[_agents_pb2.CarryCallsResponse]:
+        """Carries calls on one open stream, each of which is checked as if it were made by itself."""
 
 def add_AgentsServiceServicer_to_server(servicer: AgentsServiceServicer, server: _aio.Server) -> None: ...

@@ -121,6 +121,11 @@ class EngineServiceStub:
                 request_serializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.StoreValueRequest.SerializeToString,
                 response_deserializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.StoreValueResponse.FromString,
                 _registered_method=True)
+        self.CarryCalls = channel.stream_stream(
+                '/factorychain.engine.v1.EngineService/CarryCalls',
+                request_serializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.CarryCallsRequest.SerializeToString,
+                response_deserializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.CarryCallsResponse.FromString,
+                _registered_method=True)
 
 
 class EngineServiceServicer:
@@ -247,6 +252,13 @@ class EngineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CarryCalls(self, request_iterator, context):
+        """Carries calls on one open stream, each of which is checked as if it were made by itself.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EngineServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -334,6 +346,11 @@ def add_EngineServiceServicer_to_server(servicer, server):
                     servicer.StoreValue,
                     request_deserializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.StoreValueRequest.FromString,
                     response_serializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.StoreValueResponse.SerializeToString,
+            ),
+            'CarryCalls': grpc.stream_stream_rpc_method_handler(
+                    servicer.CarryCalls,
+                    request_deserializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.CarryCallsRequest.FromString,
+                    response_serializer=factorychain_dot_engine_dot_v1_dot_engine__pb2.CarryCallsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -797,6 +814,33 @@ class EngineService:
             '/factorychain.engine.v1.EngineService/StoreValue',
             factorychain_dot_engine_dot_v1_dot_engine__pb2.StoreValueRequest.SerializeToString,
             factorychain_dot_engine_dot_v1_dot_engine__pb2.StoreValueResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CarryCalls(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/factorychain.engine.v1.EngineService/CarryCalls',
+            factorychain_dot_engine_dot_v1_dot_engine__pb2.CarryCallsRequest.SerializeToString,
+            factorychain_dot_engine_dot_v1_dot_engine__pb2.CarryCallsResponse.FromString,
             options,
             channel_credentials,
             insecure,

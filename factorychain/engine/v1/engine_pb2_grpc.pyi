@@ -52,6 +52,8 @@ class EngineServiceStub:
     """A value that agents keep in the token's own thread."""
     StoreValue: _aio.UnaryUnaryMultiCallable[_engine_pb2.StoreValueRequest, _engine_pb2.StoreValueResponse]
     """Keeps a value in the token's own thread, or removes it. Idempotent by request_id."""
+    CarryCalls: _aio.StreamStreamMultiCallable[_engine_pb2.CarryCallsRequest, _engine_pb2.CarryCallsResponse]
+    """Carries calls on one open stream, each of which is checked as if it were made by itself."""
 
 class EngineServiceServicer(metaclass=_abc_1.ABCMeta):
     """Admits runs, limits them, ends them in time, and keeps the records of runs and threads. A caller only
@@ -193,5 +195,13 @@ class EngineServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _aio.ServicerContext[_engine_pb2.StoreValueRequest, _abc.Awaitable[_engine_pb2.StoreValueResponse]],
     ) -> _abc.Awaitable[_engine_pb2.StoreValueResponse]:
         """Keeps a value in the token's own thread, or removes it. Idempotent by request_id."""
+
+    @_abc_1.abstractmethod
+    def CarryCalls(
+        self,
+        request_iterator: _abc.AsyncIterator[_engine_pb2.CarryCallsRequest],
+        context: _aio.ServicerContext[_abc.AsyncIterator[_engine_pb2.CarryCallsRequest], _abc.AsyncIterator[_engine_pb2.CarryCallsResponse]],
+    ) -> _abc.AsyncIterator[_engine_pb2.CarryCallsResponse]:
+        """Carries calls on one open stream, each of which is checked as if it were made by itself."""
 
 def add_EngineServiceServicer_to_server(servicer: EngineServiceServicer, server: _aio.Server) -> None: ...

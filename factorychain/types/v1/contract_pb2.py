@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$factorychain/types/v1/contract.proto\x12\x15\x66\x61\x63torychain.types.v1\x1a google/protobuf/descriptor.proto\"\xed\x01\n\rLayerContract\x12\x10\n\x08requires\x18\x01 \x03(\t\x12\x12\n\nguarantees\x18\x02 \x03(\t\x12\x0e\n\x06\x65rrors\x18\x03 \x03(\t\x12\x35\n\ncredential\x18\x04 \x01(\x0e\x32!.factorychain.types.v1.Credential\x12@\n\x06\x62ounds\x18\x05 \x03(\x0b\x32\x30.factorychain.types.v1.LayerContract.BoundsEntry\x1a-\n\x0b\x42oundsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*{\n\nCredential\x12\x1a\n\x16\x43REDENTIAL_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43REDENTIAL_USER\x10\x01\x12\x12\n\x0e\x43REDENTIAL_TXN\x10\x02\x12\x13\n\x0f\x43REDENTIAL_PEER\x10\x03\x12\x13\n\x0f\x43REDENTIAL_NONE\x10\x04:X\n\x08\x63ontract\x12\x1e.google.protobuf.MethodOptions\x18\xc5\x8a\x03 \x01(\x0b\x32$.factorychain.types.v1.LayerContractb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$factorychain/types/v1/contract.proto\x12\x15\x66\x61\x63torychain.types.v1\x1a google/protobuf/descriptor.proto\"\xfe\x01\n\rLayerContract\x12\x10\n\x08requires\x18\x01 \x03(\t\x12\x12\n\nguarantees\x18\x02 \x03(\t\x12\x0e\n\x06\x65rrors\x18\x03 \x03(\t\x12\x35\n\ncredential\x18\x04 \x01(\x0e\x32!.factorychain.types.v1.Credential\x12@\n\x06\x62ounds\x18\x05 \x03(\x0b\x32\x30.factorychain.types.v1.LayerContract.BoundsEntry\x12\x0f\n\x07\x63\x61rried\x18\x06 \x01(\x08\x1a-\n\x0b\x42oundsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01*{\n\nCredential\x12\x1a\n\x16\x43REDENTIAL_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43REDENTIAL_USER\x10\x01\x12\x12\n\x0e\x43REDENTIAL_TXN\x10\x02\x12\x13\n\x0f\x43REDENTIAL_PEER\x10\x03\x12\x13\n\x0f\x43REDENTIAL_NONE\x10\x04:X\n\x08\x63ontract\x12\x1e.google.protobuf.MethodOptions\x18\xc5\x8a\x03 \x01(\x0b\x32$.factorychain.types.v1.LayerContractb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,10 +34,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LAYERCONTRACT_BOUNDSENTRY']._loaded_options = None
   _globals['_LAYERCONTRACT_BOUNDSENTRY']._serialized_options = b'8\001'
-  _globals['_CREDENTIAL']._serialized_start=337
-  _globals['_CREDENTIAL']._serialized_end=460
+  _globals['_CREDENTIAL']._serialized_start=354
+  _globals['_CREDENTIAL']._serialized_end=477
   _globals['_LAYERCONTRACT']._serialized_start=98
-  _globals['_LAYERCONTRACT']._serialized_end=335
-  _globals['_LAYERCONTRACT_BOUNDSENTRY']._serialized_start=290
-  _globals['_LAYERCONTRACT_BOUNDSENTRY']._serialized_end=335
+  _globals['_LAYERCONTRACT']._serialized_end=352
+  _globals['_LAYERCONTRACT_BOUNDSENTRY']._serialized_start=307
+  _globals['_LAYERCONTRACT_BOUNDSENTRY']._serialized_end=352
 # @@protoc_insertion_point(module_scope)

@@ -84,8 +84,11 @@ class LayerContract(_message.Message):
     ERRORS_FIELD_NUMBER: _builtins.int
     CREDENTIAL_FIELD_NUMBER: _builtins.int
     BOUNDS_FIELD_NUMBER: _builtins.int
+    CARRIED_FIELD_NUMBER: _builtins.int
     credential: Global___Credential.ValueType
     """The credential that the call takes."""
+    carried: _builtins.bool
+    """Whether it can also be called on the `CarryCalls` stream of its service."""
     @_builtins.property
     def requires(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What must hold of the input, one sentence each."""
@@ -110,10 +113,11 @@ class LayerContract(_message.Message):
         errors: _abc.Iterable[_builtins.str] | None = ...,
         credential: Global___Credential.ValueType = ...,
         bounds: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
+        carried: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounds", b"bounds", "credential", b"credential", "errors", b"errors", "guarantees", b"guarantees", "requires", b"requires"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bounds", b"bounds", "carried", b"carried", "credential", b"credential", "errors", b"errors", "guarantees", b"guarantees", "requires", b"requires"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

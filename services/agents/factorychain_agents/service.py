@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 
+from factorychain._core.carried import CarriesCalls
 from factorychain._core.credentials import current_run
 from factorychain._core.telemetry import current_traceparent
 from factorychain.agents.v1 import agents_pb2 as pb
@@ -24,7 +25,7 @@ from factorychain_agents.runs import Runs
 _Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class AgentsService(AgentsServiceServicer):
+class AgentsService(CarriesCalls, AgentsServiceServicer):
     """Serves the agents layer."""
 
     def __init__(

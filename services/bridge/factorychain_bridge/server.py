@@ -37,6 +37,8 @@ from factorychain_bridge.writer import LogAccess
 
 _SERVICE = pb.DESCRIPTOR.services_by_name["BridgeService"]
 _SCOPES = frozenset(Scope)
+# So that the starts of one bridge are spread over the engines.
+_ENGINE_STREAMS = 4
 
 
 async def build(settings: BridgeSettings) -> ComponentGroup:
@@ -89,7 +91,13 @@ class BridgeServer:
             self.reader, self.recovery, TaskSet("log writers"), settings.batch_max_bytes
         )
         self.bridge = AgentWebSocketBridge(access, self.hub, self.integration)
-        self.engine_channel = GrpcChannel(settings.engine_address, "engine", settings)
+        self.engine_channel = GrpcChannel(
+            settings.engine_address,
+            "engine",
+            settings,
+            carries=engine_pb2.DESCRIPTOR.services_by_name["EngineService"],
+            streams=_ENGINE_STREAMS,
+        )
         self.engine = EngineClient(self.engine_channel.channel, settings.rpc_timeout_s)
         self.service = self._service()
         self.server = self._grpc_server()

@@ -18,6 +18,7 @@ from factorychain._core.nats_connection import NatsConnection
 from factorychain._core.plans import UserLimits
 from factorychain._core.settings import EngineSettings
 from factorychain._core.user_tokens import UserVerifier
+from factorychain.agents.v1 import agents_pb2
 from factorychain.emitter.v1 import emitter_pb2, emitter_pb2_grpc
 from factorychain.engine.v1 import engine_pb2, engine_pb2_grpc
 from factorychain_engine.admission.record import ActiveRun
@@ -128,7 +129,12 @@ class EngineServer:
         self.js = JetStream(self.nats, replicas=settings.nats_replicas)
         self.replicas = Replicas(
             settings.agents_address,
-            lambda address: GrpcChannel(address, "agents", settings),
+            lambda address: GrpcChannel(
+                address,
+                "agents",
+                settings,
+                carries=agents_pb2.DESCRIPTOR.services_by_name["AgentsService"],
+            ),
             resolve,
         )
         self.peers = AgentsPeers(self.replicas, settings.rpc_timeout_s)

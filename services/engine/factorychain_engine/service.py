@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+from factorychain._core.carried import CarriesCalls
 from factorychain._core.credentials import current_run, current_user, remaining_s
 from factorychain._core.ids import Principal, parse_run_id, parse_thread_id
 from factorychain._core.plans import claimed_plan
@@ -44,7 +45,7 @@ DEFAULT_PAGE: Final = 50
 DEFAULT_THREAD_PAGE: Final = 200
 
 
-class EngineServicer(engine_pb2_grpc.EngineServiceServicer):
+class EngineServicer(CarriesCalls, engine_pb2_grpc.EngineServiceServicer):
     """Serves EngineService."""
 
     def __init__(

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from factorychain._core.carried import CarriesCalls
 from factorychain._core.ids import Principal, parse_run_id, run_id_for, thread_id_for
 from factorychain._core.status import abort
 from factorychain._core.user_tokens import UserVerifier
@@ -22,7 +23,7 @@ from tests.integration.edge.hub import FakeHub
 from tests.integration.edge.people import AUDIENCE, EPOCH, SECRET
 
 
-class FakeEngine(engine_pb2_grpc.EngineServiceServicer):
+class FakeEngine(CarriesCalls, engine_pb2_grpc.EngineServiceServicer):
     """Starts what it is told to start; verifies tokens as the real one does."""
 
     def __init__(self, hub: FakeHub) -> None:
