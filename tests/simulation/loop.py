@@ -7,11 +7,11 @@ processes the seed decides; what a killed process had queued or would have been 
 from __future__ import annotations
 
 import asyncio
-import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
+from heapq import heappop, heappush
 from itertools import count
 from random import Random
 from typing import Any, NoReturn, TypeVar, cast
@@ -89,8 +89,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Handle:
         handle = Handle(callback, args, context)
-        if not self._closed:
-            self._queue(self.current, handle)
+        process = self.current
+        if process.ready and process.alive and not self._closed:
+            process.ready.append(handle)
+        elif not self._closed:
+            self._queue(process, handle)
         return handle
 
     def call_later(  # type: ignore[override]  # too
@@ -100,7 +103,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         *args: Any,
         context: Context | None = None,
     ) -> Handle:
-        return self.call_at(self.now_s + delay, callback, *args, context=context)
+        handle = Handle(callback, args, context)
+        if not self._closed:
+            when = self.now_s + delay
+            heappush(self._timers, (when, next(self._numbers), handle, self.current))
+        return handle
 
     def call_at(  # type: ignore[override]  # too
         self,
@@ -111,7 +118,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     ) -> Handle:
         handle = Handle(callback, args, context)
         if not self._closed:
-            heapq.heappush(self._timers, (when, next(self._numbers), handle, self.current))
+            heappush(self._timers, (when, next(self._numbers), handle, self.current))
         return handle
 
     def create_future(self) -> asyncio.Future[Any]:
@@ -166,7 +173,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     ) -> None:
         """Calls in another process, in an empty context."""
         handle = Handle(callback, args, Context())
-        heapq.heappush(self._timers, (when_s, next(self._numbers), handle, process))
+        heappush(self._timers, (when_s, next(self._numbers), handle, process))
 
     def spawn(self, process: Process, coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         with self.within(process):
@@ -241,7 +248,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         while self._timers:
             when_s, _, handle, process = self._timers[0]
             if handle.dropped or not process.alive:
-                heapq.heappop(self._timers)
+                heappop(self._timers)
                 continue
             if when_s > limit_s:
                 break
@@ -253,6 +260,6 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def _due(self) -> None:
         while self._timers and self._timers[0][0] <= self.now_s:
-            _, _, handle, process = heapq.heappop(self._timers)
+            _, _, handle, process = heappop(self._timers)
             if not handle.dropped:
                 self._queue(process, handle)
