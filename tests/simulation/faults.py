@@ -62,8 +62,10 @@ class Plan:
                 made.append(_stall(random))
             else:
                 made += [_loss_of_agents(random) for _ in range(random.choice((1, 1, 3)))]
-        made.sort(key=lambda fault: fault.at_s)
         nats = random.choice((1, 3))
+        if random.random() < 0.1:
+            made += _deaf_engines()
+        made.sort(key=lambda fault: fault.at_s)
         return cls(replicas, nats, users, listeners, made, made[-1].at_s if made else 0.0)
 
     @classmethod
@@ -150,6 +152,12 @@ def _stop_of_engine(random: Random, replicas: dict[str, int]) -> Fault:
     return Fault(at_s, "drain", name, lambda world: world.drain(name, back_s))
 
 
+def _deaf_engines() -> list[Fault]:
+    """So many answers of NATS are lost that an engine may never hear of a place that it has taken."""
+    happen = _losing_answers(0.5, 3.0)
+    return [Fault(at_s, "lost_answers", "of NATS, for long", happen) for at_s in (0.4, 3.4)]
+
+
 def _most_to_lose(world: World) -> str:
     """Those with runs that are started again then, or with any."""
     runs = {
@@ -214,12 +222,15 @@ def _nats_outage(random: Random, _: dict[str, int], __: list[str]) -> Made:
 
 def _lost_answers(random: Random, _: dict[str, int], __: list[str]) -> Made:
     for_s, part = random.choice((0.5, 3.0)), random.choice((0.1, 0.5))
+    return f"of NATS, {part:.0%} for {for_s} s", _losing_answers(part, for_s)
 
+
+def _losing_answers(part: float, for_s: float) -> Callable[[World], None]:
     def happen(world: World) -> None:
         world.nats_server.lose_replies = part
         world.loop.call_later(for_s, setattr, world.nats_server, "lose_replies", 0.0)
 
-    return f"of NATS, {part:.0%} for {for_s} s", happen
+    return happen
 
 
 def _lost_live(random: Random, _: dict[str, int], __: list[str]) -> Made:
