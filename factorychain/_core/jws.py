@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -43,7 +44,13 @@ def key_id(token: str, *, typ: str) -> str:
     parts = _COMPACT.match(token)
     if parts is None:
         raise Malformed("it has not the form of a signed token")
-    header = _parse(parts[1])
+    return _key_id(parts[1], typ)
+
+
+@lru_cache(maxsize=64)
+def _key_id(encoded: str, typ: str) -> str:
+    """All tokens of one key have the same header: one that was accepted is known."""
+    header = _parse(encoded)
     if set(header) != _MEMBERS or header["alg"] != ALGORITHM or header["typ"] != typ:
         raise Malformed(f"its header is not that of a {typ}")
     kid = header["kid"]

@@ -21,9 +21,9 @@ class TokenCache(Generic[_T]):
         self._generation: Hashable = None
         self._entries: dict[bytes, tuple[float, _T]] = {}
 
-    def get(self, token: str, now_s: float, generation: Hashable) -> _T | None:
+    def get(self, digest: bytes, now_s: float, generation: Hashable) -> _T | None:
+        """What the token of this `digest_of` was verified to say."""
         self._renew(generation)
-        digest = _digest(token)
         found = self._entries.get(digest)
         if found is None:
             return None
@@ -32,20 +32,21 @@ class TokenCache(Generic[_T]):
             return None
         return found[1]
 
-    def put(self, token: str, value: _T, expires_at_s: float, generation: Hashable) -> None:
+    def put(self, digest: bytes, value: _T, expires_at_s: float, generation: Hashable) -> None:
         self._renew(generation)
         while len(self._entries) >= self._size:
             del self._entries[next(iter(self._entries))]
-        self._entries[_digest(token)] = (expires_at_s, value)
+        self._entries[digest] = (expires_at_s, value)
 
     def __len__(self) -> int:
         return len(self._entries)
 
     def _renew(self, generation: Hashable) -> None:
-        if generation != self._generation:
+        if generation is not self._generation and generation != self._generation:
             self._entries.clear()
             self._generation = generation
 
 
-def _digest(token: str) -> bytes:
+def digest_of(token: str) -> bytes:
+    """What stands for a token."""
     return sha256(token.encode("utf-8", "surrogatepass")).digest()

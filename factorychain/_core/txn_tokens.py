@@ -20,7 +20,7 @@ from factorychain._core.execution_context import Scope, UserExecutionContext
 from factorychain._core.ids import Principal, parse_run_id, parse_thread_id
 from factorychain._core.jwks import JwksFile, KeySet, KeySource
 from factorychain._core.keys import KeyUnusable, TxnKey
-from factorychain._core.token_cache import TokenCache
+from factorychain._core.token_cache import TokenCache, digest_of
 from factorychain.errors import InvalidField, RunNotFound, TokenExpired, TokenInvalid
 
 if TYPE_CHECKING:
@@ -172,10 +172,11 @@ class TxnVerifier:
         """
         keys = self._jwks.current()
         now_s = self._clock()
-        context = self._cache.get(token, now_s, keys)
+        digest = digest_of(token)
+        context = self._cache.get(digest, now_s, keys)
         if context is None:
             context = self._verified(token, keys, now_s)
-            self._cache.put(token, context, context.expires_at_s, keys)
+            self._cache.put(digest, context, context.expires_at_s, keys)
         if context.scope not in scopes:
             raise TokenInvalid(f"a transaction token of scope {context.scope} is not accepted here")
         return context

@@ -21,7 +21,7 @@ from factorychain._core import claims as check
 from factorychain._core.ids import DEFAULT_TENANT, Principal
 from factorychain._core.jwks import JwksFile, JwksUrl, KeySet, KeySource
 from factorychain._core.keys import KeyUnusable, read_secret
-from factorychain._core.token_cache import TokenCache
+from factorychain._core.token_cache import TokenCache, digest_of
 from factorychain.errors import TokenInvalid
 
 if TYPE_CHECKING:
@@ -133,7 +133,8 @@ class UserVerifier:
 
     def verify_cached(self, token: str) -> VerifiedUser | None:
         """Whom the token speaks for if that is known already; None: ask `verify`."""
-        return self._cache.get(token, self._clock() - self._leeway_s, self._generation())
+        now_s = self._clock() - self._leeway_s
+        return self._cache.get(digest_of(token), now_s, self._generation())
 
     async def verify(self, token: str) -> VerifiedUser:
         """Whom the token speaks for.
@@ -149,7 +150,7 @@ class UserVerifier:
         header = _header(token)
         claims = _object(_signed_payload(token, header, await self._key(header)))
         user = self._user(claims)
-        self._cache.put(token, user, user.expires_at_s, self._generation())
+        self._cache.put(digest_of(token), user, user.expires_at_s, self._generation())
         return user
 
     async def _key(self, header: Mapping[str, Any]) -> Any:

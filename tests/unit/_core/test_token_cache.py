@@ -1,30 +1,30 @@
 from __future__ import annotations
 
-from factorychain._core.token_cache import TokenCache
+from factorychain._core.token_cache import TokenCache, digest_of
 
 
 def test_a_result_is_found_until_it_expires() -> None:
     cache: TokenCache[str] = TokenCache(4)
-    cache.put("a", "A", 10.0, None)
-    assert cache.get("a", 9.9, None) == "A"
-    assert cache.get("a", 10.0, None) is None
+    cache.put(digest_of("a"), "A", 10.0, None)
+    assert cache.get(digest_of("a"), 9.9, None) == "A"
+    assert cache.get(digest_of("a"), 10.0, None) is None
     assert len(cache) == 0
 
 
 def test_other_keys_forget_everything() -> None:
     cache: TokenCache[str] = TokenCache(4)
-    cache.put("a", "A", 10.0, 1)
-    assert cache.get("a", 0.0, 2) is None
-    assert cache.get("a", 0.0, 1) is None
+    cache.put(digest_of("a"), "A", 10.0, 1)
+    assert cache.get(digest_of("a"), 0.0, 2) is None
+    assert cache.get(digest_of("a"), 0.0, 1) is None
 
 
 def test_the_oldest_result_makes_room() -> None:
     cache: TokenCache[str] = TokenCache(2)
     for name in "abc":
-        cache.put(name, name.upper(), 10.0, None)
-    assert [cache.get(name, 0.0, None) for name in "abc"] == [None, "B", "C"]
+        cache.put(digest_of(name), name.upper(), 10.0, None)
+    assert [cache.get(digest_of(name), 0.0, None) for name in "abc"] == [None, "B", "C"]
 
 
 def test_a_text_that_is_no_utf8_is_only_unknown() -> None:
     cache: TokenCache[str] = TokenCache(2)
-    assert cache.get("\ud800", 0.0, None) is None
+    assert cache.get(digest_of("\ud800"), 0.0, None) is None
