@@ -14,10 +14,15 @@ from factorychain._core.crash_points import CRASH_POINTS, watch
 from tests.simulation.loop import SimulatedLoop
 
 _AT_ONCE = 12
-"""Points that are armed for one seed, beside half of the rare ones and all of the rarest."""
+"""Points that are armed for one seed, beside half of the rare ones and some of the rarest."""
 _RARE = ("engine.queue.", "engine.adopt.", "engine.attempt.", "engine.settle.", "engine.answer.", "engine.value.", "agents.answer.")  # fmt: skip
-_RAREST = ("engine.place.hand", "engine.queue.hand", "engine.ticket.")
-"""Passed in a few seeds, and armed in each."""
+_RAREST = (
+    "engine.place.hand",
+    "engine.queue.hand",
+    "engine.ticket.served",
+    "engine.ticket.removed",
+)
+"""Passed in a few seeds, one after the other: of each of these one is armed in every seed."""
 ELSEWHERE = ("engine.restore.",)
 """Nothing is lost by storage here; what an engine knew that dies at that is lost with it. `tests/faults`
 reaches them.
@@ -45,7 +50,9 @@ class Crashes:
         others = [name for name in _POINTS if name not in {*rarest, *rare}]
         often = random.sample(others, _AT_ONCE)
         self._armed = dict.fromkeys(random.sample(rare, len(rare) // 2), 1)
-        self._armed.update((name, random.choice((1, 2))) for name in rarest)
+        for prefix in _RAREST:
+            of_these = [name for name in rarest if name.startswith(prefix)]
+            self._armed[random.choice(of_these)] = random.choice((1, 1, 2))
         self._armed.update((name, random.choice((1, 1, 2, 3, 8))) for name in often)
         self._calm_until_s = random.uniform(0.3, 1.0)
         watch(self._passed)
