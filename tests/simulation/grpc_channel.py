@@ -33,10 +33,12 @@ class Channel:
 
     unary_stream = unary_unary
 
-    def stream_stream(self, path: str, serialize: Any, deserialize: Any) -> Callable[..., Call]:
-        def begin(_requests: None, **options: Any) -> Call:
-            call = self._begin(path, deserialize, None, options)
-            call.serialize = serialize
+    def stream_stream(
+        self, path: str, request_serializer: Any, response_deserializer: Any
+    ) -> Callable[..., Call]:
+        def begin(_requests: None = None, **options: Any) -> Call:
+            call = self._begin(path, response_deserializer, None, options)
+            call.serialize = request_serializer
             return call
 
         return begin

@@ -16,6 +16,7 @@ from opentelemetry import environment_variables as otel_api_variables
 from opentelemetry.sdk import environment_variables as otel_sdk_variables
 from pydantic import ValidationError
 
+from factorychain._core.carried.carrier import AGE_S
 from factorychain._core.settings import PREFIX, CommonSettings, all_settings, settings_problem
 from factorychain._core.settings.reference import SERVICES
 from factorychain_bridge.edge.engine import CANCEL_TIMEOUT_S
@@ -26,6 +27,9 @@ BASE = DEPLOY / "k8s" / "base"
 NATS_CONF = BASE / "nats.conf"
 CREDENTIALS = "/run/secrets/factorychain"
 LAYERS = tuple(SERVICES)
+
+# On a stream that carries calls, which is about to be replaced.
+LONGEST_CALL_S = CANCEL_TIMEOUT_S + 1.2 * AGE_S
 
 READERS = {doc.variable: doc.services for doc in all_settings()}
 OTEL_VARIABLES = {*vars(otel_api_variables), *vars(otel_sdk_variables)}
@@ -195,7 +199,7 @@ def aging_problems(workload: Workload) -> list[str]:
         return []
     age, grace = f"{PREFIX}MAX_CONNECTION_AGE_S", f"{PREFIX}MAX_CONNECTION_AGE_GRACE_S"
     found = [] if float(workload.env.get(age, 0)) > 0 else [f"{workload.name} lacks {age}"]
-    if workload.name == "engine" and float(workload.env.get(grace, 30)) <= CANCEL_TIMEOUT_S:
+    if workload.name == "engine" and float(workload.env.get(grace, 30)) <= LONGEST_CALL_S:
         found.append(f"{grace} is no more than a cancel may take")
     return found
 
