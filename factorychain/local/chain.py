@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from factorychain._core.nats_server import server_binary
 from factorychain._core.settings import PREFIX, AgentsSettings, NatsSettings
 from factorychain.local.datadir import DataDir
 from factorychain.local.packages import with_this_code
-from factorychain.local.ports import free_ports
+from factorychain.local.ports import hold_ports, port_of
 from factorychain.local.process import ProcessSpec
 from factorychain.local.secrets import SecretFile
 from factorychain.local.state import ChainState
@@ -53,11 +54,15 @@ class ChainPlan:
     processes: list[ProcessSpec]
     state: ChainState
     secrets: list[SecretFile]
+    ports: list[socket.socket]
+    """What holds the ports: a process that dies finds its own free."""
 
     def close(self) -> None:
-        """Forgets the secrets."""
+        """Forgets the secrets and lets go of the ports."""
         for secret in self.secrets:
             secret.close()
+        for holder in self.ports:
+            holder.close()
 
 
 def plan_chain(options: ChainOptions, data: DataDir) -> ChainPlan:
@@ -67,7 +72,8 @@ def plan_chain(options: ChainOptions, data: DataDir) -> ChainPlan:
         NoFreePort: if the machine has too few free ports.
         FileNotFoundError: if no nats-server is installed.
     """
-    nats_port, *layer_ports, edge_port = free_ports(2 + len(LAYERS))
+    held = hold_ports(2 + len(LAYERS))
+    nats_port, *layer_ports, edge_port = map(port_of, held)
     ports = dict(zip(LAYERS, layer_ports, strict=True))
     edge = f"{_HOST}:{options.edge_port or edge_port}"
     addresses = {layer: f"{_HOST}:{port}" for layer, port in ports.items()}
@@ -101,7 +107,7 @@ def plan_chain(options: ChainOptions, data: DataDir) -> ChainPlan:
                 inherit=secrets.descriptors(layer),
             )
         )
-    return ChainPlan(processes, state, secrets.files)
+    return ChainPlan(processes, state, secrets.files, held)
 
 
 def _near_addresses(data: DataDir, addresses: Mapping[str, str]) -> Mapping[str, str]:

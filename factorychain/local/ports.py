@@ -2,7 +2,9 @@
 
 Internal ports are taken below the kernel's ephemeral range (32768 and up on Linux), because a port from
 that range can be taken by any outgoing connection between the moment it was found free and a restart of
-its service.
+its service. Several chains may start at once on one machine: a port that one has chosen is held until it
+ends, by a socket that is bound and never listens. Linux lets a server bind beside it, since both say
+SO_REUSEADDR; whoever looks for a port here does not say so, and finds it taken.
 """
 
 from __future__ import annotations
@@ -29,18 +31,51 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
             return False
 
 
-def free_ports(count: int, choose: random.Random | None = None) -> list[int]:
-    """`count` different free ports.
+def hold_ports(count: int, choose: random.Random | None = None) -> list[socket.socket]:
+    """Sockets that hold `count` different free ports until they are closed.
 
     Raises:
         NoFreePort: if the machine has too few.
     """
     chooser = choose or random.SystemRandom()
-    found: list[int] = []
+    held: list[socket.socket] = []
     for _ in range(_TRIES * count):
-        port = chooser.randint(_FIRST, _LAST)
-        if port not in found and is_free(port):
-            found.append(port)
-            if len(found) == count:
-                return found
-    raise NoFreePort(f"found only {len(found)} of {count} free ports on 127.0.0.1")
+        found = _hold(chooser.randint(_FIRST, _LAST))
+        if found is not None:
+            held.append(found)
+        if len(held) == count:
+            return held
+    for each in held:
+        each.close()
+    raise NoFreePort(f"found only {len(held)} of {count} free ports on 127.0.0.1")
+
+
+def free_ports(count: int, choose: random.Random | None = None) -> list[int]:
+    """`count` different ports that are free, and not held, at this moment.
+
+    Raises:
+        NoFreePort: if the machine has too few.
+    """
+    held = hold_ports(count, choose)
+    found = [port_of(each) for each in held]
+    for each in held:
+        each.close()
+    return found
+
+
+def port_of(held: socket.socket) -> int:
+    """The port that a socket holds."""
+    port: int = held.getsockname()[1]
+    return port
+
+
+def _hold(port: int) -> socket.socket | None:
+    holder = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        holder.bind(("127.0.0.1", port))
+    except OSError:
+        holder.close()
+        return None
+    # Said only now: until here it would have been bound beside another holder.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    return holder

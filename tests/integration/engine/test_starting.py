@@ -207,10 +207,8 @@ async def test_interrupt_ends_the_active_run_first(chain: Chain, engine: Engine)
     first = await engine.start_run(thread="t1")
     second = await other.start_run(thread="t1", on_busy=pb.ON_BUSY_INTERRUPT)
     third = await other.start_run(thread="t1", on_busy=pb.ON_BUSY_INTERRUPT)
-    assert [chain.agents.runs[each.run].cancel_reasons for each in (first, second)] == [
-        ["INTERRUPTED"],
-        ["INTERRUPTED"],
-    ]
+    for each in (first, second):  # which are told again if it takes them seconds
+        assert set(chain.agents.runs[each.run].cancel_reasons) == {"INTERRUPTED"}
     assert (second.after, third.after) == (2, 4)
     ended = await engine.run(first.run)
     assert (ended.state, ended.error.reason) == (RunState.RUN_STATE_CANCELLED, "INTERRUPTED")

@@ -12,7 +12,7 @@ import pytest
 
 from factorychain.local.chain import LAYERS, ChainPlan
 from factorychain.local.datadir import DataDir
-from factorychain.local.ports import free_ports
+from factorychain.local.ports import hold_ports, port_of
 from factorychain.local.process import ProcessSpec
 from factorychain.local.state import ChainState
 from factorychain.local.supervisor import ChainDidNotStart, Supervisor
@@ -29,7 +29,8 @@ def directory(tmp_path: Path) -> DataDir:
 
 def plan(emitter: str, directory: DataDir, *, nats: str = "") -> ChainPlan:
     """Something that listens as NATS does, three layers that do nothing, and an emitter of one line."""
-    nats_port, *ports = free_ports(6)
+    held = hold_ports(6)
+    nats_port, *ports = map(port_of, held)
     engine, agents, emitter_at, bridge, edge = (f"127.0.0.1:{port}" for port in ports)
     nats_url = f"nats://127.0.0.1:{nats_port}"
     state = ChainState(f"http://{edge}", engine, agents, emitter_at, bridge, nats_url)
@@ -40,7 +41,7 @@ def plan(emitter: str, directory: DataDir, *, nats: str = "") -> ChainPlan:
     for layer in LAYERS:
         line = emitter if layer == "emitter" else "exec sleep 600"
         specs.append(ProcessSpec(layer, ["sh", "-c", line], env))
-    return ChainPlan(specs, state, [])
+    return ChainPlan(specs, state, [], held)
 
 
 class Started:

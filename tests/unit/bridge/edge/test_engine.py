@@ -27,7 +27,7 @@ class Channel:
 
         return call
 
-    unary_stream = unary_unary
+    unary_stream = stream_stream = unary_unary
 
 
 @pytest.mark.parametrize(
