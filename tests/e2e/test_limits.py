@@ -11,15 +11,17 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import grpc
 import pytest
 
-from factorychain._core.settings import PREFIX
+from factorychain._core.grpc_client import GrpcChannel
+from factorychain._core.settings import PREFIX, TransportSettings
 from factorychain.engine.v1 import engine_pb2
 from factorychain.engine.v1.engine_pb2_grpc import EngineServiceStub
+from factorychain.errors import UserEngineLimit
 from factorychain.local.ports import free_ports
 from factorychain.local.readiness import layer_serves
 from tests.e2e.chain import ROOT, Chain, environment, running_chain
+from tests.waiting import until_true
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -68,8 +70,7 @@ async def _start(
     )
     try:
         answer = await stub.StartRun(request, metadata=metadata, timeout=_CALL_S)
-    except grpc.aio.AioRpcError as error:
-        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED, error
+    except UserEngineLimit:
         return None
     return answer.run
 
@@ -124,14 +125,21 @@ async def _engines(chain: Chain) -> AsyncIterator[list[tuple[EngineServiceStub, 
             while not await layer_serves(f"127.0.0.1:{port}"):
                 assert process.poll() is None, (chain.folder / "second-engine.log").read_text()
                 await asyncio.sleep(0.1)
-        async with (
-            grpc.aio.insecure_channel(state.engine) as first,
-            grpc.aio.insecure_channel(f"127.0.0.1:{port}") as second,
-        ):
-            yield [
-                (EngineServiceStub(first), chain.pid("engine")),
-                (EngineServiceStub(second), process.pid),
-            ]
+        async with _engine(state.engine) as first, _engine(f"127.0.0.1:{port}") as second:
+            yield [(first, chain.pid("engine")), (second, process.pid)]
     finally:
         process.terminate()
         await asyncio.to_thread(process.wait, 30)
+
+
+@contextlib.asynccontextmanager
+async def _engine(address: str) -> AsyncIterator[EngineServiceStub]:
+    """As an edge calls it: starts share a stream."""
+    service = engine_pb2.DESCRIPTOR.services_by_name["EngineService"]
+    channel = GrpcChannel(address, "engine", TransportSettings(), carries=service)
+    await channel.start()
+    try:
+        await until_true(lambda: channel.carrying)
+        yield EngineServiceStub(channel.channel)
+    finally:
+        await channel.stop()

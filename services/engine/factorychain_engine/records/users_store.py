@@ -123,9 +123,8 @@ class UsersStore:
         except BaseException as error:
             self._cache.forget(principal.ukey)
             self._set_aside(principal, known)
-            # A revision never becomes less, but where numbering has begun anew.
-            actual = error.actual if isinstance(error, WrongLastSequence) else None
-            if actual is not None and actual < known.revision:
+            # One that is earlier than known may be a new leader's who is behind: a look will tell.
+            if known.revision and isinstance(error, WrongLastSequence) and error.actual == 0:
                 self._note_vanished(principal, known)
             raise
         stored = Versioned(record, revision, _last_runs(known, record), asked_at_s)
