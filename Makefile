@@ -103,8 +103,12 @@ bench: $(STAMP) ## Measure latency and throughput against the contracts' bounds
 RUNS ?= 10000
 
 .PHONY: soak
-soak: $(STAMP) ## Check that nothing is left of 10,000 runs in processes (10 minutes); RUNS=1000
-	FACTORYCHAIN_SOAK_RUNS=$(RUNS) $(BIN)/python -m pytest tests/soak -q -s $(ARGS)
+soak: $(STAMP) ## Run the tests of load in full, and 10,000 runs in processes (15 minutes); RUNS=1000
+	FACTORYCHAIN_LOAD=full FACTORYCHAIN_SOAK_RUNS=$(RUNS) $(BIN)/python -m pytest tests/soak tests/e2e -m load -q -s $(ARGS)
+
+.PHONY: installations
+installations: $(STAMP) ## Check that the chain runs in place, as an editable install and as a wheel
+	$(BIN)/python -m pytest tests/installations -q $(ARGS)
 
 .PHONY: chaos
 chaos: $(STAMP) ## Break a running chain for 10 minutes and check what users saw; ARGS="--seconds 60"

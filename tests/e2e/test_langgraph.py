@@ -14,12 +14,13 @@ import pytest_asyncio
 
 from tests.e2e.chain import Chain, running_chain
 from tests.e2e.sockets import Frame, Socket, connected
+from tests.load import amount
 from tests.vendor import Call, Turn, Vendor
 from tests.vendor.script import Received
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-USERS = 50
+USERS = amount(12, 50)
 _CANARY = re.compile(r"canary-[0-9a-f]{16}")
 _GRAPHS = ["--agents", "tests.e2e.graphs:nested", "--agents", "tests.e2e.graphs:loop"]
 
@@ -131,7 +132,8 @@ async def test_a_cancel_in_mid_stream_is_seen_by_the_vendor(served: Chain, vendo
     assert roles(vendor.requests[-1]) == ["user", "user", "assistant", "tool"]
 
 
-async def test_fifty_users_at_once_see_and_remember_only_themselves(
+@pytest.mark.load
+async def test_many_users_at_once_see_and_remember_only_themselves(
     served: Chain, vendor: Vendor
 ) -> None:
     canaries = {f"bird-{index}": f"canary-{secrets.token_hex(8)}" for index in range(USERS)}

@@ -21,16 +21,18 @@ from factorychain.errors import UserEngineLimit
 from factorychain.local.ports import free_ports
 from factorychain.local.readiness import layer_serves
 from tests.e2e.chain import ROOT, Chain, environment, running_chain
+from tests.load import amount
 from tests.waiting import until_true
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-ROUNDS = 200
+ROUNDS = amount(25, 200)
 STARTS = 100
-_STOP_EVERY = 20
+_STOP_EVERY = 8
 _CALL_S = 60.0
 
 
+@pytest.mark.load
 @pytest.mark.timeout(900)
 async def test_a_hundred_starts_at_once_over_two_engines_never_admit_a_third_run(
     tmp_path: Path,

@@ -1,4 +1,4 @@
-"""Fifty users whose runs are cancelled, cut off and asked for again at random moments: none leaks.
+"""Users whose runs are cancelled, cut off and asked for again at random moments: none leaks.
 
 `FACTORYCHAIN_CANCELS_SEED` repeats what a failure names; `FACTORYCHAIN_CANCELS_RUNS` makes it longer.
 """
@@ -23,10 +23,11 @@ from tests.e2e.impatient import Impatient, endings
 from tests.e2e.residue import CANARY
 from tests.e2e.sinks import FolderWatch, at_rest, back_at, children, stored
 from tests.e2e.sockets import Frame
+from tests.load import amount
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-USERS = 50
+USERS = amount(16, 50)
 RUNS = int(os.environ.get("FACTORYCHAIN_CANCELS_RUNS", "2"))
 SEED = int(os.environ.get("FACTORYCHAIN_CANCELS_SEED", str(time.time_ns() % 100_000)))
 # As many at all times: what there is afterwards can be compared with what there was before.
@@ -42,6 +43,7 @@ async def sink() -> AsyncIterator[TraceSink]:
     await traces.stop()
 
 
+@pytest.mark.load
 @pytest.mark.timeout(500 + 20 * RUNS)
 async def test_runs_that_are_cancelled_at_random_leak_nothing_and_leave_nothing(
     tmp_path: Path, sink: TraceSink

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from tests.nats_fixture import bridge_js, engine_js, nats_server
+from tests.wheel_fixture import checkout, wheel
 
-__all__ = ["bridge_js", "engine_js", "nats_server"]
+__all__ = ["bridge_js", "checkout", "engine_js", "nats_server", "wheel"]

@@ -1,6 +1,7 @@
 """Run after run in processes of their own, every kind of end among them: nothing grows.
 
-`make soak` makes ten thousand runs, or `RUNS=1000`; `.ci/run` makes a hundred.
+`make soak` makes ten thousand runs, or `RUNS=1000`; `.ci/run` makes a hundred. The other tests of load
+do all that they do there, and a part of it in `make test`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tests.e2e.workers import (
     run_all,
 )
 
-pytestmark = pytest.mark.asyncio(loop_scope="session")
+pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.load]
 
 RUNS = int(os.environ.get("FACTORYCHAIN_SOAK_RUNS", "100"))
 # As many at all times: what there is afterwards can be compared with what there was before.

@@ -10,16 +10,14 @@ import subprocess
 import sys
 import sysconfig
 import venv
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copytree, ignore_patterns
 
 import pytest
 
-from tests.command import ROOT, Command, running_up
+from tests.command import Command, running_up
+from tests.wheel_fixture import LAYERS
 
-LAYERS = ("agents", "bridge", "emitter", "engine")
 # Found by every Python of the environment.
 SITECUSTOMIZE = """
 import atexit, os, sys
@@ -46,26 +44,6 @@ class Place:
     python: Path
     command: Command
     packages: set[Path]
-
-
-@pytest.fixture(scope="module")
-def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what the packages are built from."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("factorychain", "services"):
-        copytree(ROOT / name, folder / name, ignore=ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        (folder / name).write_bytes((ROOT / name).read_bytes())
-    return folder
-
-
-@pytest.fixture(scope="module")
-def wheel(checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
-    subprocess.run([*build, "--directory", str(folder)], cwd=checkout, check=True)
-    (built,) = folder.iterdir()
-    return built
 
 
 def in_checkout(root: Path) -> set[Path]:
@@ -139,19 +117,3 @@ async def test_the_chain_runs_from_where_it_is_installed(
     processes = imported(tmp_path)
     assert {"up", "run", *(f"factorychain_{each}" for each in LAYERS)} == processes.keys()
     assert set().union(*processes.values()) == installed.packages
-
-
-def test_a_wheel_holds_the_packages_and_what_they_need_and_nothing_else(wheel: Path) -> None:
-    with zipfile.ZipFile(wheel) as archive:
-        names = set(archive.namelist())
-    packages = ["factorychain", *(f"factorychain_{each}" for each in LAYERS)]
-    assert {f"{package}/py.typed" for package in packages} <= names
-    console = ROOT / "services" / "bridge" / "factorychain_bridge" / "edge" / "console"
-    pages = {each.name for each in console.iterdir() if each.suffix in (".html", ".js", ".css")}
-    assert {"index.html", "console.js"} <= pages
-    assert {f"factorychain_bridge/edge/console/{each}" for each in pages} <= names
-    assert "factorychain/engine/v1/engine_pb2_grpc.py" in names
-    tops = {name.partition("/")[0] for name in names}
-    assert {each for each in tops if not each.endswith(".dist-info")} == set(packages)
-    tests = [name for name in names if "test_" in name and name.endswith(".py")]
-    assert tests + [name for name in names if "__pycache__" in name] == []
