@@ -103,7 +103,7 @@ bench: $(STAMP) ## Measure latency and throughput against the contracts' bounds
 RUNS ?= 10000
 
 .PHONY: soak
-soak: $(STAMP) ## Run the tests of load in full, and 10,000 runs in processes (15 minutes); RUNS=1000
+soak: $(STAMP) ## Run the tests of load in full, and 10,000 runs in processes (12 minutes); RUNS=1000
 	FACTORYCHAIN_LOAD=full FACTORYCHAIN_SOAK_RUNS=$(RUNS) $(BIN)/python -m pytest tests/soak tests/e2e -m load -q -s $(ARGS)
 
 .PHONY: installations
