@@ -22,8 +22,20 @@ class StorageAdmin:
     async def delete(self, bucket: str) -> None:
         await self._call("STREAM.DELETE", bucket)
 
-    async def purge(self, bucket: str) -> None:
-        await self._call("STREAM.PURGE", bucket)
+    async def purge(self, bucket: str, keep: int = 0) -> None:
+        """Of everything but the newest messages."""
+        await self._call("STREAM.PURGE", bucket, {"keep": keep})
+
+    async def purge_of(self, bucket: str, keys: str) -> None:
+        """Only what is stored under these keys (`*` a token, `>` the rest)."""
+        await self._call("STREAM.PURGE", bucket, {"filter": f"$KV.{bucket}.{keys}"})
+
+    async def drop_older(self, bucket: str, max_age_s: float) -> None:
+        """Let the bucket keep nothing for longer."""
+        info = await self._call("STREAM.INFO", bucket)
+        await self._call(
+            "STREAM.UPDATE", bucket, {**info["config"], "max_age": int(max_age_s * 1e9)}
+        )
 
     async def exists(self, bucket: str) -> bool:
         return "error" not in await self._answer("STREAM.INFO", bucket, {})

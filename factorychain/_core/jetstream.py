@@ -223,6 +223,7 @@ class Stream:
             first_seq=int(state["first_seq"]),
             last_seq=int(state["last_seq"]),
             size_bytes=int(state["bytes"]),
+            max_age_s=int(info["config"]["max_age"]) / 1e9,
         )
 
     async def _info(self, body: Mapping[str, Any]) -> dict[str, Any]:

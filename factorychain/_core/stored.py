@@ -54,6 +54,8 @@ class StreamContents:
     last_seq: int = 0
     """Stream sequence of what was stored last."""
     size_bytes: int = 0
+    max_age_s: float = 0.0
+    """What is older goes; 0: nothing does."""
 
 
 class WrongLastSequence(Exception):

@@ -25,6 +25,7 @@ from tests.engine_harness import BOB, Chain, Engine, running_chain
 from tests.engine_peers import completed
 from tests.nats_fixture import NatsServer, running_nats_server
 from tests.storage_admin import StorageAdmin, storage_admin
+from tests.storage_looks import has_looked, said
 from tests.token_samples import ADA
 from tests.waiting import until, until_not, until_true
 
@@ -76,26 +77,6 @@ async def has_noted_agents(engine: Engine, run: str) -> bool:
 
 def one_request_more(record: UserRecord) -> UserRecord:
     return replace(record, totals=record.totals.plus(Totals(requests=1)))
-
-
-async def has_looked(engine: Engine) -> None:
-    """The watch knows by now what is in the buckets."""
-    state = engine.server.storage.state
-    before = dict(state._contents)
-
-    def again() -> bool:
-        now = state._contents
-        return len(now) == 7 and all(now[each] is not before.get(each) for each in now)
-
-    await until_true(again)
-
-
-def said(lines: list[Any], event: str, bucket: str) -> list[str]:
-    return [
-        str(each.get("trouble", each.get("how", "")))
-        for each in lines
-        if each["event"] == event and each["bucket"] == bucket
-    ]
 
 
 async def test_without_room_starts_are_refused_until_there_is_some(

@@ -17,11 +17,13 @@ from factorychain._core.logging import get_logger
 from factorychain._core.stored import (
     NatsUnavailable,
     StorageRefused,
+    StreamContents,
     StreamMissing,
 )
 from factorychain._core.telemetry import counter
 from factorychain_engine.storage.buckets import QUEUED, RUNS, THREADS, USERS, VALUES, Storage
 from factorychain_engine.storage.restoring import Restorer
+from factorychain_engine.storage.sentinel import Sentinel
 from factorychain_engine.storage.state import Loss
 
 log = get_logger(__name__)
@@ -38,7 +40,10 @@ _WHAT_IS_LOST: Final = {
     USERS: "active and waiting runs that no living engine looks after, and what users have consumed",
     RUNS: "what ended runs have left; a start that is repeated may run again",
     THREADS: "titles and times of threads",
-    VALUES: "what agents kept in threads",
+    VALUES: (
+        "what agents kept in threads, of which there is no other copy: they find nothing and begin with"
+        " their defaults"
+    ),
     QUEUED: "the input of runs that wait, which end with INPUT_LOST",
 }
 
@@ -62,6 +67,7 @@ class StorageWatch:
         self._look_s = look_s
         self._monotonic = monotonic
         self._clock = clock
+        self._sentinels = {VALUES: Sentinel(storage.values, clock)}
         self._tasks = TaskSet(self.name)
         self._wake = asyncio.Event()
 
@@ -134,10 +140,22 @@ class StorageWatch:
             await self._make(name)
             contents = await bucket.contents()
         loss = self._state.seen(name, contents, self._monotonic(), self._clock())
+        if loss is None and await self._was_purged(name, contents):
+            loss = Loss.PURGED
         if loss is not None:
             self._lost(name, loss)
         elif name == USERS and self._state.is_whole(name) and not self._state.restoring:
             self._restorer.nothing_lost()
+
+    async def _was_purged(self, name: str, contents: StreamContents) -> bool:
+        """As a sentinel tells it, of a bucket whose contents go at any time."""
+        sentinel = self._sentinels.get(name)
+        if sentinel is None:
+            return False
+        try:
+            return await sentinel.was_purged(contents)
+        except StorageRefused as error:
+            raise NatsUnavailable(f"{name} takes no sentinel: {error}", sent=False) from error
 
     async def _make(self, name: str) -> None:
         try:
