@@ -55,7 +55,7 @@ class GrpcChannel:
             inner = grpc.aio.insecure_channel(target, options)
         else:
             inner = grpc.aio.secure_channel(target, credentials, options)
-        self._carrier = _carrier(inner, carries, streams) if carries is not None else None
+        self._carrier = None if carries is None else _carrier(inner, carries, streams, layer)
         self.channel = TracedChannel(inner, layer, settings.rpc_timeout_s, self._carrier)
 
     @property
@@ -82,7 +82,9 @@ class GrpcChannel:
         await self.channel.close()
 
 
-def _carrier(channel: grpc.aio.Channel, service: ServiceDescriptor, streams: int) -> CallCarrier:
+def _carrier(
+    channel: grpc.aio.Channel, service: ServiceDescriptor, streams: int, layer: str
+) -> CallCarrier:
     method = service.methods_by_name[CARRY_CALLS]
     request, response = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
     # Typed with generated classes nowhere: each service has its own.
@@ -91,7 +93,7 @@ def _carrier(channel: grpc.aio.Channel, service: ServiceDescriptor, streams: int
         request_serializer=request.SerializeToString,
         response_deserializer=response.FromString,
     )
-    return CallCarrier(open_stream, lambda frames: request(frames=frames), streams)
+    return CallCarrier(open_stream, lambda frames: request(frames=frames), streams, layer)
 
 
 @cache

@@ -12,7 +12,8 @@ from typing import Any, Final, Generic, TypeVar
 
 import grpc
 
-from factorychain._core.carried.carrier import CallCarrier, CarriedCall, NotCarried, StreamBroke
+from factorychain._core.carried.call import CarriedCall, NotCarried, StreamBroke
+from factorychain._core.carried.carrier import CallCarrier
 from factorychain._core.status import DETAILS_KEY
 from factorychain.types.v1.calls_pb2 import CallEnd
 

@@ -15,10 +15,12 @@ from typing import Final, Protocol
 
 import grpc
 
+from factorychain._core.carried.breaks import Breaks
+from factorychain._core.carried.call import CarriedCall, NotCarried, StreamBroke
 from factorychain._core.component import TaskSet, detached
 from factorychain._core.link.run import backoff_s
 from factorychain._core.logging import get_logger
-from factorychain.types.v1.calls_pb2 import CallAnswer, CallBegin, CallCancel, CallEnd, CallFrame
+from factorychain.types.v1.calls_pb2 import CallAnswer, CallBegin, CallCancel, CallFrame
 
 log = get_logger(__name__)
 
@@ -28,16 +30,6 @@ UNKNOWN_FOR_S: Final = 60.0
 """A peer of before this method is asked again after so long."""
 QUEUED_MAX_BYTES: Final = 512 * 1024
 """Above this a stream that the peer does not read takes no calls."""
-UNREAD_MAX: Final = 256
-"""A call that leaves more messages unread is given up."""
-
-
-class NotCarried(Exception):
-    """The peer has not begun the call."""
-
-
-class StreamBroke(Exception):
-    """The stream ended before the call did."""
 
 
 class Answers(Protocol):
@@ -59,60 +51,6 @@ class FrameStream(Protocol):
     def cancel(self) -> bool: ...
 
 
-class CarriedCall:
-    """One call on a stream. Read by one task."""
-
-    def __init__(self, cancel: Callable[[], None]) -> None:
-        self._cancel = cancel
-        self._unread: deque[bytes] = deque()
-        self._end: CallEnd | Exception | None = None
-        self._change: asyncio.Future[None] | None = None
-
-    @property
-    def over(self) -> bool:
-        return self._end is not None
-
-    async def next(self) -> bytes | CallEnd:
-        """The next message, or the end.
-
-        Raises:
-            NotCarried: the peer has not begun it.
-            StreamBroke: nobody knows.
-        """
-        while not self._unread and self._end is None:
-            self._change = asyncio.get_running_loop().create_future()
-            await self._change
-        if self._unread:
-            return self._unread.popleft()
-        if isinstance(self._end, CallEnd):
-            return self._end
-        assert self._end is not None, "waited for above"
-        raise self._end
-
-    def cancel(self) -> None:
-        """Not waited for any more."""
-        if self._end is None:
-            self._cancel()
-            self.ended(CallEnd(code=grpc.StatusCode.CANCELLED.value[0]))
-
-    # --- what the stream says ---------------------------------------------------------------
-
-    def received(self, message: bytes) -> None:
-        self._unread.append(message)
-        self._changed()
-        if len(self._unread) > UNREAD_MAX:
-            self.cancel()
-
-    def ended(self, end: CallEnd | Exception) -> None:
-        if self._end is None:
-            self._end = end
-            self._changed()
-
-    def _changed(self) -> None:
-        if self._change is not None and not self._change.done():
-            self._change.set_result(None)
-
-
 class CallCarrier:
     """A component: keeps `count` streams open, which calls take in turn."""
 
@@ -123,9 +61,12 @@ class CallCarrier:
         stream: Callable[[], FrameStream],
         request: Callable[[Sequence[CallFrame]], object],
         count: int,
+        peer: str,
     ) -> None:
-        """Several streams are spread over the peer's replicas, and replaced now and then."""
-        self._streams = deque(_Stream(stream, request, ages=count > 1) for _ in range(count))
+        """Several streams are spread over the replicas of `peer`, and replaced now and then."""
+        self._streams = deque(
+            _Stream(stream, request, Breaks(peer), ages=count > 1) for _ in range(count)
+        )
         self._tasks = TaskSet(self.name)
 
     @property
@@ -170,13 +111,16 @@ class _Stream:
         self,
         stream: Callable[[], FrameStream],
         request: Callable[[Sequence[CallFrame]], object],
+        breaks: Breaks,
         *,
         ages: bool,
     ) -> None:
         self._stream = stream
         self._request = request
+        self._breaks = breaks
         self._ages = ages
         self._up = False
+        self._up_since_s = 0.0
         self._retiring = False
         self._queued: deque[CallFrame] = deque()
         self._queued_bytes = 0
@@ -233,6 +177,7 @@ class _Stream:
         try:
             await asyncio.wait({reader})
             error = None if reader.cancelled() else reader.exception()
+            self._tell(error)
             if error is not None and not self._up:
                 raise error
             return self._up
@@ -243,6 +188,13 @@ class _Stream:
             writer.cancel()
             await asyncio.gather(reader, writer, return_exceptions=True)
             call.cancel()
+
+    def _tell(self, error: BaseException | None) -> None:
+        is_old = isinstance(error, grpc.aio.AioRpcError) and (
+            error.code() is grpc.StatusCode.UNIMPLEMENTED
+        )
+        up_s = asyncio.get_running_loop().time() - self._up_since_s if self._up else None
+        self._breaks.ended(None if is_old else error, up_s=up_s, calls=len(self._calls))
 
     def _forget(self) -> None:
         """What was on the stream has ended with it."""
@@ -260,7 +212,8 @@ class _Stream:
 
     async def _read(self, call: FrameStream) -> None:
         async for message in call:
-            self._up = True
+            if not self._up:
+                self._up, self._up_since_s = True, asyncio.get_running_loop().time()
             for answer in message.answers:
                 self._answered(answer)
             if self._retiring:

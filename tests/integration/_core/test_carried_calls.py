@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from opentelemetry.trace import SpanKind
 
+from factorychain._core.carried import breaks
 from factorychain._core.carried.calls import REQUEST_MAX_BYTES
 from factorychain._core.credentials import Authenticator, current_run, current_user, remaining_s
 from factorychain._core.grpc_client import GrpcChannel
 from factorychain._core.grpc_server import GrpcServer
+from factorychain._core.settings import TransportSettings
 from factorychain._core.tracing import span
 from factorychain.agents.v1 import agents_pb2, agents_pb2_grpc
 from factorychain.engine.v1 import engine_pb2, engine_pb2_grpc
@@ -27,7 +29,7 @@ from factorychain.types.v1.calls_pb2 import CallBegin, CallFrame
 from tests.error_samples import SAMPLES
 from tests.grpc_fixture import SETTINGS, Handler, Txns, Users, as_user, services
 from tests.span_recorder import SpanRecorder
-from tests.waiting import until_true
+from tests.waiting import until, until_true
 
 ENGINE = engine_pb2.DESCRIPTOR.services_by_name["EngineService"]
 AGENTS = agents_pb2.DESCRIPTOR.services_by_name["AgentsService"]
@@ -37,12 +39,12 @@ AS_RUN = (("txn-token", "run:r1"),)
 class Carrying:
     """A server, and channels that carry calls to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, settings: TransportSettings = SETTINGS) -> None:
         self.script: dict[str, Handler] = {}
         self.users = Users()
         self.ways: list[str] = []
         self.server = GrpcServer(
-            SETTINGS,
+            settings,
             services(self.script),
             Authenticator(users=self.users, txns=Txns()),
             drain_timeout_s=0.2,
@@ -275,4 +277,42 @@ async def test_a_peer_that_carries_nothing_is_called_as_before(
     chain.script["StartRun"] = chain.whose
     assert [(await chain.start_run()).run for _ in range(3)] == ["alice"] * 3
     assert "carried" not in chain.ways
+    await chain.stop()
+
+
+async def test_calls_in_hand_outlive_the_age_of_their_connection() -> None:
+    began, go, peers = asyncio.Event(), asyncio.Event(), set[str]()
+
+    async def slow(request: Any, context: Any) -> engine_pb2.StartRunResponse:
+        assert context.peer() == "carried"
+        if request.thread == "in hand":
+            began.set()
+            await go.wait()
+        return engine_pb2.StartRunResponse(run=current_user().principal.user)
+
+    async def seen(request: Any, context: Any) -> engine_pb2.GetRunResponse:
+        peers.add(context.peer())
+        return engine_pb2.GetRunResponse()
+
+    aging = SETTINGS.model_copy(
+        update={"max_connection_age_s": 0.3, "max_connection_age_grace_s": 60}
+    )
+    chain = Carrying(aging)
+    await chain.start()
+    await chain.connected()
+    chain.script |= {"StartRun": slow, "GetRun": seen}
+    request = engine_pb2.StartRunRequest(thread="in hand")
+    call = asyncio.ensure_future(chain.start_run(request=request))
+    await began.wait()
+    broken = breaks._broken.value({"peer": "engine"})
+
+    async def moved() -> bool:  # GetRun is not carried, so it goes to the new connection
+        await chain.engine.GetRun(engine_pb2.GetRunRequest(run="r"), metadata=as_user("alice"))
+        return len(peers) > 1
+
+    await until(moved)
+    assert (await chain.start_run("bob")).run == "bob"  # on a stream, wherever that is
+    go.set()
+    assert (await call).run == "alice"
+    assert breaks._broken.value({"peer": "engine"}) == broken
     await chain.stop()

@@ -9,16 +9,24 @@ from typing import Any
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
+from factorychain._core.carried import breaks
+from factorychain._core.carried.breaks import Breaks
+from factorychain._core.carried.call import UNREAD_MAX
 from factorychain._core.carried.calls import CarriedStream, CarriedUnary
-from factorychain._core.carried.carrier import QUEUED_MAX_BYTES, UNREAD_MAX, CallCarrier
+from factorychain._core.carried.carrier import QUEUED_MAX_BYTES, CallCarrier
+from factorychain._core.link.run import HEALTHY_AFTER_S
 from factorychain.engine.v1.engine_pb2 import CarryCallsRequest, CarryCallsResponse
 from factorychain.types.v1.calls_pb2 import CallAnswer, CallFrame, CallNotTaken
 from tests.waiting import until_true
 
-BROKEN = grpc.aio.AioRpcError(
-    grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "gone"
-)
+
+def broken(code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(), "gone")
+
+
+BROKEN = broken()
 
 
 class Peer:
@@ -33,8 +41,8 @@ class Peer:
     def say(self, *answers: CallAnswer) -> None:
         self._said.put_nowait(CarryCallsResponse(answers=answers))
 
-    def break_off(self) -> None:
-        self._said.put_nowait(BROKEN)
+    def break_off(self, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE) -> None:
+        self._said.put_nowait(broken(code))
 
     async def __aiter__(self) -> AsyncIterator[CarryCallsResponse]:
         while (message := await self._said.get()) is not None:
@@ -92,7 +100,7 @@ class World:
     def __init__(self) -> None:
         self.streams = Streams()
         self.by_itself = ByItself()
-        self.carrier = CallCarrier(self.streams, _message, 1)
+        self.carrier = CallCarrier(self.streams, _message, 1, "peer")
 
     @property
     def peer(self) -> Peer:
@@ -232,10 +240,59 @@ async def test_a_stream_of_old_age_is_replaced_when_its_calls_are_over(
 ) -> None:
     monkeypatch.setattr("factorychain._core.carried.carrier.AGE_S", 0.01)
     world = World()
-    world.carrier = CallCarrier(world.streams, _message, 2)
+    world.carrier = CallCarrier(world.streams, _message, 2, "peer")
     await world.carrier.start()
     await until_true(lambda: len(world.streams.peers) >= 2)
     for each in world.streams.peers:
         each.say()
     await until_true(lambda: len(world.streams.peers) >= 4)
     await world.carrier.stop()
+
+
+async def test_a_stream_that_breaks_is_told_and_one_that_ends_is_not(world: World) -> None:
+    before = breaks._broken.value({"peer": "peer"})
+    with capture_logs() as lines:
+        call = world.unary()
+        await world.begun()
+        world.peer.break_off()
+        assert await call == b"by itself"
+        await until_true(lambda: len(world.streams.peers) == 2)
+        world.peer.say()
+        await until_true(lambda: world.carrier.ready)
+        await world.peer.done_writing()
+        await until_true(lambda: len(world.streams.peers) == 3)
+    (line,) = [each for each in lines if each["event"] == "a stream that carries calls broke"]
+    assert (line["log_level"], line["calls"], line["cause"]) == ("warning", 1, "UNAVAILABLE: gone")
+    assert breaks._broken.value({"peer": "peer"}) == before + 1
+
+
+async def test_a_peer_that_carries_nothing_is_not_told(world: World) -> None:
+    before = breaks._broken.value({"peer": "peer"})
+    world.peer.break_off(grpc.StatusCode.UNIMPLEMENTED)
+    await until_true(lambda: not world.carrier.ready)
+    assert breaks._broken.value({"peer": "peer"}) == before
+
+
+def test_streams_that_break_again_and_again_are_ever_fewer_lines() -> None:
+    told = Breaks("peer")
+    with capture_logs() as lines:
+        for _ in range(100):
+            told.ended(BROKEN, up_s=0.01, calls=0)
+        assert [each["broken"] for each in lines] == [1, 2, 4, 8, 16, 32, 64]
+        told.ended(None, up_s=HEALTHY_AFTER_S, calls=0)
+        told.ended(BROKEN, up_s=0.01, calls=0)
+        assert lines[-1]["broken"] == 1
+        told.ended(BROKEN, up_s=HEALTHY_AFTER_S, calls=1)
+        assert lines[-1]["broken"] == 1
+    assert [each["log_level"] for each in lines] == ["info"] * 8 + ["warning"]
+
+
+def test_a_peer_that_is_not_there_yet_is_worth_a_warning_only_after_a_while() -> None:
+    told = Breaks("peer")
+    with capture_logs() as lines:
+        for _ in range(8):
+            told.ended(BROKEN, up_s=None, calls=0)
+        assert [each["log_level"] for each in lines] == ["debug"] * 3 + ["warning"]
+        told.ended(None, up_s=HEALTHY_AFTER_S, calls=0)
+        told.ended(BROKEN, up_s=None, calls=0)
+        assert lines[-1]["log_level"] == "warning"
