@@ -1,4 +1,4 @@
-"""What agents keep, purged below engines that are running, or gone as it may."""
+"""What agents keep and what runs wait with, purged below engines that are running, or gone as it may."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from factorychain.engine.v1 import engine_pb2 as pb
 from factorychain.errors import StateConflict
-from factorychain_engine.storage.buckets import VALUES
+from factorychain_engine.storage.buckets import QUEUED, VALUES
 from tests.engine_harness import Chain, Engine
 from tests.kept_values import a_run
 from tests.nats_fixture import NatsServer
@@ -26,7 +27,8 @@ async def two_engines(chain: Chain) -> tuple[Engine, Engine]:
 
 
 async def have_looked(*engines: Engine) -> None:
-    for _ in range(2):  # the sentinel is looked for after what is noted here
+    # The first may have asked before what the test did; the last has not looked for the sentinel yet.
+    for _ in range(3):
         await asyncio.gather(*map(has_looked, engines))
 
 
@@ -42,7 +44,6 @@ async def test_a_purge_is_told_once_by_each_engine_and_agents_find_nothing(
             with capture_logs() as lines:
                 await admin.purge(VALUES)
                 await have_looked(engine, other)
-                await have_looked(engine, other)
             assert said(lines, LOST, VALUES) == ["purged"] * 2, f"purge {purges}"
             assert await kept.load() == (None, 0)
             with pytest.raises(StateConflict):
@@ -56,6 +57,22 @@ async def test_a_purge_is_told_once_by_each_engine_and_agents_find_nothing(
         assert said(lines, LOST, VALUES) == ["purged"] * 2
     assert engine.server.storage_watch.healthy
     await a_run(chain, engine, thread="t2")  # nothing is refused for it
+
+
+async def test_a_purge_of_what_waits_to_start_is_told_before_its_turn(
+    chain: Chain, nats_server: NatsServer
+) -> None:
+    engine = await chain.engine(storage_look_s=LOOK_S)
+    for number in range(2):
+        await engine.start_run(thread=f"t{number}")
+    waiting = await engine.start_run(thread="t2", on_busy=pb.ON_BUSY_ENQUEUE)
+    await have_looked(engine)
+    async with storage_admin(nats_server) as admin:
+        with capture_logs() as lines:
+            await admin.purge(QUEUED)
+            await have_looked(engine)
+    assert said(lines, LOST, QUEUED) == ["purged"]
+    assert await engine.waiting() == [waiting.run]
 
 
 async def test_values_that_go_as_they_may_are_never_told_lost(

@@ -1,6 +1,6 @@
 """A key of the engine's own in a bucket whose contents go at any time: it goes only with a purge.
 
-What users keep may be removed or expire, all of it, so that an empty bucket tells nothing. The sentinel is
+What runs keep may be removed or expire, all of it, so that an empty bucket tells nothing. The sentinel is
 written by whoever finds none, never removed, and written again long before it is as old as what the bucket
 drops. Its value says since when the contents are whole: one that differs is another one's, who found none.
 
@@ -18,7 +18,7 @@ from typing import Final, Protocol
 from factorychain._core.stored import KvEntry, StreamContents, WrongLastSequence
 
 KEY: Final = "sentinel"
-"""One token: users' keys have three, so that no user finds it among theirs."""
+"""One token: users' keys have more, so that no user finds it among theirs."""
 
 RENEWED_AT: Final = 0.25
 JUDGED_UNTIL: Final = 0.5

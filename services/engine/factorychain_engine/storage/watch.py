@@ -67,7 +67,10 @@ class StorageWatch:
         self._look_s = look_s
         self._monotonic = monotonic
         self._clock = clock
-        self._sentinels = {VALUES: Sentinel(storage.values, clock)}
+        self._sentinels = {
+            VALUES: Sentinel(storage.values, clock),
+            QUEUED: Sentinel(storage.queued, clock),
+        }
         self._tasks = TaskSet(self.name)
         self._wake = asyncio.Event()
 
