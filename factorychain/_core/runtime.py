@@ -57,6 +57,9 @@ def run_service(
     `build` makes the components, in the running loop, from settings that were checked; it opens
     nothing, that is what `start` is for. Exit status: 0 drained, 1 did not start, 2 configuration.
     """
+    # What was imported stays; collections were off meanwhile.
+    gc.freeze()
+    gc.enable()
     settings = load(settings_type)
     take_short_slices()  # before there is any other thread
     logging.configure(name, level=settings.log_level, log_format=settings.log_format)

@@ -56,6 +56,7 @@ def _prepare(end: socket.socket) -> Agents | None:
     if received is None:
         return None
     setup = Setup.from_json(received[0])
+    gc.disable()  # now, since what is loaded stays, and for as long as it forks
     take_default_slices()  # the service that has started this has short ones
     _warm_up()
     agents = Agents()
@@ -65,7 +66,6 @@ def _prepare(end: socket.socket) -> Agents | None:
     prepare()
     control.send(end, agents.prepared.to_json())
     lower_session_weight(setup.nice)
-    gc.disable()
     gc.collect()
     gc.freeze()
     if agents.forkable:
