@@ -26,23 +26,31 @@ from tests.e2e.sockets import raw_socket
 FORGED = "forged-words"
 VICTIM = Principal("default", "victim")
 THREAD = "victims"
+# Runs that there never were.
+_RUNS = {
+    layer: "r" + letter * 24
+    for layer, letter in zip(("engine", "agents", "emitter", "bridge"), "bcde", strict=True)
+}
 
 
-async def forge_everywhere(chain: Chain, run: str) -> None:
-    """Everything that somebody without the engine's key can try, at every door of the chain."""
+async def forge_everywhere(chain: Chain, run: str, thread: str, unchecked: str) -> None:
+    """Everything that somebody without the engine's key can try, at every door of the chain.
+
+    `run` and `thread` are the victim's; `unchecked` is the layer that checks nothing.
+    """
     own_key = Ed25519PrivateKey.generate()
     kid = TxnKey.parse(chain.data.txn_key).kid
-    for forged_run in (run, "r" + "b" * 24):
-        token = txn_token(own_key, kid, forged_run)
+    for forged_run in (run, _RUNS[unchecked]):
+        token = txn_token(own_key, kid, forged_run, thread)
         await emit(chain, token)
         await _execute(chain, token)
-    await _start_as_victim(chain)
+    await _start_as_victim(chain, unchecked)
 
 
-def txn_token(key: Ed25519PrivateKey, kid: str, run: str) -> str:
+def txn_token(key: Ed25519PrivateKey, kid: str, run: str, thread: str = THREAD) -> str:
     now = int(time.time())
     tctx = {
-        "tenant": VICTIM.tenant, "thread": THREAD, "agent": "echo", "attempt": 1, "limits": {},
+        "tenant": VICTIM.tenant, "thread": thread, "agent": "echo", "attempt": 1, "limits": {},
         "base": 0, "base_seq": 0, "base_epoch": now * 1000, "deadline": now + 300,
     }  # fmt: skip
     claims = {
@@ -97,12 +105,12 @@ async def _execute(chain: Chain, token: str) -> None:
             ), error
 
 
-async def _start_as_victim(chain: Chain) -> None:
+async def _start_as_victim(chain: Chain, unchecked: str) -> None:
     """A user token of another key, on a socket; the engine's own door is the root of identity."""
     now = int(time.time())
     claims = {"sub": VICTIM.user, "aud": "factorychain-api", "iat": now, "exp": now + 600}
     token = jwt.encode(claims, b"not the chain's own secret, but long", "HS256")
-    if "UNCHECKED bridge" in chain.log():
+    if unchecked == "bridge":
         # The edge is the bridge's: it lets the forger in, and the engine refuses what it forwards.
         await _engine_refuses(chain, token)
         return

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
-from tests.e2e.chain import running_chain
-from tests.e2e.forging import FORGED, THREAD, VICTIM, forge_everywhere
+from tests.e2e.chain import Chain, running_chain
+from tests.e2e.forging import FORGED, VICTIM, forge_everywhere
 from tests.e2e.sockets import connected
+from tests.waiting import until_true
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 _UNCHECKED = Path(__file__).parent / "unchecked"
 
 
+@pytest.fixture(scope="module")
+def unchecked(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that says whose check is off."""
+    file = tmp_path_factory.mktemp("unchecked") / "layer"
+    file.write_text("")
+    return file
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def chain(unchecked: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chain]:
+    env = {"UNCHECKED_LAYER_FILE": str(unchecked), "PYTHONPATH": f"{_UNCHECKED}:{Path.cwd()}"}
+    async with running_chain(tmp_path_factory.mktemp("chain"), env=env) as running:
+        yield running
+
+
 @pytest.mark.parametrize("layer", ["engine", "agents", "emitter", "bridge"])
-async def test_a_forged_event_reaches_nobody(tmp_path: Path, layer: str) -> None:
-    env = {"UNCHECKED_LAYER": layer, "PYTHONPATH": f"{_UNCHECKED}:{Path.cwd()}"}
-    async with (
-        running_chain(tmp_path / "chain", env=env) as chain,
-        connected(chain.state.edge, chain.token(VICTIM.user)) as victim,
-    ):
-        assert f"UNCHECKED {layer}" in chain.log(), "the check was not switched off"
-        genuine = await victim.start("steps", "40:50", thread=THREAD)
+async def test_a_forged_event_reaches_nobody(chain: Chain, unchecked: Path, layer: str) -> None:
+    thread = f"unchecked-{layer}"
+    unchecked.write_text(layer)
+    async with connected(chain.state.edge, chain.token(VICTIM.user)) as victim:
+        genuine = await victim.start("steps", "40:50", thread=thread)
         await victim.event(genuine["run"], "agent_thinking")
-        await forge_everywhere(chain, genuine["run"])
+        await forge_everywhere(chain, genuine["run"], thread, layer)
         await victim.ending(genuine["run"])
         await victim.result("ping")
         seen = "".join(victim.texts)
-        await victim.result("subscribe", thread=THREAD, after=0)
+        await victim.result("subscribe", thread=thread, after=0)
         await victim.wait_for(lambda f: f["op"] == "caught_up")
+    await until_true(lambda: f"UNCHECKED {layer}" in chain.log())  # else it was not switched off
     assert FORGED not in seen
     assert FORGED not in "".join(victim.texts)
     assert {event["run"] for event in victim.events()} == {genuine["run"]}
