@@ -19,7 +19,7 @@ _INLINE = re.compile(r"`((?:make|factorychain) [a-z][^`\n]*)`")
 _VARIABLE = re.compile(rf"\b{PREFIX}[A-Z][A-Z0-9_]*[A-Z0-9]\b")
 # Names with which an operator talks to the command itself.
 # What is no setting of a service: the token of the command line, and what tests are told.
-_OTHERS = {f"{PREFIX}{each}" for each in ("TOKEN", "CANCELS_RUNS", "CANCELS_SEED")}
+_OTHERS = {f"{PREFIX}{each}" for each in ("TOKEN", "CANCELS_RUNS", "CANCELS_SEED", "LOAD")}
 
 TARGETS = set(_TARGET.findall((ROOT / "Makefile").read_text("utf-8")))
 
