@@ -104,7 +104,7 @@ RUNS ?= 10000
 
 .PHONY: soak
 soak: $(STAMP) ## Run the tests of load in full, and 10,000 runs in processes (12 minutes); RUNS=1000
-	FACTORYCHAIN_LOAD=full FACTORYCHAIN_SOAK_RUNS=$(RUNS) $(BIN)/python -m pytest tests/soak tests/e2e -m load -q -s $(ARGS)
+	FACTORYCHAIN_LOAD=full FACTORYCHAIN_SOAK_RUNS=$(RUNS) $(BIN)/python -m pytest tests/soak tests/e2e tests/integration -m load -q -s $(ARGS)
 
 .PHONY: installations
 installations: $(STAMP) ## Check that the chain runs in place, as an editable install and as a wheel

@@ -19,12 +19,13 @@ from factorychain.errors import (
     UserQueueLimit,
 )
 from tests.engine_harness import Chain, Engine
+from tests.load import amount
 from tests.token_samples import ADA
 from tests.waiting import until_not
 
 THREADS = ("t1", "t2", "t3")
 ON_BUSY = (pb.ON_BUSY_INTERRUPT, pb.ON_BUSY_ENQUEUE, pb.ON_BUSY_REJECT, pb.ON_BUSY_ENQUEUE)
-_SECONDS = 4.0
+_SECONDS = amount(2, 6)
 
 
 class Users:
@@ -89,6 +90,7 @@ class Users:
             await self.chain.agents.end(self.chance.choice(alive))
 
 
+@pytest.mark.load
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_at_most_two_run_and_every_run_ends_once(chain: Chain, seed: int) -> None:
     chance = random.Random(seed)
