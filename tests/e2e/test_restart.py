@@ -65,6 +65,24 @@ async def test_a_run_whose_agents_are_killed_ends_as_lost_or_begins_again(own_ch
     await _next_run_starts(chain, token, "killed-agents")
 
 
+async def test_a_live_subscriber_misses_nothing_when_the_bridge_restarts(own_chain: Chain) -> None:
+    chain, token = own_chain, own_chain.token("moved")
+    async with connected(chain.state.edge, token) as socket:
+        started = await socket.start("steps", "120:10", thread="moved")
+        await socket.event(started["run"], "agent_thinking")
+        old = chain.pid("bridge")
+        os.kill(old, signal.SIGTERM)
+        closing = await socket.wait_for(lambda f: f["op"] == "closing")
+        assert closing["reconnect_after_ms"] >= 0
+        assert await socket.closed() == 1012
+        seen = socket.events("moved")
+    await chain.restarted("bridge", old)
+    async with asyncio.timeout(60):
+        rest = await _rest(chain, token, "moved", seen[-1]["seq"], started)
+    assert [e["seq"] for e in seen + rest] == list(range(1, len(seen + rest) + 1))
+    assert rest[-1]["type"] == "agent_completed"
+
+
 async def _everything(chain: Chain, token: str, thread: str, run: str) -> list[Frame]:
     """All of a thread's events, from a socket that joins again whenever the edge goes away."""
     async with asyncio.timeout(90):
@@ -76,6 +94,17 @@ async def _everything(chain: Chain, token: str, thread: str, run: str) -> list[F
                     return socket.run_events(run)
             except (OSError, Closed, AssertionError):
                 await asyncio.sleep(0.2)
+
+
+async def _rest(chain: Chain, token: str, thread: str, after: int, started: Frame) -> list[Frame]:
+    while True:
+        try:
+            async with connected(chain.state.edge, token) as socket:
+                await socket.result("subscribe", thread=thread, after=after, epoch=started["epoch"])
+                await socket.ending(started["run"])
+                return socket.events(thread)
+        except (OSError, AssertionError):
+            await asyncio.sleep(0.2)
 
 
 async def _next_run_starts(chain: Chain, token: str, thread: str) -> None:

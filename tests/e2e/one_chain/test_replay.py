@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import signal
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +11,7 @@ from factorychain._core.jetstream import JetStream
 from factorychain._core.log_reader import ThreadLogReader
 from factorychain._core.nats_connection import NatsConnection
 from factorychain._core.nats_endpoint import NatsEndpoint
-from tests.e2e.chain import Chain, running_chain
+from tests.e2e.chain import Chain
 from tests.e2e.sockets import Frame, Socket, connected
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -91,38 +87,6 @@ async def _age_out(chain: Chain, principal: Principal, run: str) -> None:
         assert json.loads(answer.data)["success"]
     finally:
         await connection.stop()
-
-
-async def test_a_live_subscriber_misses_nothing_when_the_bridge_restarts(
-    tmp_path: Path,
-) -> None:
-    async with running_chain(tmp_path / "chain") as chain:
-        token = chain.token("moved")
-        async with connected(chain.state.edge, token) as socket:
-            started = await socket.start("steps", "120:10", thread="moved")
-            await socket.event(started["run"], "agent_thinking")
-            old = chain.pid("bridge")
-            os.kill(old, signal.SIGTERM)
-            closing = await socket.wait_for(lambda f: f["op"] == "closing")
-            assert closing["reconnect_after_ms"] >= 0
-            assert await socket.closed() == 1012
-            seen = socket.events("moved")
-        await chain.restarted("bridge", old)
-        async with asyncio.timeout(60):
-            rest = await _rest(chain, token, "moved", seen[-1]["seq"], started)
-    assert [e["seq"] for e in seen + rest] == list(range(1, len(seen + rest) + 1))
-    assert rest[-1]["type"] == "agent_completed"
-
-
-async def _rest(chain: Chain, token: str, thread: str, after: int, started: Frame) -> list[Frame]:
-    while True:
-        try:
-            async with connected(chain.state.edge, token) as socket:
-                await socket.result("subscribe", thread=thread, after=after, epoch=started["epoch"])
-                await socket.ending(started["run"])
-                return socket.events(thread)
-        except (OSError, AssertionError):
-            await asyncio.sleep(0.2)
 
 
 async def _joined(socket: Socket, thread: str, **position: int) -> tuple[Frame, list[Frame]]:

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
 
-from tests.e2e.chain import Chain, running_chain
+from tests.e2e.chain import Chain
 from tests.e2e.sockets import connected
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def own_chain(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chain]:
-    """A chain that others do not suffer from."""
-    async with running_chain(tmp_path_factory.mktemp("neighbours")) as running:
-        yield running
-
-
 @pytest.mark.parametrize("how", ["think", "emit", "tool", "fail", "error", "return"])
 async def test_a_run_that_says_far_too_much_ends_and_holds_up_no_other(
-    own_chain: Chain, how: str
+    chain: Chain, how: str
 ) -> None:
-    chain = own_chain
     async with (
         connected(chain.state.edge, chain.token(f"much-{how}")) as much,
         connected(chain.state.edge, chain.token("neighbour")) as neighbour,

@@ -7,12 +7,10 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
-from tests.e2e.chain import Chain, running_chain
+from tests.e2e.chain import Chain
 from tests.e2e.sockets import Frame, Socket, connected
 from tests.load import amount
 from tests.vendor import Call, Turn, Vendor
@@ -22,7 +20,6 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 USERS = amount(12, 50)
 _CANARY = re.compile(r"canary-[0-9a-f]{16}")
-_GRAPHS = ["--agents", "tests.e2e.graphs:nested", "--agents", "tests.e2e.graphs:loop"]
 
 
 def speak(request: Received) -> Turn:
@@ -36,22 +33,10 @@ def speak(request: Received) -> Turn:
     return Turn(text=["Let me ", "see"], calls=[Call(tool, {"text": said})])
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def vendor() -> AsyncIterator[Vendor]:
-    async with Vendor() as started:
-        started.always = speak
-        yield started
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def served(vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chain]:
-    """A chain that has the vendor's key, and graphs that have none."""
-    env = {
-        "FACTORYCHAIN_LLM_BASE_URL": vendor.openai_url,
-        "FACTORYCHAIN_LLM_API_KEY": vendor.key,
-    }
-    async with running_chain(tmp_path_factory.mktemp("langgraph"), _GRAPHS, env) as running:
-        yield running
+@pytest.fixture
+def vendor(vendor: Vendor) -> Vendor:
+    vendor.always = speak
+    return vendor
 
 
 def of_type(socket: Socket, run: str, kind: str) -> list[Frame]:

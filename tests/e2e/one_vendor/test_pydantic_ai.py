@@ -3,36 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
 
 import pytest
-import pytest_asyncio
 
-from tests.e2e.chain import Chain, running_chain
+from tests.e2e.chain import Chain
 from tests.e2e.sockets import Frame, Socket, connected
 from tests.vendor import Call, Fault, Turn, Vendor, VendorUsage
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-_AGENTS = ["--agents", "tests.e2e.pydantic_agents"]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def vendor() -> AsyncIterator[Vendor]:
-    async with Vendor() as started:
-        yield started
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def served(vendor: Vendor, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Chain]:
-    """A chain that has the vendor's key, and agents that have none."""
-    env = {
-        "FACTORYCHAIN_LLM_BASE_URL": vendor.openai_url,
-        "FACTORYCHAIN_LLM_API_KEY": vendor.key,
-        "FACTORYCHAIN_LLM_RUN_MAX_TOKENS": "5000",
-    }
-    async with running_chain(tmp_path_factory.mktemp("pydantic"), _AGENTS, env) as running:
-        yield running
 
 
 def of_type(socket: Socket, run: str, kind: str) -> list[Frame]:
