@@ -34,6 +34,8 @@ class FakeEngine(CarriesCalls, engine_pb2_grpc.EngineServiceServicer):
         self.failure: FactoryChainError | None = None
         self.gate = asyncio.Event()
         self.gate.set()
+        self.lists = asyncio.Event()
+        self.lists.set()
         self.on_start: Callable[[Principal, str, str], None] = lambda *_: None
         self.existing = False
         self.after = 0
@@ -77,6 +79,7 @@ class FakeEngine(CarriesCalls, engine_pb2_grpc.EngineServiceServicer):
 
     async def ListAgents(self, request: Any, context: Any) -> pb.ListAgentsResponse:  # noqa: N802
         await self._user(context)
+        await self.lists.wait()
         info = AgentInfo(name="researcher", description="Answers", available=True, is_default=True)
         return pb.ListAgentsResponse(agents=[info])
 

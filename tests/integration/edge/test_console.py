@@ -244,6 +244,25 @@ async def test_two_users_watch_their_own_runs_live(chain: Chain, browser: Browse
     assert ben.problems == []  # type: ignore[attr-defined]
 
 
+async def test_what_is_asked_before_the_lists_are_there_stays(
+    chain: Chain, browser: Browser
+) -> None:
+    chain.engine.lists.clear()
+    page = await sign_in(browser, chain, "ana")
+    scripts = runs_of(chain)
+    await expect(page.locator(".empty h2")).to_have_text("Ask the agent something")
+    await page.fill("#text", "Early?")
+    await page.press("#text", "Enter")
+    await expect(page.locator(".question")).to_have_text("Early?")
+    chain.engine.lists.set()
+    await expect(page.locator("#agent")).to_have_value("researcher")
+    await expect(page.locator("#threads button")).to_have_count(1)
+    scripts["ana"].begin("Early?")
+    scripts["ana"].answer("Not too early")
+    await expect(page.locator(".answer")).to_have_text("Not too early")
+    await expect(page.locator("#title")).to_have_text("Early?")
+
+
 async def test_a_refusal_says_when_to_come_back(chain: Chain, browser: Browser) -> None:
     page = await sign_in(browser, chain, "ana")
     chain.engine.failure = UserEngineLimit(2, retry_after_s=30)

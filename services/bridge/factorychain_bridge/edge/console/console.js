@@ -31,8 +31,9 @@ async function signIn(who) {
   if (who.user) sessionStorage.setItem("who", JSON.stringify({ user: who.user, tenant: who.tenant }));
   $("sign-in").hidden = true;
   $("app").hidden = false;
+  newThread(); // not after the lists: something may be asked before they are here
   await Promise.all([loadAgents(), loadThreads(), loadUsage()]);
-  newThread();
+  invite();
 }
 
 function showReady(ready) {
@@ -130,10 +131,16 @@ function clear(thread) {
 
 function newThread() {
   clear(null);
-  const agent = $("agent").value || "the agent";
-  $("runs").append(make("div", "empty", make("h2", "", `Ask ${agent} something`), make("p", "", "Every step of the run appears here as it happens, and only you see it.")));
+  $("runs").append(make("div", "empty", make("h2"), make("p", "", "Every step of the run appears here as it happens, and only you see it.")));
+  invite();
   for (const each of $("threads").children) each.removeAttribute("aria-current");
   $("text").focus();
+}
+
+/** Says who is asked, while there is no run in the conversation. */
+function invite() {
+  const invitation = $("runs").querySelector(".empty h2");
+  if (invitation) invitation.textContent = `Ask ${$("agent").value || "the agent"} something`;
 }
 
 async function openThread(thread) {
