@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 from deploy import credentials
+from deploy.healthcheck import CHECKS
 from factorychain._core.nats_permissions import bridge_user, engine_user, render_server_config
 from factorychain._core.nats_server import server_binary
 from factorychain.local.ports import free_ports
@@ -24,8 +25,8 @@ LAYERS = ("engine", "agents", "emitter", "bridge")
 REPLICAS = 2
 NODES = 3
 _HOST = "127.0.0.1"
-_HEALTHCHECK = ROOT / "deploy" / "healthcheck.py"
 _START_S = 200.0
+_POLL_S = 0.1
 
 
 def user_token(folder: Path, user: str, ttl_s: int) -> str:
@@ -108,14 +109,9 @@ class Replicated:
             kind, target = "http", self.monitor(int(index))
         else:
             kind, target = "grpc", self.listens(layer, int(index))
-        while True:
-            check = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", str(_HEALTHCHECK), kind, target,
-                stderr=asyncio.subprocess.DEVNULL,
-            )  # fmt: skip
-            if await check.wait() == 0:
-                return
+        while await asyncio.to_thread(CHECKS[kind], target) is not None:
             assert self.processes[name].returncode is None, f"{name} has ended"
+            await asyncio.sleep(_POLL_S)
 
     async def stop(self) -> None:
         for process in reversed(self.processes.values()):

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from factorychain.local.datadir import DataDir
+from factorychain.local.readiness import layer_serves
 from tests.command import Command, Up, alive, running_up, start_up
 from tests.waiting import until
 
@@ -89,6 +90,8 @@ async def test_a_killed_process_comes_back_where_it_was_and_the_ready_file_says_
     assert {**after.pids, layer: before.pids[layer]} == before.pids
 
     async def serves() -> bool:
+        if not await layer_serves(getattr(up.state, layer)):  # a command takes longer to find out
+            return False
         return (await up.command("status", "--data", str(up.data))).status == 0
 
     await until(serves, 20)
@@ -127,6 +130,8 @@ async def test_reload_restarts_the_agents_with_what_was_changed_also_after_a_mis
         module.write_text(source.format("after"))
 
         async def answers() -> bool:
+            if not await layer_serves(chain.state.agents):  # a command takes longer to find out
+                return False
             return (await command(*ask)).out == "after\n"
 
         await until(answers, 30)

@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from deploy import credentials
+from deploy.healthcheck import CHECKS
 from factorychain._core.nats_server import server_binary
 from factorychain.local.ports import free_ports
 from tests.unit.deploy import kubernetes as k8s
@@ -21,6 +22,7 @@ from tests.unit.deploy.chain import DEPLOY, NATS_CONF, Workload
 FILES = {**credentials.SECRETS, **credentials.CONFIG_MAPS}
 PORTS = ("7101", "7102", "7103", "7104", "8080", "4222", "8222")
 STOP_TIMEOUT_S = 20
+_POLL_S = 0.1
 
 
 class Machine:
@@ -69,13 +71,13 @@ class Machine:
     async def healthy(self, kind: str, port: str) -> None:
         """Returns when the container's health check passes."""
         target = {"grpc": "127.0.0.1:{}", "http": "http://127.0.0.1:{}/readyz"}[kind]
-        command = [str(DEPLOY / "healthcheck.py"), kind, target.format(self.ports[port])]
-        while True:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", *command, stderr=asyncio.subprocess.DEVNULL
-            )
-            if await process.wait() == 0:
-                return
+        target = target.format(self.ports[port])
+        # Here until there is nothing to find, a process for each look would take the most of the start.
+        while await asyncio.to_thread(CHECKS[kind], target) is not None:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_S)
+        command = [sys.executable, "-P", str(DEPLOY / "healthcheck.py"), kind, target]
+        process = await asyncio.create_subprocess_exec(*command)
+        assert await process.wait() == 0
 
     def logs(self) -> str:
         return "\n".join(each.read_text()[-2000:] for each in self.folder.glob("*.log"))
