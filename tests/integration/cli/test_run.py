@@ -8,11 +8,12 @@ import json
 import os
 import re
 import signal
+import sys
 from typing import Any
 
 import pytest
 
-from tests.command import Command, Finished, Up, finished
+from tests.command import ROOT, Command, Finished, Up, finished
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -206,6 +207,12 @@ async def test_a_question_of_the_command_goes_to_the_researcher(up: Up, command:
     said = await run(up, "What does the with statement do?")
     assert said.status == 0
     assert "topics/with" in said.out
+
+
+async def test_the_command_collects_again_when_it_is_imported() -> None:
+    asks = "import factorychain.cli, gc; print(gc.isenabled())"
+    process = await Command(ROOT, [sys.executable, "-c", asks]).started()
+    assert (await finished(process)).out == "True\n"
 
 
 def _rows(table: str) -> dict[str, str]:
