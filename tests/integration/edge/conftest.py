@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -26,9 +26,9 @@ from tests.integration.edge.people import AUDIENCE, SECRET, token
 Start = Callable[..., Any]
 
 
-@pytest.fixture
-async def start_chain(tmp_path: Path) -> AsyncIterator[Start]:
-    """Starts an edge with other limits or settings."""
+@asynccontextmanager
+async def chains() -> AsyncIterator[Start]:
+    """Starts edges with other limits or settings, and stops them."""
     stops: list[Callable[[], Any]] = []
 
     async def start(**changes: Any) -> Chain:
@@ -67,9 +67,17 @@ async def start_chain(tmp_path: Path) -> AsyncIterator[Start]:
         stops.extend((lambda: server.stop(0), channel.close, edge.stop, http.close))
         return found
 
-    yield start
-    for stop in reversed(stops):
-        await stop()
+    try:
+        yield start
+    finally:
+        for stop in reversed(stops):
+            await stop()
+
+
+@pytest.fixture
+async def start_chain() -> AsyncIterator[Start]:
+    async with chains() as start:
+        yield start
 
 
 @pytest.fixture

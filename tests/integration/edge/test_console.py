@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 import pytest
+import pytest_asyncio
 from google.protobuf.timestamp_pb2 import Timestamp
 from playwright.async_api import Browser, Page, async_playwright, expect
 
@@ -22,6 +23,7 @@ from factorychain.errors import InvalidField, UserEngineLimit
 from factorychain.types.v1.event_pb2 import Event, InputKind, InputRequested
 from factorychain_bridge.items import Events
 from tests.integration.edge.chain import Chain
+from tests.integration.edge.conftest import chains
 from tests.integration.edge.people import EPOCH, A
 from tests.waiting import until_true
 
@@ -29,6 +31,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 PICTURES = os.environ.get("FACTORYCHAIN_TEST_PICTURES")
 
 pytestmark = [
+    pytest.mark.asyncio(loop_scope="session"),
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here"),
     # Playwright's transport is closed by its own garbage collection on some versions.
@@ -123,14 +126,29 @@ ANSWER = (
 )
 
 
-@pytest.fixture
-async def browser() -> AsyncIterator[Browser]:
+@pytest_asyncio.fixture(loop_scope="session")
+async def chain() -> AsyncIterator[Chain]:
+    """One in the loop of the browser."""
+    async with chains() as start:
+        yield await start()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def chromium() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
         found = await playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
         )
         yield found
         await found.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser(chromium: Browser) -> AsyncIterator[Browser]:
+    """Without anybody's pages."""
+    yield chromium
+    for each in chromium.contexts:
+        await each.close()
 
 
 async def sign_in(browser: Browser, chain: Chain, user: str, scheme: str = "light") -> Page:

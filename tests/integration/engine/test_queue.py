@@ -13,6 +13,7 @@ from factorychain.errors import AgentNotFound, Capacity, ChainDegraded, ThreadBu
 from factorychain.types.v1.run_pb2 import RunState
 from tests.engine_harness import BOB, Chain, Engine
 from tests.engine_peers import completed
+from tests.load import amount
 from tests.token_samples import ADA
 from tests.waiting import until, until_not, until_true
 
@@ -250,18 +251,20 @@ async def test_an_engine_that_stops_leaves_queues_to_others_and_ends_nobody(chai
     assert await is_left()
 
 
-async def test_a_hundred_wait_at_two_engines_one_of_which_is_killed(chain: Chain) -> None:
+@pytest.mark.load
+async def test_many_wait_at_two_engines_one_of_which_is_killed(chain: Chain) -> None:
+    waiting = amount(8, 20)
     engines = [await chain.engine(user_max_queued=200) for _ in range(2)]
     runs = {f"t{number}": list[str]() for number in range(5)}
 
     async def ask(thread: str) -> None:
-        for number in range(20):
+        for number in range(waiting):
             asked = await enqueue(engines[number % 2], thread=thread)
             runs[thread].append(asked.run)
 
     await asyncio.gather(*(ask(thread) for thread in runs))
     ending = asyncio.create_task(_end_all(chain))
-    await until_true(lambda: len(chain.agents.executed) > 30, 30)
+    await until_true(lambda: len(chain.agents.executed) > 1.5 * waiting, 30)
     killed, engines[0] = engines[0], engines[1]
     await killed.crash()
 
