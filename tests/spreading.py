@@ -123,6 +123,8 @@ class _Spread:
                 config = self._session.config
                 report = hook.pytest_report_from_serializable(config=config, data=told[0])
                 hook.pytest_runtest_logreport(report=report)
+            case "broke":
+                self._session.shouldfail = f"a process of tests ended with\n{told[0]}"
             case "finish":
                 worker.left.popleft()
                 hook.pytest_runtest_logfinish(nodeid=told[0], location=told[1])
@@ -142,6 +144,8 @@ class _Spread:
         if code == 0:
             return
         how = signal.Signals(-code).name if code < 0 else f"status {code}"
+        if self._session.shouldfail:
+            return
         if not worker.left:
             self._session.shouldfail = f"a process of tests ended with {how}"
             return
@@ -222,7 +226,7 @@ class _Run:
         except (KeyboardInterrupt, EOFError, BrokenPipeError):  # or the parent is gone
             self._session._setupstate.teardown_exact(None)
         except BaseException:
-            traceback.print_exc(file=sys.__stderr__)
+            self._connection.send(("broke", traceback.format_exc()))
         finally:
             os._exit(status)
 
