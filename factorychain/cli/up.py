@@ -17,7 +17,6 @@ from rich.text import Text
 
 from factorychain._core.settings import PREFIX, AgentsSettings
 from factorychain._sandbox import probe
-from factorychain.builtin.researcher.documents import read_folder
 from factorychain.cli import options
 from factorychain.cli.output import command_line, err, fail
 from factorychain.errors import AgentError
@@ -146,6 +145,9 @@ def _watcher(agents: Sequence[str]) -> SourceWatcher:
 
 
 def _check_documents(docs: Path) -> None:
+    # Here, since with it comes what agents need, which no other command does.
+    from factorychain.builtin.researcher.documents import read_folder
+
     try:
         read_folder(docs)
     except AgentError as error:
