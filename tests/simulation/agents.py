@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
+
+import orjson
 
 from factorychain import Agent, AgentError, InputTimeout, Interrupt, RunContext
 from tests.simulation import observing
@@ -38,7 +39,7 @@ async def _ask(ctx: RunContext, canary: str) -> None:
 
 
 async def _walk(ctx: RunContext, text: str) -> str:
-    order = json.loads(text)
+    order = orjson.loads(text)
     with observing.current().body(ctx):
         for number in range(order["steps"]):
             await ctx.emit("step", {"n": number, "canary": order["canary"]})

@@ -7,12 +7,13 @@ for every thread's events from the last that it has.
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import count
 from random import Random
+
+import orjson
 
 from factorychain._core.ids import Principal
 from tests.simulation import services
@@ -216,7 +217,7 @@ class Client:
         if end is None:
             raise Lost
         reply = self._replies[number] = asyncio.get_running_loop().create_future()
-        end.send(json.dumps({"op": op, "id": number, **fields}))
+        end.send(orjson.dumps({"op": op, "id": number, **fields}).decode())
         try:
             async with asyncio.timeout(_REPLY_WITHIN_S):
                 answer: dict[str, object] = await reply
@@ -231,7 +232,7 @@ class Client:
     def _take(self, data: bytes) -> None:
         text = data.decode()
         self.observer.frame(self.principal, text)
-        frame = json.loads(text)
+        frame = orjson.loads(data)
         if frame["op"] in ("reply", "ready", "error"):
             waiting = self._replies.get(frame.get("id", ""))
             if waiting is not None and not waiting.done():

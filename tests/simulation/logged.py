@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from factorychain._core.event_kinds import ENDINGS
 from factorychain.bridge.v1.log_pb2 import LogBatch
 from factorychain.types.v1.event_pb2 import Event
-from tests.simulation.nats_server import Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +25,8 @@ class Logged:
         return self.kind in ENDINGS
 
 
-def events_of(stored: Stored) -> Iterator[Logged]:
+def events_of(batch: LogBatch) -> Iterator[Logged]:
     """Those of one message of the log."""
-    batch = LogBatch.FromString(stored.data)
     for number, event in enumerate(batch.events):
         kind = str(event.WhichOneof("event"))
         yield Logged(batch.first_seq + number, batch.run, batch.attempt, kind, event)

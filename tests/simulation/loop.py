@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 from random import Random
@@ -26,21 +27,17 @@ _MANY_TURNS = 256
 class Handle:
     """What asyncio and the services use of `asyncio.Handle` and `TimerHandle`, and a simulation pays for."""
 
-    __slots__ = ("args", "callback", "context", "dropped")
-
-    def __init__(
-        self, callback: Callable[..., object], args: tuple[Any, ...], context: Context | None
-    ) -> None:
-        self.callback = callback
-        self.args = args
-        self.context = copy_context() if context is None else context
-        self.dropped = False
+    dropped = False
 
     def cancel(self) -> None:
         self.dropped = True
 
     def cancelled(self) -> bool:
         return self.dropped
+
+
+Entry = tuple[Callable[..., object], tuple[Any, ...], Context, Handle | None]
+"""A callback with its arguments, its context, and the handle that somebody may drop it by."""
 
 
 class Process:
@@ -50,16 +47,14 @@ class Process:
         self.name = name
         self.alive = True
         self.paused = False
-        self.ready: deque[Handle] = deque()
-        self.tasks: list[asyncio.Task[Any]] = []
+        self.ready: deque[Entry] = deque()
 
 
 class OrderedTask(asyncio.Task[Any]):
     """A task that hashes by its number, so that sets of tasks have an order that is repeated."""
 
-    def __init__(self, number: int, coro: Coroutine[Any, Any, Any], **options: Any) -> None:
-        self.number = number  # before asyncio puts it into its own set of tasks
-        super().__init__(coro, **options)
+    number = 0
+    """While asyncio makes it; then that of the task."""
 
     def __hash__(self) -> int:
         return self.number
@@ -72,13 +67,18 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self.now_s = 0.0
         self.current = Process("driver")
         self.failures: list[str] = []
+        self.look_at_s = 0.0
+        """When `run_until` asks next whether it is done."""
+        self.digest = 0
         self._random = random
         self._numbers = count(1)
-        self._timers: list[tuple[float, int, Handle, Process]] = []
+        self._timers: list[tuple[float, int, Process, Entry]] = []
         self._active: list[Process] = []
         self._closed = False
-        self.processes: dict[Process, None] = {}
-        self.digest = 0
+        # Tasks are held here alone, if nothing else does: none is destroyed while the world lasts.
+        self._tasks: list[OrderedTask] = []
+        # A call less for each of the many.
+        self.create_future = partial(asyncio.Future, loop=self)  # type: ignore[method-assign]
 
     # --- what asyncio asks ------------------------------------------------------------------
 
@@ -88,12 +88,20 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def call_soon(  # type: ignore[override]  # asyncio's is generic in the callback, and its handles heavier
         self, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> Handle:
-        handle = Handle(callback, args, context)
+        entry: Entry
+        if context is None:
+            handle = Handle()
+            entry = callback, args, copy_context(), handle
+        else:
+            handle = _NOBODYS
+            entry = callback, args, context, None
         process = self.current
-        if process.ready and process.alive and not self._closed:
-            process.ready.append(handle)
-        elif not self._closed:
-            self._queue(process, handle)
+        if process.ready:
+            process.ready.append(entry)
+        elif process.alive:
+            process.ready.append(entry)
+            if not process.paused:
+                self._active.append(process)
         return handle
 
     def call_later(  # type: ignore[override]  # too
@@ -103,11 +111,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         *args: Any,
         context: Context | None = None,
     ) -> Handle:
-        handle = Handle(callback, args, context)
-        if not self._closed:
-            when = self.now_s + delay
-            heappush(self._timers, (when, next(self._numbers), handle, self.current))
-        return handle
+        return self.call_at(self.now_s + delay, callback, *args, context=context)
 
     def call_at(  # type: ignore[override]  # too
         self,
@@ -116,13 +120,10 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         *args: Any,
         context: Context | None = None,
     ) -> Handle:
-        handle = Handle(callback, args, context)
-        if not self._closed:
-            heappush(self._timers, (when, next(self._numbers), handle, self.current))
+        handle = Handle()
+        entry = (callback, args, copy_context() if context is None else context, handle)
+        heappush(self._timers, (when, next(self._numbers), self.current, entry))
         return handle
-
-    def create_future(self) -> asyncio.Future[Any]:
-        return asyncio.Future(loop=self)
 
     def create_task(
         self,
@@ -133,14 +134,15 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     ) -> asyncio.Task[T]:
         if self._closed:
             coro.close()
-        options = {"loop": self, "name": name, "context": context}
-        task = OrderedTask(next(self._numbers), cast("Coroutine[Any, Any, T]", coro), **options)
-        self.current.tasks.append(task)
-        self.processes[self.current] = None
+        number = next(self._numbers)
+        task = OrderedTask(
+            cast("Coroutine[Any, Any, T]", coro), loop=self, name=name, context=context
+        )
+        task.number = number
+        self._tasks.append(task)
         return task
 
-    def get_debug(self) -> bool:
-        return False
+    get_debug = staticmethod(bool)  # asked for each future: false, as fast as can be
 
     def is_running(self) -> bool:
         return not self._closed
@@ -149,7 +151,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         return self._closed
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
-        self.failures.append(f"{context.get('message')}: {context.get('exception')!r}")
+        self._failed(f"{context.get('message')}: {context.get('exception')!r}")
 
     def call_soon_threadsafe(self, *_: object, **__: object) -> NoReturn:
         raise RuntimeError("a simulation has no threads")
@@ -172,8 +174,8 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self, process: Process, when_s: float, callback: Callable[..., object], *args: Any
     ) -> None:
         """Calls in another process, in an empty context."""
-        handle = Handle(callback, args, Context())
-        heappush(self._timers, (when_s, next(self._numbers), handle, process))
+        entry = (callback, args, Context(), None)
+        heappush(self._timers, (when_s, next(self._numbers), process, entry))
 
     def spawn(self, process: Process, coro: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         with self.within(process):
@@ -193,33 +195,36 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
     def run_until(self, done: Callable[[], bool], limit_s: float) -> bool:
         """Runs until `done` or until the virtual time `limit_s`; whether it was done.
 
-        Looks whenever nobody has anything to do, or after many turns.
+        Asks from `look_at_s` on, whenever nobody has anything to do, or after many turns.
         """
         asyncio._set_running_loop(self)
+        active, turn = self._active, self._turn
         try:
-            while not done():
-                if not self._active and not self._jump(limit_s):
+            while self.now_s < self.look_at_s or not done():
+                if not active and not self._jump(limit_s):
                     return False
                 for _ in range(_MANY_TURNS):
-                    if not self._active:
+                    if not active:
                         break
-                    self._turn()
+                    turn()
             return True
         finally:
             asyncio._set_running_loop(None)
 
+    def look(self) -> None:
+        """Ask soon whether it is done."""
+        self.look_at_s = self.now_s
+
     def close(self) -> None:
-        """The end of this world: what is left is destroyed, and whatever it schedules is ignored."""
+        """The end of this world: what is left is never destroyed, and whatever it schedules is ignored."""
         self._closed = True
         self._timers.clear()
         self._active.clear()
+        self.current = _nowhere()
 
-    def _queue(self, process: Process, handle: Handle) -> None:
-        if not process.alive:
-            return
-        if not process.ready and not process.paused:
-            self._active.append(process)
-        process.ready.append(handle)
+    def _failed(self, what: str) -> None:
+        self.failures.append(what)
+        self.look()
 
     def _turn(self) -> None:
         active = self._active
@@ -230,13 +235,14 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self.digest = hash((self.digest, process.name, self.now_s))
         ready = process.ready
         for _ in range(len(ready)):
-            if ready:  # it may have been killed by what it did
-                handle = ready.popleft()
-                if not handle.dropped:
-                    try:
-                        handle.context.run(handle.callback, *handle.args)
-                    except Exception as error:
-                        self.failures.append(f"in {handle.callback!r}: {error!r}")
+            if not ready:  # it was killed by what it did
+                break
+            callback, args, context, handle = ready.popleft()
+            if handle is None or not handle.dropped:
+                try:
+                    context.run(callback, *args)
+                except Exception as error:
+                    self._failed(f"in {callback!r}: {error!r}")
         if ready and process not in active:
             active.append(process)
         self.now_s += _TURN_S
@@ -245,10 +251,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def _jump(self, limit_s: float) -> bool:
         """Moves time to the next timer; False if there is none before the limit."""
-        while self._timers:
-            when_s, _, handle, process = self._timers[0]
-            if handle.dropped or not process.alive:
-                heappop(self._timers)
+        timers = self._timers
+        while timers:
+            when_s, _, process, entry = timers[0]
+            if (entry[3] is not None and entry[3].dropped) or not process.alive:
+                heappop(timers)
                 continue
             if when_s > limit_s:
                 break
@@ -259,7 +266,27 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         return False
 
     def _due(self) -> None:
-        while self._timers and self._timers[0][0] <= self.now_s:
-            _, _, handle, process = heappop(self._timers)
-            if not handle.dropped:
-                self._queue(process, handle)
+        timers, now_s = self._timers, self.now_s
+        while timers and timers[0][0] <= now_s:
+            _, _, process, entry = heappop(timers)
+            handle = entry[3]
+            if process.alive and (handle is None or not handle.dropped):
+                if not process.ready and not process.paused:
+                    self._active.append(process)
+                process.ready.append(entry)
+
+
+class _Nobodys(Handle):
+    """Of what futures and tasks schedule: they name its context, and keep no handle."""
+
+    def cancel(self) -> NoReturn:
+        raise RuntimeError("a callback with a context of its own cannot be dropped here")
+
+
+_NOBODYS = _Nobodys()
+
+
+def _nowhere() -> Process:
+    process = Process("nowhere")
+    process.alive = False
+    return process

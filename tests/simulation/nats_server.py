@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -64,15 +64,21 @@ class FakeStream:
         seqs = self.by_subject.get(subject)
         return seqs[-1] if seqs else 0
 
-    def matching(self, pattern: str, from_seq: int = 1) -> Iterator[Stored]:
-        if "*" not in pattern and not pattern.endswith(">"):
-            found = [each for each in self.by_subject.get(pattern, ()) if each >= from_seq]
+    def matching(self, pattern: str, from_seq: int = 1) -> list[Stored]:
+        if is_wild(pattern):
+            found = sorted(seq for each in self.subjects(pattern) for seq in self.by_subject[each])
         else:
-            subjects = [each for each in self.by_subject if matches(pattern, each)]
-            found = sorted(
-                seq for each in subjects for seq in self.by_subject[each] if seq >= from_seq
-            )
-        return (self.messages[seq] for seq in found)
+            found = self.by_subject.get(pattern, [])
+        return [self.messages[seq] for seq in found if seq >= from_seq]
+
+    def subjects(self, pattern: str) -> list[str]:
+        concerns = matcher(pattern)
+        return [each for each in self.by_subject if concerns(each)]
+
+    def last(self, pattern: str) -> Stored | None:
+        subjects = self.subjects(pattern) if is_wild(pattern) else [pattern]
+        seq = max(map(self.last_of, subjects), default=0)
+        return self.messages[seq] if seq else None
 
     def add(self, subject: str, data: bytes, headers: dict[str, str], gone_at_s: float) -> Stored:
         self.last_seq += 1
@@ -124,8 +130,10 @@ class FakeNats:
 
         `behind_s`: how old the state is from which direct gets of replicated streams are answered.
         """
-        for name in self._expires:
-            self.streams[name].expire(self._clock())
+        if self._expires:
+            now_s = self._clock()
+            for name in self._expires:
+                self.streams[name].expire(now_s)
         if subject.startswith("$JS.API."):
             call = subject.removeprefix("$JS.API.")
             return self._api(call, orjson.loads(data) if data else {}, behind_s), None
@@ -161,7 +169,7 @@ class FakeNats:
         if name is not None:
             return name, self.streams[name]
         for name, stream in self.streams.items():
-            if any(matches(pattern, subject) for pattern in stream.config["subjects"]):
+            if any(matcher(pattern)(subject) for pattern in stream.config["subjects"]):
                 self._routes[subject] = name
                 return name, stream
         return None
@@ -193,15 +201,15 @@ class FakeNats:
         return _direct_get(stream, name, body)
 
 
-def matches(pattern: str, subject: str) -> bool:
-    """Whether a subject is one of a pattern with `*` for a token and `>` for the rest."""
-    return bool(matcher(pattern)(subject))
+def is_wild(pattern: str) -> bool:
+    """Whether it may have more subjects than itself: `*` stands for a token, `>` for the rest."""
+    return "*" in pattern or pattern.endswith(">")
 
 
 @cache
 def matcher(pattern: str) -> Callable[[str], object]:
     """Says of a subject whether it is one of the pattern."""
-    if "*" not in pattern and ">" not in pattern:
+    if not is_wild(pattern):
         return pattern.__eq__
     # Nearly all there are, and a user's own in each simulation: compiling them would take longer.
     start, wild, end = pattern.partition("*" if "*" in pattern else ">")
@@ -245,7 +253,7 @@ def _as_sent(name: str, stored: Stored) -> dict[str, str]:
 
 def _info(stream: FakeStream, body: dict[str, Any]) -> dict[str, Any]:
     pattern = body.get("subjects_filter")
-    found = [] if pattern is None else [s for s in stream.by_subject if matches(pattern, s)]
+    found = [] if pattern is None else stream.subjects(pattern)
     page = found[body.get("offset", 0) :]
     subjects = {each: len(stream.by_subject[each]) for each in page}
     stored_at_s = stream.history[-1][0] if stream.history else 0.0
@@ -263,8 +271,8 @@ def _info(stream: FakeStream, body: dict[str, Any]) -> dict[str, Any]:
 
 def _one(stream: FakeStream, body: dict[str, Any]) -> Stored | None:
     if "last_by_subj" in body:
-        return max(stream.matching(body["last_by_subj"]), key=lambda each: each.seq, default=None)
-    return next(stream.matching(body["next_by_subj"], body["seq"]), None)
+        return stream.last(body["last_by_subj"])
+    return next(iter(stream.matching(body["next_by_subj"], body["seq"])), None)
 
 
 def _leader_get(stream: FakeStream, body: dict[str, Any]) -> dict[str, Any]:
@@ -288,7 +296,7 @@ def _direct_get(stream: FakeStream, name: str, body: dict[str, Any]) -> list[Ans
         if found is None:
             return [Answer(b"", {"Status": "413", "Description": "Too Many Results"})]
     else:
-        found = list(stream.matching(body["next_by_subj"], body["seq"]))
+        found = stream.matching(body["next_by_subj"], body["seq"])
     return _batch(found, name, body) if found else [_NOT_FOUND]
 
 
@@ -296,7 +304,7 @@ _NOT_FOUND: Final = Answer(b"", {"Status": "404", "Description": "Message Not Fo
 
 
 def _last_of_each(stream: FakeStream, patterns: list[str], from_seq: int) -> list[Stored] | None:
-    subjects = [s for s in stream.by_subject if any(matches(each, s) for each in patterns)]
+    subjects = {subject for each in patterns for subject in stream.subjects(each)}
     if len(subjects) > _MOST_SUBJECTS:
         return None
     seqs = sorted(stream.by_subject[each][-1] for each in subjects)

@@ -16,12 +16,45 @@ from typing import Any, NamedTuple, Protocol
 from nats.errors import OutboundBufferLimitError
 
 from factorychain._core.nats_client import Reply
-from tests.simulation.nats_server import Answer, FakeNats, Headers, matcher
+from tests.simulation.nats_server import Answer, FakeNats, Headers, is_wild, matcher
 
 _inboxes = count(1)
 
-Interests = dict[int, Callable[[str], object]]
-"""What a connection wants to hear: for each subscription, whether a subject concerns it."""
+
+class Interests:
+    """What a connection wants to hear."""
+
+    def __init__(self) -> None:
+        self._patterns: dict[int, str] = {}
+        # Nearly all are of one of these two kinds, which are found without a look at the others.
+        self._at: dict[str, list[int]] = {}
+        """Those in a subject, and those in whatever has one token more (`*`), by what is before that."""
+        self._others: dict[int, Callable[[str], object]] = {}
+
+    def add(self, number: int, pattern: str) -> None:
+        self._patterns[number] = pattern
+        at = _but_last(pattern)
+        if is_wild(at):
+            self._others[number] = matcher(pattern)
+        else:
+            self._at.setdefault(at, []).append(number)
+
+    def remove(self, number: int) -> None:
+        pattern = self._patterns.pop(number, None)
+        if pattern is not None and self._others.pop(number, None) is None:
+            self._at[_but_last(pattern)].remove(number)
+
+    def in_(self, subject: str) -> list[int]:
+        """The subscriptions that hear of it, the oldest first."""
+        before = subject[: subject.rfind(".") + 1]
+        found = [*self._at.get(before, ()), *self._at.get(subject, ())]
+        found += [number for number, concerns in self._others.items() if concerns(subject)]
+        return sorted(found) if len(found) > 1 else found
+
+
+def _but_last(pattern: str) -> str:
+    """What is before the last token if that is `*`; else all of it."""
+    return pattern[:-1] if pattern.endswith(".*") else pattern
 
 
 class Wire(Protocol):
@@ -84,7 +117,7 @@ class Server:
         self._sessions: dict[Wire, Interests] = {}
 
     def accept(self, wire: Wire) -> None:
-        interests: Interests = {}
+        interests = Interests()
         self._sessions[wire] = interests
         wire.on_message = lambda message: self._take(wire, interests, message)
         wire.on_lost = lambda: self._forget(wire)
@@ -96,16 +129,16 @@ class Server:
         if isinstance(message, Pub):
             self._serve(wire, interests, message)
         elif isinstance(message, Sub):
-            interests[message.number] = matcher(message.pattern)
+            interests.add(message.number, message.pattern)
         elif isinstance(message, Unsub):
-            interests.pop(message.number, None)
+            interests.remove(message.number)
         elif isinstance(message, Ping):
             wire.send(message)
 
     def _serve(self, wire: Wire, interests: Interests, pub: Pub) -> None:
         behind_s = self._random.uniform(0, self.behind_s) if self.behind_s else 0.0
         replies, live = self.nats.handle(pub.subject, pub.data, pub.headers, behind_s)
-        if not self._happens(self.lose_replies):
+        if not (self.lose_replies and self._happens(self.lose_replies)):
             for reply in replies:
                 _deliver(wire, interests, pub.reply, reply)
         if live is not None:
@@ -120,9 +153,8 @@ class Server:
 
 
 def _deliver(wire: Wire, interests: Interests, subject: str, answer: Answer) -> None:
-    for number, concerns in interests.items():
-        if concerns(subject):
-            wire.send(Delivered(number, Reply(subject, answer.data, answer.headers)))
+    for number in interests.in_(subject):
+        wire.send(Delivered(number, Reply(subject, answer.data, answer.headers)))
 
 
 class FakeClient:

@@ -18,12 +18,13 @@ what clients were sent. The invariants:
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import cast
+
+import orjson
 
 from factorychain import RunContext
 from factorychain._core.event_kinds import ENDINGS
@@ -58,7 +59,10 @@ _TAKEOVER_S = 3.5
 class Observer:
     """Hears of everything, and keeps what does not hold in `violations`."""
 
-    def __init__(self, nats: FakeNats, limit: int, note: Callable[[str], None]) -> None:
+    def __init__(
+        self, nats: FakeNats, limit: int, note: Callable[[str], None], stop: Callable[[], None]
+    ) -> None:
+        """`stop`: nothing more has to happen, once something did not hold."""
         self.violations: list[str] = []
         self.admitted: dict[str, tuple[Principal, str]] = {}
         self.bodies = 0
@@ -72,9 +76,11 @@ class Observer:
         self.read = 0
         self._nats = nats
         self._attempts: set[tuple[str, int]] = set()
+        self._batches: dict[int, LogBatch] = {}
         self._parsed: dict[int, list[Logged]] = {}
         self._limit = limit
         self._note = note
+        self._stop = stop
         self._adoptions: dict[str, tuple[str, float, Callable[[], bool]]] = {}
         self._begun: dict[Principal, dict[str, str]] = {}
         self._kept: dict[tuple[str, str, str], set[int]] = {}
@@ -88,10 +94,16 @@ class Observer:
             return []
         return [each for stored in stream.matching(subject) for each in self._events(stored)]
 
+    def _batch(self, stored: Stored) -> LogBatch:
+        found = self._batches.get(stored.seq)
+        if found is None:
+            found = self._batches[stored.seq] = LogBatch.FromString(stored.data)
+        return found
+
     def _events(self, stored: Stored) -> list[Logged]:
         found = self._parsed.get(stored.seq)
         if found is None:
-            found = self._parsed[stored.seq] = list(events_of(stored))
+            found = self._parsed[stored.seq] = list(events_of(self._batch(stored)))
         return found
 
     def has_ended(self, principal: Principal, thread: str, run: str) -> bool:
@@ -150,7 +162,7 @@ class Observer:
         self.acknowledged += 1
         stream = self._nats.streams["EVENTS-0"]
         subject = log_subject(1, ctx.principal.ukey, thread_key(ctx.thread))
-        batches = [LogBatch.FromString(each.data) for each in stream.matching(subject)]
+        batches = [self._batch(each) for each in stream.matching(subject)]
         mine = [each for each in batches if each.run == ctx.run]
         if any(each.ends for each in mine) or run_seq == 0:
             return
@@ -234,7 +246,7 @@ class Observer:
             if each.kind != "run_queued":
                 attempts[each.run] = each.attempt
             if each.kind == "custom":
-                number = json.loads(each.event.custom.data_json)["n"]
+                number = orjson.loads(each.event.custom.data_json)["n"]
                 expected = steps.get((each.run, each.attempt), 0)
                 if number != expected:
                     self.violated(f"{thread}: step {number} of {each.run}, not {expected}")
@@ -246,6 +258,7 @@ class Observer:
         """Kept instead of raised: it may be found inside a service, which would handle it."""
         self._note(f"VIOLATED {what}")
         self.violations.append(what)
+        self._stop()
 
 
 def _one_more(kept: int) -> int:

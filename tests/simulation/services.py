@@ -75,14 +75,15 @@ def install(network: Network, warned: Callable[[Warned], None]) -> None:
     engine_server.resolve = network.resolve  # type: ignore[attr-defined]  # where the engine looks it up
     agents_server.load = _load  # type: ignore[attr-defined]  # where the service looks it up
 
-    def keep(_logger: object, level: str, line: Any) -> Any:
-        warned(Warned(level, str(line.get("event")), dict(line)))
-        raise structlog.DropEvent
+    _hears[:] = [warned]
 
-    structlog.configure(
-        processors=[structlog.processors.format_exc_info, keep],
-        wrapper_class=structlog.make_filtering_bound_logger(30),
-    )
+
+_hears: list[Callable[[Warned], None]] = []
+
+
+def _keep(_logger: object, level: str, line: Any) -> Any:
+    _hears[-1](Warned(level, str(line.get("event")), dict(line)))
+    raise structlog.DropEvent
 
 
 @cache
@@ -109,6 +110,11 @@ def warm() -> None:
     `remove_keys` is for whoever has called this.
     """
     shortcuts.take()
+    structlog.configure(
+        processors=[structlog.processors.format_exc_info, _keep],
+        wrapper_class=structlog.make_filtering_bound_logger(30),
+        cache_logger_on_first_use=True,
+    )
     keys()
     _load(_AGENTS)
     for layer, replica, nats_replicas in product(LAYERS, (1, 2, 3), (1, 3)):

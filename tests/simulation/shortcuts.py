@@ -9,38 +9,59 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from factorychain._core import contracts, jws, user_tokens
+from factorychain._core import grpc_server, jwks, jws, keys, user_tokens
 from factorychain._instance.definition import AgentDefinition
 from factorychain._instance.injection import Injection, Made
 from factorychain_agents import registry
+from factorychain_agents.process.machine import OutOfMemory
+from factorychain_bridge.edge import http
 
 
 def take() -> None:
     """Once in a process, after `reality.take_over`."""
-    contracts.contract_of = cache(contracts.contract_of)
-    jws.verified_claims = _claims  # where the verifier looks it up
+    grpc_server.contracts_of = cache(grpc_server.contracts_of)  # type: ignore[attr-defined]
+    # No file changes here.
+    http._console = cache(http._console)
+    jwks.JwksFile.current = lambda self: _keys_in(self._path)  # type: ignore[method-assign]
+    user_tokens.read_secret = cache(user_tokens.read_secret)  # type: ignore[attr-defined]
+    keys.TxnKey.from_file = cache(keys.TxnKey.from_file)  # type: ignore[method-assign]
+    OutOfMemory._kills = lambda self: 0  # type: ignore[method-assign]  # there are no processes
+    jws.sign = _sign  # where the signer looks it up
+    jws.verified_claims = _claims  # and the verifier
     user_tokens._signed_payload = _signed_payload
     registry.Injection = _injection  # type: ignore[attr-defined, assignment]  # makes one
     # A weak set of every task that is not done: only debuggers read it.
     asyncio.tasks._all_tasks.add = lambda _: None  # type: ignore[attr-defined]
 
 
+_keys_in = cache(lambda path: jwks.parse_jwks(Path(path).read_bytes()))
+_public_bytes = cache(lambda key: key.public_key().public_bytes_raw())
+_sign_anew = jws.sign
 _claims_of = jws.verified_claims
 _payload_of = user_tokens._signed_payload
+_signed_here: set[tuple[str, bytes]] = set()
 _claimed: dict[tuple[str, bytes], dict[str, Any]] = {}
 _payloads: dict[tuple[str, bytes], bytes] = {}
 
 
+def _sign(claims: dict[str, Any], key: Ed25519PrivateKey, *, typ: str, kid: str) -> str:
+    token = _sign_anew(claims, key, typ=typ, kid=kid)
+    _signed_here.add((token, _public_bytes(key)))
+    return token
+
+
 def _claims(token: str, key: Ed25519PublicKey) -> dict[str, Any]:
-    """A signature that one replica has checked need not be checked for the next."""
+    """A signature that was made here, or that one replica has checked, need not be checked again."""
     about = token, key.public_bytes_raw()
     if about not in _claimed:
-        _claimed[about] = _claims_of(token, key)
+        known = about in _signed_here
+        _claimed[about] = jws._parse(token.split(".")[1]) if known else _claims_of(token, key)
     return dict(_claimed[about])
 
 

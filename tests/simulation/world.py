@@ -71,7 +71,9 @@ class World:
         services.install(self.network, self._warned)
         self.nats = FakeNats(self.loop.time)
         self.nats_server = NatsServer(self.nats, Random(seed + 3))
-        self.observer = observing.Observer(self.nats, services.USER_LIMIT, self.note)
+        self.observer = observing.Observer(
+            self.nats, services.USER_LIMIT, self.note, self.loop.look
+        )
         observing.begin(self.observer)
         self.replicas: dict[str, Replica] = {}
         self.clients: dict[str, Client] = {}
@@ -232,12 +234,8 @@ class World:
             self.observer.violated(f"a failure nobody handled: {self.loop.failures.pop()}")
         if self.observer.violations:
             return True
-        if self.loop.now_s < self._look_at_s:
-            return False
-        self._look_at_s = self.loop.now_s + 0.25
+        self.loop.look_at_s = self.loop.now_s + 0.25
         return self.loop.now_s > max(1.0, self.plan.ends_at_s) and not self._left()
-
-    _look_at_s = 0.0
 
     def _left(self) -> list[str]:
         """What still holds something of a run, or has not shown what there is."""
