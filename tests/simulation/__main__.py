@@ -13,6 +13,9 @@ from tests.simulation import reality
 
 _real_s = perf_counter
 
+_CRASH_BATCH = 4
+"""Few enough that the search ends soon after the last point was hit."""
+
 
 def main() -> int:
     arguments = _arguments()
@@ -59,7 +62,7 @@ def _crash(arguments: argparse.Namespace) -> int:
     began_s, hits, number = _real_s(), Counter[str](), 0
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
     one = partial(simulate, at_crash_points=True)
-    for result in simulate_all(seeds, arguments.jobs, one=one):
+    for result in simulate_all(seeds, arguments.jobs, batch=_CRASH_BATCH, one=one):
         number += 1
         hits.update(result.crashed)
         if result.violations:

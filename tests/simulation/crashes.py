@@ -13,16 +13,13 @@ from random import Random
 from factorychain._core.crash_points import CRASH_POINTS, watch
 from tests.simulation.loop import SimulatedLoop
 
-_AT_ONCE = 12
-"""Points that are armed for one seed, beside half of the rare ones and some of the rarest."""
-_RARE = ("engine.queue.", "engine.adopt.", "engine.attempt.", "engine.settle.", "engine.answer.", "engine.value.", "agents.answer.")  # fmt: skip
-_RAREST = (
-    "engine.place.hand",
-    "engine.queue.hand",
-    "engine.ticket.served",
-    "engine.ticket.removed",
-)
-"""Passed in a few seeds, one after the other: of each of these one is armed in every seed."""
+_FIRST = 3
+"""Of the points that are passed in few seeds, so many are armed in each, in turn: processes die there at
+the first pass, and in half of the seeds nowhere else before `_OTHERS_FROM_S`."""
+_SELDOM = ("engine.place.hand", "engine.queue.hand", "engine.ticket.", "engine.answer.", "engine.attempt.", "bridge.thread.joining", "engine.agents.noted")  # fmt: skip
+_OTHERS = 10
+"""So many of the others are armed, by chance."""
+_OTHERS_FROM_S = 4.0
 ELSEWHERE = ("engine.restore.",)
 """Nothing is lost by storage here; what an engine knew that dies at that is lost with it. `tests/faults`
 reaches them.
@@ -39,27 +36,31 @@ Kill = Callable[[str, float], None]
 class Crashes:
     """The armed points of one simulation."""
 
-    def __init__(self, loop: SimulatedLoop, random: Random, kill: Kill) -> None:
-        """`kill` has a process die, by its name, and come back after some seconds."""
+    def __init__(self, loop: SimulatedLoop, random: Random, turn: int, kill: Kill) -> None:
+        """`kill` has a process die, by its name, and come back after some seconds. `turn` counts seeds."""
         self.hit: list[str] = []
         self._loop = loop
         self._random = random
         self._kill = kill
-        rarest = [name for name in _POINTS if name.startswith(_RAREST)]
-        rare = [name for name in _POINTS if name.startswith(_RARE) and name not in rarest]
-        others = [name for name in _POINTS if name not in {*rarest, *rare}]
-        often = random.sample(others, _AT_ONCE)
-        self._armed = dict.fromkeys(random.sample(rare, len(rare) // 2), 1)
-        for prefix in _RAREST:
-            of_these = [name for name in rarest if name.startswith(prefix)]
-            self._armed[random.choice(of_these)] = random.choice((1, 1, 2))
-        self._armed.update((name, random.choice((1, 1, 2, 3, 8))) for name in often)
+        seldom = [name for name in _POINTS if name.startswith(_SELDOM)]
+        others = [name for name in _POINTS if name not in seldom]
+        # Far from each other in the list: who dies at one of two that follow does not pass the other.
+        each = len(seldom) // _FIRST
+        self._first = {seldom[(turn + each * of) % len(seldom)] for of in range(_FIRST)}
+        if any(name.startswith("engine.attempt.") for name in self._first):
+            self._first.add("agents.event.sent")  # without whose death there is no other attempt
+        chosen = random.sample(others, _OTHERS)
+        self._armed = {name: random.choice((1, 1, 2, 3, 8)) for name in chosen}
+        self._armed.update(dict.fromkeys(self._first, 1))
+        self._others_from_s = random.choice((0.0, _OTHERS_FROM_S))
         self._calm_until_s = random.uniform(0.3, 1.0)
         watch(self._passed)
 
     def _passed(self, name: str) -> None:
         now_s, process = self._loop.now_s, self._loop.current
         if name not in self._armed or not process.alive:
+            return
+        if now_s < self._others_from_s and name not in self._first:
             return
         if not self._calm_until_s <= now_s < _UNTIL_S:
             return

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 LAYERS = ("engine", "agents", "emitter", "bridge")
+USERS = "users"
 _PAIRS = (
     ("engine", "agents"), ("engine", "emitter"), ("agents", "emitter"), ("emitter", "bridge"),
     ("bridge", "engine"), ("agents", "engine"), ("engine", "nats"), ("bridge", "nats"),
 )  # fmt: skip
+_IN_TURN_S = {"engine": 0.0, "bridge": 0.05, "emitter": 0.08, "agents": 0.1, USERS: 0.12}
+"""When each starts where a supervisor starts one after the other, as it does in most seeds."""
 TROUBLE_S = 7.0
 """Most users have what they want by then if nothing goes wrong: later faults would hit nobody."""
 
@@ -48,11 +51,15 @@ class Plan:
     """Users with a second device."""
     faults: list[Fault]
     ends_at_s: float
+    starts_s: dict[str, float]
+    """When the layers start, and their users."""
 
     @classmethod
     def of(cls, random: Random) -> Plan:
         replicas = {layer: random.choice((1, 1, 2)) for layer in LAYERS}
-        users = {name: _lanes(random, name) for name in ("ada", "bob")[: random.choice((1, 2, 2))]}
+        users = {
+            name: _lanes(random, name) for name in ("ada", "bob")[: random.choice((1, 1, 2, 2))]
+        }
         made = [_fault(random, replicas, list(users)) for _ in range(_how_many(random))]
         listeners = [name for name in users if random.random() < 0.3]
         if random.random() < 0.3:
@@ -66,7 +73,9 @@ class Plan:
         if random.random() < 0.1:
             made += _deaf_engines()
         made.sort(key=lambda fault: fault.at_s)
-        return cls(replicas, nats, users, listeners, made, made[-1].at_s if made else 0.0)
+        starts_s = _IN_TURN_S if random.random() < 0.8 else dict.fromkeys(_IN_TURN_S, 0.0)
+        ends_at_s = made[-1].at_s if made else 0.0
+        return cls(replicas, nats, users, listeners, made, ends_at_s, starts_s)
 
     @classmethod
     def for_crash_points(cls, random: Random) -> Plan:
@@ -77,18 +86,22 @@ class Plan:
         asking = {"steps": 2, "pause_s": 0.3, "end": "complete", "asks": True, "keeps": True}
         order = json.dumps({**asking, "canary": "canary-ada"})
         no_more = Order("t1", "walker", order, 0.05, "enqueue")  # wanted no more while it waits
+        order_on = json.dumps({**asking, "asks": False, "end": "interrupt", "canary": "canary-ada"})
+        goes_on = Order("t2", "walker", order_on, None, "enqueue", interrupts=True)
         plan.users["ada"] += [
             [_long_and_safe(random)],
-            [Order("t2", "walker", order, None, "enqueue")],
+            [Order("t2", "walker", order, None, "enqueue"), goes_on],
             [no_more, no_more, no_more],
         ]
-        if random.random() < 0.5:  # agents have too little room
+        if random.random() < 0.7:  # agents have too little room
             plan.replicas["agents"] = 1
             for user, lanes in plan.users.items():
                 order = json.dumps({**asking, "asks": False, "canary": f"canary-{user}"})
                 lane = [Order("t3", "walker", order, None, "enqueue")]
                 lanes += [lane, lane]
-        faults = [_stop_of_engine(random, plan.replicas) for _ in range(random.choice((0, 1, 3)))]
+        faults = [
+            _stop_of_engine(random, plan.replicas) for _ in range(random.choice((1, 1, 2, 3)))
+        ]
         return replace(plan, faults=sorted(faults, key=lambda fault: fault.at_s))
 
 
@@ -99,15 +112,15 @@ def _how_many(random: Random) -> int:
 def _lanes(random: Random, user: str) -> list[list[Order]]:
     """Up to four runs at once, where two are allowed, in up to three threads."""
     return [
-        [_order(random, user) for _ in range(random.choice((1, 1, 2)))]
-        for _ in range(random.choice((1, 1, 2, 4)))
+        [_order(random, user) for _ in range(random.choice((1, 1, 1, 2)))]
+        for _ in range(random.choice((1, 1, 2, 2, 4)))
     ]
 
 
 def _order(random: Random, user: str) -> Order:
     wanted = {
-        "steps": random.randint(0, 6),
-        "pause_s": random.choice((0.0, 0.01, 0.3, 1.5)),
+        "steps": random.randint(0, 5),
+        "pause_s": random.choice((0.0, 0.01, 0.3, 1.0)),
         "end": random.choice(("complete", "complete", "complete", "interrupt", "fail", "hang")),
         "asks": random.random() < 0.15,
         "keeps": random.random() < 0.3,
@@ -115,7 +128,7 @@ def _order(random: Random, user: str) -> Order:
     }
     cancel_after_s = random.choice((None, None, 0.05, 1.0))
     if wanted["end"] == "hang" and cancel_after_s is None:
-        cancel_after_s = 3.0
+        cancel_after_s = 2.0
     agent = random.choice(("walker", "safe"))
     on_busy = random.choice(("reject", "enqueue", "enqueue", "interrupt"))
     thread = f"t{random.randint(1, 3)}"

@@ -27,7 +27,7 @@ from tests.simulation.world import World
 
 T = TypeVar("T")
 
-BATCH = 20
+BATCH = 40
 """Seeds in a child: few enough that what they leave fits into memory."""
 _WARM = (2, 3)
 """Seeds whose simulation fills every cache before there are children, which inherit them."""

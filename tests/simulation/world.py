@@ -22,9 +22,9 @@ from factorychain_emitter.server import EmitterServer
 from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.server import EngineServer
 from tests.simulation import observing, reality, services
-from tests.simulation.client import Client
+from tests.simulation.client import Client, Order
 from tests.simulation.crashes import Crashes
-from tests.simulation.faults import Fault, Plan
+from tests.simulation.faults import USERS, Fault, Plan
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.nats_server import FakeNats
 from tests.simulation.nats_wire import Server as NatsServer
@@ -80,7 +80,7 @@ class World:
         self.faults: dict[str, int] = {}
         self.crashes: Crashes | None = None
         if at_crash_points:
-            self.crashes = Crashes(self.loop, Random(seed + 4), self._crash)
+            self.crashes = Crashes(self.loop, Random(seed + 4), seed, self._crash)
 
     def note(self, what: str) -> None:
         self.trace.append(f"{self.loop.now_s:9.4f} {what}")
@@ -174,14 +174,17 @@ class World:
     def _restart_later(self, replica: Replica, after_s: float) -> None:
         self.loop.kill(replica.process)
         self.network.gone(replica.process)
-        with self.loop.within(_OUTSIDE):
-            self.loop.call_later(after_s, self.start, replica.layer, replica.name)
+        self._later(after_s, self.start, replica.layer, replica.name)
 
     def restart_nats(self, back_after_s: float) -> None:
         self.loop.kill(self.nats_process)
         self.network.gone(self.nats_process)
+        self._later(back_after_s, self.start_nats)
+
+    def _later(self, after_s: float, happen: Callable[..., object], *about: object) -> None:
+        """Whatever is killed until then."""
         with self.loop.within(_OUTSIDE):
-            self.loop.call_later(back_after_s, self.start_nats)
+            self.loop.call_later(after_s, happen, *about)
 
     # --- the whole --------------------------------------------------------------------------
 
@@ -193,10 +196,10 @@ class World:
             port = services.LAYERS[layer]
             self.network.names[f"{layer}:{port}"] = [f"{each}:{port}" for each in names]
             for name in names:
-                self.start(layer, name)
+                self._later(self.plan.starts_s[layer], self.start, layer, name)
         self._populate()
         for fault in self.plan.faults:
-            self._schedule(fault)
+            self._later(fault.at_s, self._do, fault)
         ended = self.loop.run_until(self._quiet, self.plan.ends_at_s + REST_S)
         if not ended:
             self.observer.violated(f"no rest: {self._left()}")
@@ -206,21 +209,20 @@ class World:
     def _populate(self) -> None:
         for user, lanes in self.plan.users.items():
             threads = sorted({order.thread for lane in lanes for order in lane})
-            self._connect(user, threads, user).begin(lanes)
+            self._connect(user, threads, user, lanes)
             if user in self.plan.listeners:
-                self._connect(user, threads, f"{user}'s second", speaks=False).begin([])
+                self._connect(user, threads, f"{user}'s second", [])
 
-    def _connect(self, user: str, threads: list[str], name: str, *, speaks: bool = True) -> Client:
+    def _connect(self, user: str, threads: list[str], name: str, lanes: list[list[Order]]) -> None:
+        """A device of a user: one that wants nothing only listens."""
         bridges = [f"bridge-{each}" for each in range(1, self.plan.replicas["bridge"] + 1)]
         random = Random(crc32(name.encode()) + self.seed)
         principal = Principal("acme", user)
-        client = Client(self.network, self.observer, principal, bridges, threads, random, speaks)
+        client = Client(
+            self.network, self.observer, principal, bridges, threads, random, bool(lanes)
+        )
         self.clients[name] = client
-        return client
-
-    def _schedule(self, fault: Fault) -> None:
-        with self.loop.within(_OUTSIDE):
-            self.loop.call_later(fault.at_s, self._do, fault)
+        self._later(self.plan.starts_s[USERS], client.begin, lanes)
 
     def _do(self, fault: Fault) -> None:
         self.note(f"FAULT {fault}")
