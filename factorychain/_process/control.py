@@ -41,8 +41,6 @@ class Setup:
     environment: Mapping[str, str]
     """What all its agents together declare; each run process gets its own agent's part alone."""
     agents: tuple[AgentSource, ...]
-    nice: int = 0
-    """Weight of all runs together, where the scheduler groups by session."""
     later: tuple[AgentSource, ...] = ()
     """Agents that are imported when a run of another one asks for them."""
     elsewhere: Mapping[str, str] = field(default_factory=dict)
@@ -58,7 +56,7 @@ class Setup:
             tuple(AgentSource(**each) for each in found[name]) for name in ("agents", "later")
         )
         path, environment, elsewhere = found["path"], found["environment"], found["elsewhere"]
-        return cls(tuple(path), environment, agents, found["nice"], later, elsewhere)
+        return cls(tuple(path), environment, agents, later, elsewhere)
 
 
 @dataclass(frozen=True, slots=True)

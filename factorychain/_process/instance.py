@@ -60,13 +60,13 @@ def _take_name(name: str) -> None:
 
 
 def make_ready(place: Place) -> None:
-    """Be a process of its own: session, signals, random numbers, directory, standard descriptors."""
-    # A group for signals; and where the scheduler groups by session, one run weighs as much as another
-    # one, however many threads it starts.
-    zygote = os.getsid(0)
+    """Be a process of its own: group, signals, random numbers, directory, standard descriptors."""
+    # The session stays that of the services: between sessions the kernel may divide its time as if
+    # everybody in them had the same weight (sched(7), autogroup).
+    zygote = os.getpgid(0)
     if zygote != os.getpid():
         _take_name(name_of_forked(zygote))
-        os.setsid()
+        os.setpgid(0, 0)
     forget_parent()
     os.mkdir(place.directory, 0o700)  # noqa: PTH102 - pathlib would only write to more of the shared memory
     null = os.open(os.devnull, os.O_RDWR)

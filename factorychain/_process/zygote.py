@@ -30,7 +30,7 @@ from factorychain._process.instance import Instance, last_of_all, make_ready
 from factorychain._process.output import PrintedOutput
 from factorychain._process.parent import die_with
 from factorychain._process.warming import warm_libraries
-from factorychain._sandbox import Confinement, lower_session_weight, prepare
+from factorychain._sandbox import Confinement, prepare
 from factorychain._sandbox.slices import take_default_slices
 
 
@@ -65,7 +65,6 @@ def _prepare(end: socket.socket) -> Agents | None:
     agents.rest()
     prepare()
     control.send(end, agents.prepared.to_json())
-    lower_session_weight(setup.nice)
     gc.collect()
     gc.freeze()
     if agents.forkable:

@@ -20,7 +20,6 @@ from factorychain._sandbox.confinement import (
 )
 from factorychain._sandbox.environment import compose_environment
 from factorychain._sandbox.hints import hint
-from factorychain._sandbox.limits import lower_session_weight, set_session_weight
 from factorychain._sandbox.support import Support, probe
 
 __all__ = [
@@ -33,8 +32,6 @@ __all__ = [
     "compose_environment",
     "confine",
     "hint",
-    "lower_session_weight",
     "prepare",
     "probe",
-    "set_session_weight",
 ]

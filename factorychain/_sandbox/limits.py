@@ -52,28 +52,6 @@ def lower_weight(nice: int) -> None:
     take_default_slices()
     with contextlib.suppress(OSError):  # a /proc that cannot be written to, in some containers
         _write("/proc/self/oom_score_adj", b"1000")
-    if os.getsid(0) == os.getpid():
-        lower_session_weight(nice)
-
-
-def lower_session_weight(nice: int) -> None:
-    """Lowers the weight of the caller's session, whose leader it should be.
-
-    Where the scheduler groups by session (`kernel.sched_autogroup_enabled`) a process's niceness
-    counts only within its session. The kernel lets processes without privilege do this ten times a
-    second in all: beyond that a session keeps its weight, which is that of one process.
-    """
-    with contextlib.suppress(OSError):
-        set_session_weight(nice)
-
-
-def set_session_weight(nice: int, process: str = "self") -> None:
-    """Sets the weight of a process's session, as the niceness of one process would.
-
-    Raises:
-        OSError: it may not be set, or not now, or this kernel has none.
-    """
-    _write(f"/proc/{process}/autogroup", str(nice).encode())
 
 
 def _write(path: str, text: bytes) -> None:

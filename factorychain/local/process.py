@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import fcntl
 import os
 import signal
 import subprocess
+import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -61,7 +63,16 @@ class Restarts:
 def _prepare() -> None:
     # Runs between fork and exec. nats-server does neither itself.
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _leave_terminal()
     take_short_slices()
+
+
+def _leave_terminal() -> None:
+    """Neither the calling process nor what it starts has the session's terminal any more (tty_ioctl(2))."""
+    with contextlib.suppress(OSError):  # there is none
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+        fcntl.ioctl(terminal, termios.TIOCNOTTY)
+        os.close(terminal)
 
 
 class ChildProcess:
@@ -119,7 +130,9 @@ class ChildProcess:
     def _spawn(self) -> None:
         log = Path(self.spec.log_path).open("ab") if self.spec.log_path else None  # noqa: SIM115
         try:
-            # A session of its own: ^C in the terminal reaches the supervisor only, which stops in order.
+            # A group of its own: ^C in the terminal reaches the supervisor only, which stops in order. One
+            # session for all: where the kernel groups by session (sched(7), autogroup) each would weigh
+            # as much as all the others together, and what a run is told to leave them would count nothing.
             self._process = subprocess.Popen(
                 list(self.spec.command),
                 env=dict(self.spec.env),
@@ -127,7 +140,7 @@ class ChildProcess:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                start_new_session=True,
+                process_group=0,
                 preexec_fn=_prepare,  # noqa: PLW1509 - the supervisor has one thread
             )
         finally:

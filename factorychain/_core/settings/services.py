@@ -173,11 +173,13 @@ class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings, Gatewa
         description="Niceness of runs over that of the services, 19 the least weight",
     )
     agent_busy_nice: int = Field(
-        19,
+        20,
         ge=0,
-        le=19,
+        le=20,
         description="Niceness of runs for as long as they keep a processor busy, so that others that only"
-        " wake up now and then need not wait for them; no more than FACTORYCHAIN_AGENT_NICE: as the others",
+        " wake up now and then need not wait for them; 20: they get what nobody else wants (SCHED_IDLE),"
+        " as far as the service may undo that (CAP_SYS_NICE), else as 19; no more than"
+        " FACTORYCHAIN_AGENT_NICE: as the others",
     )
     agent_processes: bool = Field(
         False,

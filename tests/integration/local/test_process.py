@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,3 +114,39 @@ async def test_one_does_not_outlive_its_supervisor() -> None:
         return not alive(pid)
 
     await until(gone)
+
+
+_SUPERVISOR = """
+import asyncio, os, sys
+from factorychain.local.process import ChildProcess, ProcessSpec
+
+async def main(command):
+    spec = ProcessSpec("child", command, dict(os.environ))
+    ended = asyncio.Event()
+    child = ChildProcess(spec, lambda _, what: "exited" in what and ended.set())
+    child.start()
+    await ended.wait()
+    await child.stop(10)
+
+asyncio.run(main(sys.argv[1:]))
+"""
+
+
+def test_it_shares_the_supervisors_session_but_neither_its_terminal_nor_what_is_typed_there(
+    tmp_path: Path,
+) -> None:
+    said = tmp_path / "said"
+    look = (
+        "import os\n"
+        "try: terminal = os.open('/dev/tty', os.O_RDWR) and 'a terminal'\n"
+        "except OSError: terminal = 'no terminal'\n"
+        f"open({str(said)!r}, 'w').write(f'{{os.getsid(0) == os.getpid()}} {{os.getpgid(0) == os.getpid()}} {{terminal}}')"
+    )
+    supervisor = [sys.executable, "-c", _SUPERVISOR, sys.executable, "-c", look]
+    subprocess.run(
+        [sys.executable, "-c", f"import pty, sys; sys.exit(pty.spawn({supervisor!r}))"],
+        stdin=subprocess.DEVNULL,
+        check=True,
+    )
+    leads_session, leads_group, terminal = said.read_text().split(maxsplit=2)
+    assert (leads_session, leads_group, terminal) == ("False", "True", "no terminal")

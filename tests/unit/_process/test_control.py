@@ -40,7 +40,7 @@ def test_the_end_of_the_other_side_is_told(ends: tuple[socket.socket, socket.soc
 
 
 def test_what_is_told_arrives_as_it_was() -> None:
-    setup = Setup(("/a", "/b"), {"KEY": "value"}, (AgentSource("five", "m", "C.D"),), 7)
+    setup = Setup(("/a", "/b"), {"KEY": "value"}, (AgentSource("five", "m", "C.D"),))
     assert Setup.from_json(setup.to_json()) == setup
     request = ForkRequest((Place(1, "/x/1"), Place(2, "/x/2")), "{}")
     assert ForkRequest.from_json(request.to_json()) == request

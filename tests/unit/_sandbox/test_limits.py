@@ -6,11 +6,7 @@ import errno
 import math
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
-
-import pytest
 
 from tests.unit._sandbox.attempts import limits, working
 from tests.unit._sandbox.confined import Cell
@@ -75,25 +71,6 @@ def test_limits_are_hard_and_leave_no_core(own: Cell) -> None:
     assert 7 < soft <= 7 + math.ceil(os.times().user + os.times().system) + 5
     assert hard == soft + 1
     assert own.attempt(limits.raise_limit).error == "ValueError"
-
-
-@pytest.mark.skipif(
-    os.geteuid() != 0 or not Path("/proc/self/autogroup").exists(),
-    reason="the kernel does not group by session, or bounds how often others than root may do this",
-)
-def test_the_leader_of_a_session_lowers_the_weight_of_all_of_it() -> None:
-    text = (
-        "from factorychain._sandbox.limits import lower_weight\n"
-        "lower_weight(7); print(open('/proc/self/autogroup').read())"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", text],
-        start_new_session=True,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert ended.stdout.strip().endswith("nice 7")
 
 
 def test_it_weighs_less_than_who_started_it(own: Cell) -> None:

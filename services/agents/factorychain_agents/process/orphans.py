@@ -1,7 +1,7 @@
 """Processes that a zygote forked and could not hand over before it died.
 
 Nobody knows of them: the packet with their sockets was lost, so they end by themselves, and as this
-process's children they would stay as zombies. They are found by their session, which is the zygote's at
+process's children they would stay as zombies. They are found by their group, which is the zygote's at
 first, and by the name that they take before they have one of their own.
 """
 
@@ -54,7 +54,7 @@ def _end(pid: int) -> bool:
 def _orphans(zygote: int) -> Iterator[int]:
     own, name = os.getpid(), name_of_forked(zygote)
     for each in _processes():
-        if each.parent == own and (each.session == zygote or each.name == name):
+        if each.parent == own and (each.group == zygote or each.name == name):
             yield each.pid
 
 
@@ -63,15 +63,15 @@ class _Process:
     pid: int
     name: str
     parent: int
-    session: int
+    group: int
 
 
 def _processes() -> Iterator[_Process]:
-    """Every process that can be seen: fields 2, 4 and 6 of /proc/PID/stat (proc(5))."""
+    """Every process that can be seen: fields 2, 4 and 5 of /proc/PID/stat (proc(5))."""
     for each in Path("/proc").iterdir():
         if each.name.isdigit():
             with contextlib.suppress(OSError):  # it has ended meanwhile
                 names, _, rest = (each / "stat").read_text().rpartition(")")
                 fields = rest.split()
                 name = names.partition("(")[2]
-                yield _Process(int(each.name), name, int(fields[1]), int(fields[3]))
+                yield _Process(int(each.name), name, int(fields[1]), int(fields[2]))

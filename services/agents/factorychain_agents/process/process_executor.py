@@ -73,7 +73,7 @@ class ProcessOptions:
     grace_s: float
     events_per_s: float
     events_burst: float
-    busy_nice: int = 19
+    busy_nice: int = 20
     """Niceness of runs that keep a processor busy."""
     gateway_url: str = ""
     """Of the model gateway, which every run may reach; empty if there is none."""
@@ -276,7 +276,6 @@ class ProcessExecutor:
             tuple(sys.path),
             seen,
             _sources(chosen),
-            self._options.allowed.nice,
             _sources(others),
             self._elsewhere,
         )

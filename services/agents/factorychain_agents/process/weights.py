@@ -11,14 +11,12 @@ takes a bounded share of this process's time however many runs there are.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from factorychain._sandbox import set_session_weight
+from factorychain_agents.process.priority import least_that_can_be_taken_back, prioritise
 
 _BUSY: Final = 0.10
 """Of one processor: above it a run is busy. One that streams a model's answer takes a few percent."""
@@ -59,8 +57,15 @@ class Weights:
     def __init__(
         self, processes: Callable[[], Iterable[int]], calm_nice: int, busy_nice: int
     ) -> None:
-        """`processes`: pids of the run processes that have a run now."""
+        """To be made by who sets them.
+
+        Args:
+            processes: pids of the run processes that have a run now.
+            calm_nice: niceness of those that leave processors to others.
+            busy_nice: of those that don't; `priority.IDLE` counts as 19 where it could not be undone.
+        """
         self._processes = processes
+        busy_nice = min(busy_nice, least_that_can_be_taken_back())
         self._nice = {False: calm_nice, True: max(calm_nice, busy_nice)}
         self._usage: dict[int, Usage] = {}
 
@@ -91,7 +96,7 @@ class Weights:
             return
         before = usage.busy
         if usage.used(cpu_s, now_s) != before:
-            set_nice(pid, self._nice[usage.busy])
+            prioritise(pid, self._nice[usage.busy])
 
 
 def cpu_seconds(pid: int) -> float:
@@ -101,16 +106,3 @@ def cpu_seconds(pid: int) -> float:
         OSError: there is no such process.
     """
     return time.clock_gettime(~pid << 3 | 2)  # as clock_getcpuclockid(3) makes it; CPUCLOCK_SCHED
-
-
-def set_nice(pid: int, nice: int) -> None:
-    """Niceness of all threads of a process that leads its group, and of its session, as far as it is let.
-
-    Less niceness needs privilege for threads: without it a run that was busy stays light to its end. Where
-    the scheduler groups by session (see `lower_session_weight`) only the session's counts, and that of a
-    process which is hidden from its own user, as runs are, takes privilege too.
-    """
-    with contextlib.suppress(OSError):
-        os.setpriority(os.PRIO_PGRP, pid, nice)
-    with contextlib.suppress(OSError):
-        set_session_weight(nice, str(pid))

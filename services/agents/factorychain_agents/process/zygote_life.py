@@ -120,12 +120,12 @@ class ZygoteLife:
 def spawn(
     module: str, its: socket.socket, environment: Mapping[str, str]
 ) -> subprocess.Popen[bytes]:
-    """Execute a module of ours in a session of its own, with one descriptor besides the standard ones."""
+    """Execute a module of ours in a group of its own, with one descriptor besides the standard ones."""
     command = [sys.executable, "-P", "-m", module, str(its.fileno()), str(os.getpid())]
     return subprocess.Popen(
         command,
         env=dict(environment),
         pass_fds=(its.fileno(),),
         stdin=subprocess.DEVNULL,
-        start_new_session=True,
+        process_group=0,
     )

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factorychain_agents.process.priority import IDLE, least_that_can_be_taken_back
 from factorychain_agents.process.weights import Usage, Weights, cpu_seconds
 
 CALM, BUSY = 6, 13
@@ -69,17 +70,20 @@ def test_however_often_it_is_looked_at_who_stays_below_the_bound_is_never_busy(
 
 @contextlib.contextmanager
 def spinning() -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a session of its own, with two threads, that never rests."""
+    """A process with two threads that never rests, and has started another one that waits."""
     code = (
-        "import threading\ndef spin():\n while True: pass\n"
-        "threading.Thread(target=spin, daemon=True).start()\nspin()"
+        "import subprocess, sys, threading\ndef spin():\n while True: pass\n"
+        "subprocess.Popen([sys.executable, '-c', 'input()'], stdin=subprocess.PIPE)\n"
+        "threading.Thread(target=spin, daemon=True).start()\nprint(flush=True)\nspin()"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, process_group=0) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        try:
+            yield process
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def looked_until(weights: Weights, holds: Callable[[], bool]) -> None:
@@ -90,29 +94,49 @@ def looked_until(weights: Weights, holds: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+def threads(pid: int) -> list[int]:
+    """Of the process and of the one that it has started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    assert len(children) == 1
+    return [
+        int(each.name) for of in (pid, *children) for each in Path(f"/proc/{of}/task").iterdir()
+    ]
+
+
 def nices(pid: int) -> set[int]:
-    threads = Path(f"/proc/{pid}/task").iterdir()
-    return {os.getpriority(os.PRIO_PROCESS, int(each.name)) for each in threads}
+    return {os.getpriority(os.PRIO_PROCESS, each) for each in threads(pid)}
 
 
-def session_nice(pid: int) -> str:
-    """Empty where sessions have none."""
-    try:
-        return Path(f"/proc/{pid}/autogroup").read_text().rpartition("nice ")[2].strip()
-    except OSError:
-        return ""
+def policies(pid: int) -> set[int]:
+    return {os.sched_getscheduler(each) for each in threads(pid)}
 
 
-def test_all_threads_of_a_process_that_spins_lose_weight_and_their_session_too() -> None:
+def test_all_threads_of_a_process_that_spins_lose_weight_and_so_does_what_it_has_started() -> None:
     with spinning() as process:
         weights = Weights(lambda: [process.pid], calm_nice=CALM, busy_nice=BUSY)
         looked_until(weights, lambda: nices(process.pid) == {BUSY})
-        assert session_nice(process.pid) in ("", str(BUSY))
+        assert policies(process.pid) == {os.SCHED_OTHER}
         if os.geteuid() != 0:
             return  # to give weight back takes privilege
         process.send_signal(signal.SIGSTOP)
         looked_until(weights, lambda: nices(process.pid) == {CALM})
-        assert session_nice(process.pid) in ("", str(CALM))
+
+
+def test_who_spins_gets_what_nobody_else_wants_where_that_can_be_undone() -> None:
+    with spinning() as process:
+        weights = Weights(lambda: [process.pid], calm_nice=CALM, busy_nice=IDLE)
+        looked_until(weights, lambda: nices(process.pid) == {19})
+        if least_that_can_be_taken_back() != IDLE:
+            assert policies(process.pid) == {os.SCHED_OTHER}
+            return
+        assert policies(process.pid) == {os.SCHED_IDLE}
+        process.send_signal(signal.SIGSTOP)
+        looked_until(weights, lambda: nices(process.pid) == {CALM})
+        assert policies(process.pid) == {os.SCHED_OTHER}
+
+
+def test_only_root_may_undo_it() -> None:
+    assert (least_that_can_be_taken_back() == IDLE) == (os.geteuid() == 0)
 
 
 def test_a_busy_niceness_below_the_usual_one_changes_nothing() -> None:
