@@ -1,7 +1,7 @@
-"""What the kernel gives one process against others: its niceness, or only what nobody else wants.
+"""What the kernel gives one run against others: its niceness, or only what nobody else wants.
 
-The least is SCHED_IDLE (sched(7)), which the kernel ranks as a niceness of 20: whoever else wakes up has the
-processor at once, instead of when the next tick finds that it has waited for long enough (Linux, EEVDF).
+The latter is a control group of all such runs (`idle_group`) where the service may make one, else
+SCHED_IDLE (sched(7)), which the kernel ranks as a niceness of 20.
 
 Invariant: what may not be changed stays as it is.
 """
@@ -14,12 +14,52 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from factorychain_agents.process.idle_group import IdleGroup
+
 IDLE: Final = 20
 """In place of a niceness: only what nobody else wants."""
 _LEAST: Final = 19
 _CAP_SYS_NICE: Final = 23
 _PASSES: Final = 5
 """Over threads that start threads meanwhile: a new one is as the one that has started it."""
+
+
+class Priorities:
+    """How much processes of runs get, calm ones and busy ones."""
+
+    def __init__(self, calm_nice: int, busy_nice: int, group: IdleGroup | None) -> None:
+        """To be closed.
+
+        Args:
+            calm_nice: niceness of those that leave processors to others.
+            busy_nice: of those that don't, if it is more; `IDLE` counts as 19 where that could not be undone.
+            group: for busy ones that are to have what nobody else wants.
+        """
+        self._calm_nice = calm_nice
+        self._busy_nice = max(calm_nice, min(busy_nice, least_that_can_be_taken_back()))
+        self._group = group
+
+    @classmethod
+    def made(cls, calm_nice: int, busy_nice: int) -> Priorities:
+        """With a group where it is wanted and can be made."""
+        return cls(calm_nice, busy_nice, IdleGroup.made() if busy_nice >= IDLE else None)
+
+    def set(self, pid: int, *, busy: bool) -> None:
+        """For a process, and all that it has started."""
+        if self._group is None:
+            _prioritise(pid, self._busy_nice if busy else self._calm_nice)
+            return
+        processes = [pid, *_descendants(pid)]
+        with contextlib.suppress(OSError):
+            if busy:
+                self._group.add(processes)
+            else:
+                self._group.bring_back(processes)
+
+    def close(self) -> None:
+        """When no process is left."""
+        if self._group is not None:
+            self._group.close()
 
 
 def least_that_can_be_taken_back() -> int:
@@ -32,14 +72,11 @@ def least_that_can_be_taken_back() -> int:
     return _LEAST
 
 
-def prioritise(pid: int, nice: int) -> None:
-    """Give all threads of a process, and of those that it has started, a niceness of 0 to 19, or `IDLE`.
-
-    Less niceness than before takes privilege; without it they keep what they have.
-    """
+def _prioritise(pid: int, nice: int) -> None:
+    """Less niceness than before takes privilege; without it threads keep what they have."""
     seen: set[int] = set()
     for _ in range(_PASSES):
-        new = set(_threads(pid)) - seen
+        new = {thread for each in (pid, *_descendants(pid)) for thread in _threads(each)} - seen
         if not new:
             return
         for thread in new:
@@ -55,11 +92,16 @@ def _set(thread: int, nice: int) -> None:
         os.setpriority(os.PRIO_PROCESS, thread, min(nice, _LEAST))
 
 
+def _descendants(pid: int) -> Iterator[int]:
+    """As far as they can be seen."""
+    for thread in _threads(pid):
+        with contextlib.suppress(OSError):
+            for child in Path(f"/proc/{pid}/task/{thread}/children").read_text().split():
+                yield int(child)
+                yield from _descendants(int(child))
+
+
 def _threads(pid: int) -> Iterator[int]:
-    """Of a process and its descendants, as far as they can be seen."""
     with contextlib.suppress(OSError):  # it has just ended
         for thread in Path(f"/proc/{pid}/task").iterdir():
             yield int(thread.name)
-            with contextlib.suppress(OSError):
-                for child in (thread / "children").read_text().split():
-                    yield from _threads(int(child))

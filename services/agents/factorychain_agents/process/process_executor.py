@@ -31,6 +31,7 @@ from factorychain_agents.process.directories import RunDirectories
 from factorychain_agents.process.machine import OutOfMemory
 from factorychain_agents.process.pool import Pool, Source
 from factorychain_agents.process.printed import Show
+from factorychain_agents.process.priority import Priorities
 from factorychain_agents.process.process_run import ProcessRun, RunLimits
 from factorychain_agents.process.profiles import SINGLE_THREADED, Allowed, Kind, importing, kind_of
 from factorychain_agents.process.spawner import Spawner
@@ -126,6 +127,7 @@ class ProcessExecutor:
         self._machine = OutOfMemory()
         self._tasks = TaskSet(self.name)
         self.zygote: Zygote | None = None
+        self._priorities: Priorities | None = None
 
     @property
     def healthy(self) -> bool:
@@ -173,9 +175,9 @@ class ProcessExecutor:
             if not self._missing.get(each.name):
                 self._pool(each.name).refill()
         _ = self._tasks.spawn(self._tick(), "tick")
-        calm_nice, busy_nice = self._options.allowed.nice, self._options.busy_nice
-        weights = Weights(lambda: self.processes, calm_nice=calm_nice, busy_nice=busy_nice)
-        _ = self._tasks.spawn(weights.keep(), "weights")
+        options = self._options
+        self._priorities = Priorities.made(options.allowed.nice, options.busy_nice)
+        _ = self._tasks.spawn(Weights(lambda: self.processes, self._priorities).keep(), "weights")
 
     async def stop(self) -> None:
         """End what is left; runs were ended by their owner."""
@@ -187,6 +189,8 @@ class ProcessExecutor:
         if self.zygote is not None:
             await self.zygote.stop()
         await self.directories.stop()
+        if self._priorities is not None:
+            self._priorities.close()
 
     async def start_run(self, spec: RunSpec, host: RunHost) -> RunHandle:
         asked_at = asyncio.get_running_loop().time()

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from factorychain_agents.process.priority import least_that_can_be_taken_back, prioritise
+from factorychain_agents.process.priority import Priorities
 
 _BUSY: Final = 0.10
 """Of one processor: above it a run is busy. One that streams a model's answer takes a few percent."""
@@ -52,21 +52,12 @@ class Usage:
 
 
 class Weights:
-    """Sets the niceness of runs by what they use."""
+    """Sets what runs get by what they use."""
 
-    def __init__(
-        self, processes: Callable[[], Iterable[int]], calm_nice: int, busy_nice: int
-    ) -> None:
-        """To be made by who sets them.
-
-        Args:
-            processes: pids of the run processes that have a run now.
-            calm_nice: niceness of those that leave processors to others.
-            busy_nice: of those that don't; `priority.IDLE` counts as 19 where it could not be undone.
-        """
+    def __init__(self, processes: Callable[[], Iterable[int]], priorities: Priorities) -> None:
+        """`processes`: pids of the run processes that have a run now."""
         self._processes = processes
-        busy_nice = min(busy_nice, least_that_can_be_taken_back())
-        self._nice = {False: calm_nice, True: max(calm_nice, busy_nice)}
+        self._priorities = priorities
         self._usage: dict[int, Usage] = {}
 
     async def keep(self) -> None:
@@ -96,7 +87,7 @@ class Weights:
             return
         before = usage.busy
         if usage.used(cpu_s, now_s) != before:
-            prioritise(pid, self._nice[usage.busy])
+            self._priorities.set(pid, busy=usage.busy)
 
 
 def cpu_seconds(pid: int) -> float:

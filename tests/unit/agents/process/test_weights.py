@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from factorychain_agents.process.priority import IDLE, least_that_can_be_taken_back
+from factorychain_agents.process.priority import IDLE, Priorities, least_that_can_be_taken_back
 from factorychain_agents.process.weights import Usage, Weights, cpu_seconds
 
 CALM, BUSY = 6, 13
@@ -113,7 +113,7 @@ def policies(pid: int) -> set[int]:
 
 def test_all_threads_of_a_process_that_spins_lose_weight_and_so_does_what_it_has_started() -> None:
     with spinning() as process:
-        weights = Weights(lambda: [process.pid], calm_nice=CALM, busy_nice=BUSY)
+        weights = Weights(lambda: [process.pid], Priorities(CALM, BUSY, None))
         looked_until(weights, lambda: nices(process.pid) == {BUSY})
         assert policies(process.pid) == {os.SCHED_OTHER}
         if os.geteuid() != 0:
@@ -124,7 +124,7 @@ def test_all_threads_of_a_process_that_spins_lose_weight_and_so_does_what_it_has
 
 def test_who_spins_gets_what_nobody_else_wants_where_that_can_be_undone() -> None:
     with spinning() as process:
-        weights = Weights(lambda: [process.pid], calm_nice=CALM, busy_nice=IDLE)
+        weights = Weights(lambda: [process.pid], Priorities(CALM, IDLE, None))
         looked_until(weights, lambda: nices(process.pid) == {19})
         if least_that_can_be_taken_back() != IDLE:
             assert policies(process.pid) == {os.SCHED_OTHER}
@@ -141,14 +141,14 @@ def test_only_root_may_undo_it() -> None:
 
 def test_a_busy_niceness_below_the_usual_one_changes_nothing() -> None:
     with spinning() as process:
-        weights = Weights(lambda: [process.pid], calm_nice=CALM, busy_nice=0)
+        weights = Weights(lambda: [process.pid], Priorities(CALM, 0, None))
         looked_until(weights, lambda: nices(process.pid) == {CALM})
 
 
 def test_processes_that_have_ended_are_forgotten() -> None:
     with spinning() as process:
         there = [process.pid]
-        weights = Weights(lambda: there, calm_nice=CALM, busy_nice=BUSY)
+        weights = Weights(lambda: there, Priorities(CALM, BUSY, None))
         weights.look(time.monotonic())
         assert cpu_seconds(process.pid) >= 0
     weights.look(time.monotonic())  # it is still said to be there
