@@ -177,8 +177,8 @@ class AgentsSettings(CommonSettings, TransportSettings, TxnTokenSettings, Gatewa
         ge=0,
         le=20,
         description="Niceness of runs for as long as they keep a processor busy, so that others that only"
-        " wake up now and then need not wait for them; 20: they get what nobody else wants (SCHED_IDLE),"
-        " as far as the service may undo that (CAP_SYS_NICE), else as 19; no more than"
+        " wake up now and then need not wait for them; 20: they get what nobody else wants, as"
+        " far as the service may undo that (CAP_SYS_NICE), else as 19; no more than"
         " FACTORYCHAIN_AGENT_NICE: as the others",
     )
     agent_processes: bool = Field(
