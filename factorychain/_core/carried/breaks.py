@@ -22,8 +22,8 @@ _broken = counter(
     "{stream}",
 )
 
-# Layers start in any order: a peer that has not come up after so many tries is worth a warning.
-_TRIES_AT_START: Final = 8
+# Layers start, stop and start again in any order: a peer that is not there at so many tries is worth a warning.
+_TRIES: Final = 8
 
 
 class Breaks:
@@ -59,10 +59,11 @@ class Breaks:
             # Without calls it harms nobody: for instance, its connection was of the age to be closed.
             say = log.warning if calls else log.info
             say("a stream that carries calls broke", **said)
-        elif self._was_ever_up or self._in_a_row >= _TRIES_AT_START:
+        elif self._in_a_row >= _TRIES:
             log.warning("no stream to carry calls can be opened", **said)
         else:
-            log.debug("no stream to carry calls is open yet", **said)
+            say = log.info if self._was_ever_up else log.debug
+            say("no stream to carry calls is open yet", **said)
 
 
 def _cause(error: BaseException) -> str:
