@@ -227,6 +227,13 @@ async def test_a_loop_that_is_held_up_is_interrupted_by_a_cancel(
     await nothing_runs(chain)
 
 
+def gives_way(pid: int) -> bool:
+    """As far as the service may make it: in the group of those, or by the least niceness."""
+    if "/factorychain-busy-" in Path(f"/proc/{pid}/cgroup").read_text():
+        return True
+    return os.getpriority(os.PRIO_PROCESS, pid) == 19
+
+
 async def test_a_run_that_keeps_a_processor_busy_gives_way_to_one_that_waits(
     chain: Chain, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,12 +244,11 @@ async def test_a_run_that_keeps_a_processor_busy_gives_way_to_one_that_waits(
     calm, waiting = await begun(chain, "waits")
     await until_true(lambda: running.running == 1)
     (waits,) = running.processes
-    before = os.getpriority(os.PRIO_PROCESS, waits)
     busy, spinning = await begun(chain, "spins")
     await until_true(lambda: running.running == 2)
     (spins,) = set(running.processes) - {waits}
-    await until_true(lambda: os.getpriority(os.PRIO_PROCESS, spins) == 19)
-    assert os.getpriority(os.PRIO_PROCESS, waits) == before < 19
+    await until_true(lambda: gives_way(spins))
+    assert not gives_way(waits)
     for ctx, call in ((calm, waiting), (busy, spinning)):
         await cancel(chain, ctx, "USER")
         await ended(call)
