@@ -10,7 +10,9 @@ without processes is removed, that of a service which was killed by the next one
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import itertools
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +22,9 @@ from factorychain._core.logging import get_logger
 
 _NAME: Final = "factorychain-busy-"
 _MEMBERS: Final = "cgroup.procs"
+_TRIES: Final = 40
+_BETWEEN_S: Final = 0.05
+_numbers = itertools.count(1)
 
 log = get_logger(__name__)
 
@@ -38,15 +43,16 @@ class IdleGroup:
             OSError: this process may not, or this kernel has no such groups.
         """
         for stale in folder.glob(f"{_NAME}*"):
-            if not Path(f"/proc/{stale.name.removeprefix(_NAME)}").exists():
-                _remove(stale)
+            pid, _, _ = stale.name.removeprefix(_NAME).partition("-")
+            if not Path("/proc", pid).exists():
+                _ = _remove(stale)
         self._own = own
-        self.path = folder / f"{_NAME}{os.getpid()}"
-        self.path.mkdir(exist_ok=True)
+        self.path = folder / f"{_NAME}{os.getpid()}-{next(_numbers)}"
+        self.path.mkdir()
         try:
             _write(self.path / "cpu.idle", "1")
         except OSError:
-            _remove(self.path)
+            _ = _remove(self.path)
             raise
 
     @classmethod
@@ -75,9 +81,13 @@ class IdleGroup:
         """
         _move(processes, self._own)
 
-    def close(self) -> None:
-        """The group is no more, unless a process is still in it."""
-        _remove(self.path)
+    async def close(self) -> None:
+        """The group is no more, unless a process stays in it: those that were killed are given a moment."""
+        for _ in range(_TRIES):
+            if _remove(self.path):
+                return
+            await asyncio.sleep(_BETWEEN_S)
+        log.warning("a control group stays, since there are processes in it", group=str(self.path))
 
 
 def places(groups: str, mounts: str) -> Iterator[tuple[Path, Path]]:
@@ -127,8 +137,8 @@ def _write(path: Path, text: str) -> None:
         os.close(descriptor)
 
 
-def _remove(group: Path) -> None:
-    try:
+def _remove(group: Path) -> bool:
+    """Whether it is gone: one that has processes stays."""
+    with contextlib.suppress(OSError):
         group.rmdir()
-    except OSError as error:
-        log.debug("a control group stays", group=str(group), error=str(error))
+    return not group.exists()

@@ -46,20 +46,25 @@ class Priorities:
 
     def set(self, pid: int, *, busy: bool) -> None:
         """For a process, and all that it has started."""
-        if self._group is None:
+        if self._group is None or not _moved(self._group, pid, busy=busy):
             _prioritise(pid, self._busy_nice if busy else self._calm_nice)
-            return
-        processes = [pid, *_descendants(pid)]
-        with contextlib.suppress(OSError):
-            if busy:
-                self._group.add(processes)
-            else:
-                self._group.bring_back(processes)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """When no process is left."""
         if self._group is not None:
-            self._group.close()
+            await self._group.close()
+
+
+def _moved(group: IdleGroup, pid: int, *, busy: bool) -> bool:
+    processes = [pid, *_descendants(pid)]
+    try:
+        if busy:
+            group.add(processes)
+        else:
+            group.bring_back(processes)
+    except OSError:  # somebody else has removed it, or its rules have changed
+        return False
+    return True
 
 
 def least_that_can_be_taken_back() -> int:

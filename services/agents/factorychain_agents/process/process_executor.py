@@ -190,7 +190,7 @@ class ProcessExecutor:
             await self.zygote.stop()
         await self.directories.stop()
         if self._priorities is not None:
-            self._priorities.close()
+            await self._priorities.close()
 
     async def start_run(self, spec: RunSpec, host: RunHost) -> RunHandle:
         asked_at = asyncio.get_running_loop().time()

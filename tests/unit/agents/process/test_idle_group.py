@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from factorychain_agents.process.idle_group import IdleGroup, places
 from factorychain_agents.process.priority import IDLE, Priorities
@@ -48,8 +49,8 @@ def test_one_that_cannot_be_made_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture
-def group() -> Iterator[IdleGroup]:
+@pytest_asyncio.fixture
+async def group() -> AsyncIterator[IdleGroup]:
     made = IdleGroup.made()
     if made is None:
         may = any(
@@ -61,7 +62,7 @@ def group() -> Iterator[IdleGroup]:
         assert not may, "this kernel has them, and we may"
         pytest.skip("no control groups that we may make")
     yield made
-    made.close()
+    await made.close()
     assert not made.path.exists()
 
 
@@ -92,13 +93,24 @@ def test_a_busy_process_is_in_it_with_what_it_has_started_until_it_is_calm(
     assert members(group) == set()
 
 
-def test_that_of_a_service_which_was_killed_is_removed_by_the_next(group: IdleGroup) -> None:
-    gone = subprocess.run(
+async def test_that_of_a_service_which_was_killed_is_removed_by_the_next(group: IdleGroup) -> None:
+    gone = subprocess.run(  # noqa: ASYNC221 - it ends at once
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
     )
-    stale = group.path.with_name(f"factorychain-busy-{int(gone.stdout)}")
+    stale = group.path.with_name(f"factorychain-busy-{int(gone.stdout)}-1")
     stale.mkdir()
     again = IdleGroup.made()
     assert again is not None
-    assert again.path == group.path
+    assert group.path.exists()
     assert not stale.exists()
+    await again.close()
+
+
+async def test_a_busy_process_has_the_least_priority_when_somebody_has_removed_the_group(
+    group: IdleGroup,
+) -> None:
+    await group.close()
+    command = [sys.executable, "-c", "input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:  # noqa: ASYNC220
+        Priorities(6, IDLE, group).set(process.pid, busy=True)
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == 19
