@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
@@ -55,10 +55,11 @@ class Plan:
     """When the layers start, and their users."""
 
     @classmethod
-    def of(cls, random: Random) -> Plan:
+    def of(cls, random: Random, *, crowded: bool = False) -> Plan:
         replicas = {layer: random.choice((1, 1, 2)) for layer in LAYERS}
         users = {
-            name: _lanes(random, name) for name in ("ada", "bob")[: random.choice((1, 1, 2, 2))]
+            name: _lanes(random, name, (1, 1, 2, 2, 4) if crowded else (1, 1, 2, 3))
+            for name in ("ada", "bob")[: random.choice((1, 1, 2, 2) if crowded else (1, 1, 1, 2))]
         }
         made = [_fault(random, replicas, list(users)) for _ in range(_how_many(random))]
         listeners = [name for name in users if random.random() < 0.3]
@@ -82,7 +83,7 @@ class Plan:
         """Nothing goes wrong by itself but that engines are told to stop, and there are runs that pass
         every point.
         """
-        plan = cls.of(random)
+        plan = cls.of(random, crowded=True)
         asking = {"steps": 2, "pause_s": 0.3, "end": "complete", "asks": True, "keeps": True}
         order = json.dumps({**asking, "canary": "canary-ada"})
         no_more = Order("t1", "walker", order, 0.05, "enqueue")  # wanted no more while it waits
@@ -109,11 +110,11 @@ def _how_many(random: Random) -> int:
     return random.choice((0, 1, 1, 2, 3, 4, 6, 10))
 
 
-def _lanes(random: Random, user: str) -> list[list[Order]]:
-    """Up to four runs at once, where two are allowed, in up to three threads."""
+def _lanes(random: Random, user: str, sizes: Sequence[int]) -> list[list[Order]]:
+    """Runs at once, of one of the sizes, where two are allowed, in up to three threads."""
     return [
         [_order(random, user) for _ in range(random.choice((1, 1, 1, 2)))]
-        for _ in range(random.choice((1, 1, 2, 2, 4)))
+        for _ in range(random.choice(sizes))
     ]
 
 
