@@ -20,8 +20,11 @@ USERS = 20
 RELEASED_WITHIN_S = 5.0
 _LOOKS = 6
 _LOOK_AGAIN_S = 3.0
-# Records of what was, bounded by design: verified tokens, records read, statistics themselves.
-_BOUNDED = ("token_cache", "metrics", "VerifiedUser", "UserExecutionContext", "Principal")
+# Records of what was, bounded by design: verified tokens, records read, statistics themselves. And the list of
+# agents: one of the start is among what is frozen, and is counted only when it is read again.
+_BOUNDED = (
+    "token_cache", "metrics", "VerifiedUser", "UserExecutionContext", "Principal", "AgentInfo",
+)  # fmt: skip
 
 
 class Kind(NamedTuple):
