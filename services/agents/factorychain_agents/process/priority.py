@@ -46,7 +46,8 @@ class Priorities:
 
     def set(self, pid: int, *, busy: bool) -> None:
         """For a process, and all that it has started."""
-        if self._group is None or not _moved(self._group, pid, busy=busy):
+        moved = self._group is not None and _moved(self._group, pid, busy=busy)
+        if not (busy and moved):  # who is calm again may have been denied the group before
             _prioritise(pid, self._busy_nice if busy else self._calm_nice)
 
     async def close(self) -> None:

@@ -12,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from factorychain_agents.process.idle_group import IdleGroup, places
-from factorychain_agents.process.priority import IDLE, Priorities
+from factorychain_agents.process.priority import IDLE, Priorities, least_that_can_be_taken_back
 
 V1 = """\
 31 24 0:27 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755
@@ -112,5 +112,10 @@ async def test_a_busy_process_has_the_least_priority_when_somebody_has_removed_t
     await group.close()
     command = [sys.executable, "-c", "input()"]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:  # noqa: ASYNC220
-        Priorities(6, IDLE, group).set(process.pid, busy=True)
+        priorities = Priorities(6, IDLE, group)
+        priorities.set(process.pid, busy=True)
         assert os.getpriority(os.PRIO_PROCESS, process.pid) == 19
+        if least_that_can_be_taken_back() == IDLE:
+            priorities.set(process.pid, busy=False)
+            assert os.getpriority(os.PRIO_PROCESS, process.pid) == 6
+            assert os.sched_getscheduler(process.pid) == os.SCHED_OTHER
