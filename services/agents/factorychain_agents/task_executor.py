@@ -43,7 +43,7 @@ class TaskExecutor:
         self._registry = registry
         self._running: set[asyncio.Task[Outcome]] = set()
         self._abandoned = TaskSet(self.name)
-        self._loop = BlockedLoop()
+        self._loop = BlockedLoop(lambda: bool(self._running))
         self._stop_listening: Callable[[], None] | None = None
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from grpc_health.v1 import health_pb2
 from structlog.testing import capture_logs
@@ -51,3 +53,16 @@ async def test_a_run_that_blocks_is_named_counted_and_degrades_the_service(
     (line,) = [each for each in lines if "in block" in each.get("stack", "")]
     assert line["event"] == "the event loop is held up"
     assert (line.get("agent"), line.get("run")) == (("blocks", ctx.run) if named else (None, None))
+
+
+async def test_a_machine_that_is_slow_while_no_run_is_a_task_degrades_nothing(chain: Chain) -> None:
+    watchdog = LoopWatchdog(interval_s=0.01, warn_s=0.1, settle_s=0.6)
+    await watchdog.start()
+    await until_true(lambda: serving(chain.agents.server.health))
+    deadline_s = time.monotonic() + 60
+    while not watchdog.blocked and time.monotonic() < deadline_s:
+        time.sleep(0.01)  # noqa: ASYNC251 - this is what holds it up
+    assert watchdog.blocked
+    assert chain.agents.executor.healthy
+    assert counted("factorychain.agents.degraded") == 0
+    await watchdog.stop()

@@ -33,7 +33,9 @@ LEAST_BETWEEN_S: Final = 0.2
 _CLOCK_TICK_S: Final = 0.001
 ANSWER_WITHIN_S: Final = 1.0
 READY_WITHIN_S: Final = 3.0
-"""How long a start waits for a first replica to be connected; resolving a name may take as long."""
+"""How long a start waits for a first replica that is there and takes runs; resolving a name may take as
+long.
+"""
 
 
 class Replica:
@@ -99,18 +101,24 @@ class Replicas:
 
         Raises:
             Capacity: all replicas are full.
-            ChainDegraded: none is there.
+            ChainDegraded: none is there, or takes runs within `READY_WITHIN_S`.
         """
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + READY_WITHIN_S
         order = self.order()
         if order.addresses:
             return
         await self.connected()
-        if order.room_in_s is None:  # those who are starting take runs within a moment
-            await self._may_look()
-        await self.look()
-        refusal = self.refusal(self.order())
-        if refusal is not None:
-            raise refusal
+        while True:
+            if order.room_in_s is None:  # those who are starting take runs within a moment
+                await self._may_look()
+            await self.look()
+            order = self.order()
+            refusal = self.refusal(order)
+            if refusal is None:
+                return
+            if order.room_in_s is not None or loop.time() >= until_s:
+                raise refusal
 
     def refusal(self, order: Order) -> FactoryChainError | None:
         """Why nobody is asked; None: somebody is."""
