@@ -87,7 +87,11 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def running_chain(
-    folder: Path, arguments: Sequence[str] = (), env: Mapping[str, str] | None = None
+    folder: Path,
+    arguments: Sequence[str] = (),
+    env: Mapping[str, str] | None = None,
+    *,
+    cwd: Path = ROOT,
 ) -> AsyncIterator[Chain]:
     """Starts a chain with the test agents; it has stopped cleanly when the block is left."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,7 +102,7 @@ async def running_chain(
     ]  # fmt: skip
     with log_file.open("wb") as log:
         process = subprocess.Popen(  # noqa: ASYNC220 - a fork and an exec, no waiting
-            command, env=environment(env), cwd=ROOT, stdout=log, stderr=log
+            command, env=environment(env), cwd=cwd, stdout=log, stderr=log
         )
     chain = Chain(process, folder, ready_file, log_file)
     try:

@@ -2,78 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from factorychain._core.ids import Principal
-from factorychain._core.user_tokens import mint_user_token
-from factorychain.local.datadir import DataDir
-from tests.command import ROOT, Command, Up, finished, running_up
+from tests.command import ROOT, Command, finished
+from tests.e2e.chain import Chain
 from tests.e2e.sockets import Frame, Socket, connected
 from tests.vendor import Call, Turn, Vendor
 
-# Its chain imports every framework that there is.
-pytestmark = [pytest.mark.alone, pytest.mark.asyncio(loop_scope="session")]
-
-_EXAMPLES = {
-    "plain": "reading",
-    "approval": "refunds",
-    "langgraph": "travel:graph",
-    "pydantic_ai": "trips:planner",
-    "mcp": "lengths:Lengths",
-}
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def vendor() -> AsyncIterator[Vendor]:
-    async with Vendor() as started:
-        yield started
-
-
-@pytest.fixture(scope="module")
-def command(tmp_path_factory: pytest.TempPathFactory) -> Command:
-    """The command in the folder of a new project, which finds the examples as well."""
-    desk = tmp_path_factory.mktemp("desk")
-    folders = [str(ROOT), *(str(ROOT / "examples" / each) for each in _EXAMPLES)]
-    made = subprocess.run(
-        [sys.executable, "-m", "factorychain.cli", "new", "my-agent"],
-        cwd=desk, env=os.environ | {"PYTHONPATH": folders[0]}, capture_output=True, check=True,
-    )  # fmt: skip
-    assert b"up --agents my_agent" in made.stdout
-    return Command(desk / "my-agent", env={"PYTHONPATH": os.pathsep.join(folders)})
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def served(
-    command: Command, vendor: Vendor, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[Up]:
-    agents = [each for name in ("my_agent", *_EXAMPLES.values()) for each in ("--agents", name)]
-    async with running_up(
-        command,
-        tmp_path_factory.mktemp("chain"),
-        *agents,
-        FACTORYCHAIN_LLM_BASE_URL=vendor.openai_url,
-        FACTORYCHAIN_LLM_API_KEY=vendor.key,
-        FACTORYCHAIN_AGENT_PROCESSES="true",
-    ) as up:
-        yield up
-
-
-def token_of(user: str, served: Up) -> str:
-    secret = DataDir(served.data).user_secret
-    return mint_user_token(
-        secret, Principal("default", user), ttl_s=600, audience="factorychain-api"
-    )
+@pytest.fixture
+def command(project: Path) -> Command:
+    return Command(project, env={"PYTHONPATH": str(ROOT)})
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def socket(served: Up) -> AsyncIterator[Socket]:
-    async with connected(served.state.edge, token_of("ada", served)) as connection:
+async def socket(served: Chain) -> AsyncIterator[Socket]:
+    async with connected(served.state.edge, served.token("ada")) as connection:
         yield connection
 
 
@@ -110,14 +61,14 @@ async def test_a_new_projects_own_test_passes(command: Command) -> None:
     assert "2 passed" in ended.out
 
 
-async def test_a_new_project_runs_as_its_readme_says(served: Up, command: Command) -> None:
-    said = await command("run", "--user", "you", "--agent", "my-agent", "tea cake", "--data", str(served.data))  # fmt: skip
+async def test_a_new_project_runs_as_its_readme_says(served: Chain, command: Command) -> None:
+    said = await command("run", "--user", "you", "--agent", "my-agent", "tea cake", "--data", str(served.data.path))  # fmt: skip
     assert said.status == 0, said.err
     assert "That is 6.70. Anything else?" in said.out
 
 
 async def test_a_reading_list_is_kept_and_its_sub_agent_has_a_path(
-    served: Up, socket: Socket
+    served: Chain, socket: Socket
 ) -> None:
     await output(socket, "reading-list", "add Walden", "books")
     found, run = await output(socket, "reading-list", "add Emma", "books")
@@ -132,7 +83,7 @@ async def test_a_reading_list_is_kept_and_its_sub_agent_has_a_path(
         ("tool_completed", None),
         ("agent_completed", None),
     ]
-    async with connected(served.state.edge, token_of("bob", served)) as bobs:
+    async with connected(served.state.edge, served.token("bob")) as bobs:
         elsewhere, _ = await output(bobs, "reading-list", "show", "books")
     assert elsewhere == "0 hours in all"
 
