@@ -18,9 +18,9 @@ _ALONE: Final = "pytest.mark.alone"
 _NO_TESTS: Final = 5
 _INTERRUPTED: Final = 2
 # Much of what they do is waiting for other processes.
-_WORKERS_PER_CORE: Final = 2
+_WORKERS_PER_CORE: Final = 3
 # Each worker may have a whole chain running.
-_MOST_WORKERS: Final = 4
+_MOST_WORKERS: Final = 6
 _CLOSING: Final = re.compile(r"^(?:=+ )?(\d+ [a-z]+(?:, \d+ [a-z]+)*) in [\d.]+s")
 _COUNT: Final = re.compile(r"(\d+) ([a-z]+)")
 _ORDER: Final = ("failed", "passed", "skipped", "deselected", "xfailed", "warnings", "errors")
