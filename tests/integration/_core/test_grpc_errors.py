@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from factorychain._core import server_interceptor
+from factorychain._core.contracts import all_contracts
 from factorychain._core.credentials import remaining_s
 from factorychain._core.grpc_client import MAX_ATTEMPTS, GrpcChannel
 from factorychain.emitter.v1 import emitter_pb2
@@ -158,6 +159,40 @@ async def test_a_reason_outside_of_the_contract_is_counted_as_a_breach(wire: Wir
             await get_run(wire)
     assert breaches.value(series) == before + 1
     assert breaches.value({**series, "error.type": "RUN_NOT_FOUND"}) == 0
+
+
+async def test_an_answer_later_than_the_contracts_p99_is_counted_as_a_breach(wire: Wire) -> None:
+    contracts = {each.method: each for each in all_contracts() if each.layer == "engine"}
+    bound_s = contracts["GetRun"].p99_s
+    assert bound_s is not None
+    late_s = 2 * bound_s
+
+    async def late(request: Any, context: Any) -> Any:
+        await asyncio.sleep(late_s)
+        if isinstance(request, engine_pb2.CancelRunRequest):
+            return engine_pb2.CancelRunResponse()
+        return engine_pb2.GetRunResponse()
+
+    async def late_refusal(request: Any, context: Any) -> None:
+        await asyncio.sleep(late_s)
+        raise RunNotFound
+
+    def slow(method: str) -> float:
+        name = contracts[method].path[1:]
+        return server_interceptor._breaches.value({"rpc.method": name, "breach": "slow"})
+
+    before = slow("GetRun")
+    wire.script["GetRun"] = late
+    await get_run(wire)
+    wire.script["GetRun"] = late_refusal
+    with pytest.raises(RunNotFound):
+        await get_run(wire)
+    assert slow("GetRun") == before + 2
+    # The same time is within the bound of another call.
+    before = slow("CancelRun")
+    wire.script["CancelRun"] = late
+    await wire.engine.CancelRun(engine_pb2.CancelRunRequest(), metadata=as_user("alice"))
+    assert slow("CancelRun") == before
 
 
 async def test_only_repeat_safe_unary_calls_are_repeated(wire: Wire) -> None:
