@@ -15,6 +15,7 @@ from pathlib import Path
 
 from factorychain._core import metrics
 from factorychain._core.logging import get_logger
+from factorychain._core.token_cache import remembered
 
 log = get_logger(__name__)
 
@@ -42,6 +43,7 @@ class StatisticsOnSignal:
             tasks=len(asyncio.all_tasks()),
             descriptors=len(list(Path("/proc/self/fd").iterdir())),
             rss_bytes=rss_bytes(),
+            tokens_remembered=remembered(),
             objects=living_objects(),
             instruments=instruments(),
         )

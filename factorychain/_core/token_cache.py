@@ -1,16 +1,21 @@
 """Remembers what a token was verified to say.
 
-Invariant: an entry is used only before its expiry and only while the keys that verified it are still
-the ones in use; the token itself is not kept as a key, only its digest.
+Invariants: an entry is used only before its expiry and only while the keys that verified it are still
+the ones in use; the token itself is not kept as a key, only its digest. What has expired goes when
+something is added, as far as it is among the oldest: a value may hold its token.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Hashable
 from hashlib import sha256
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
+from weakref import WeakSet
 
 _T = TypeVar("_T")
+
+_caches: Final[WeakSet[TokenCache[object]]] = WeakSet()
 
 
 class TokenCache(Generic[_T]):
@@ -20,6 +25,7 @@ class TokenCache(Generic[_T]):
         self._size = size
         self._generation: Hashable = None
         self._entries: dict[bytes, tuple[float, _T]] = {}
+        _caches.add(self)  # type: ignore[arg-type]  # only counted
 
     def get(self, digest: bytes, now_s: float, generation: Hashable) -> _T | None:
         """What the token of this `digest_of` was verified to say."""
@@ -32,11 +38,16 @@ class TokenCache(Generic[_T]):
             return None
         return found[1]
 
-    def put(self, digest: bytes, value: _T, expires_at_s: float, generation: Hashable) -> None:
+    def put(
+        self, digest: bytes, value: _T, expires_at_s: float, now_s: float, generation: Hashable
+    ) -> None:
         self._renew(generation)
-        while len(self._entries) >= self._size:
+        while self._entries and (len(self._entries) >= self._size or self._oldest_s() <= now_s):
             del self._entries[next(iter(self._entries))]
         self._entries[digest] = (expires_at_s, value)
+
+    def _oldest_s(self) -> float:
+        return next(iter(self._entries.values()))[0]
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -45,6 +56,12 @@ class TokenCache(Generic[_T]):
         if generation is not self._generation and generation != self._generation:
             self._entries.clear()
             self._generation = generation
+
+
+def remembered() -> dict[str, int]:
+    """How many tokens all caches of this process know, by the class of what they say."""
+    kinds = (type(value) for cache in _caches for _, value in cache._entries.values())
+    return dict(Counter(f"{kind.__module__}.{kind.__qualname__}" for kind in kinds))
 
 
 def digest_of(token: str) -> bytes:

@@ -176,7 +176,7 @@ class TxnVerifier:
         context = self._cache.get(digest, now_s, keys)
         if context is None:
             context = self._verified(token, keys, now_s)
-            self._cache.put(digest, context, context.expires_at_s, keys)
+            self._cache.put(digest, context, context.expires_at_s, now_s, keys)
         if context.scope not in scopes:
             raise TokenInvalid(f"a transaction token of scope {context.scope} is not accepted here")
         return context

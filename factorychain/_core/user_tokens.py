@@ -150,7 +150,8 @@ class UserVerifier:
         header = _header(token)
         claims = _object(_signed_payload(token, header, await self._key(header)))
         user = self._user(claims)
-        self._cache.put(digest_of(token), user, user.expires_at_s, self._generation())
+        now_s = self._clock() - self._leeway_s
+        self._cache.put(digest_of(token), user, user.expires_at_s, now_s, self._generation())
         return user
 
     async def _key(self, header: Mapping[str, Any]) -> Any:

@@ -102,7 +102,17 @@ def _more(before: dict[str, Any], after: dict[str, Any], growth_bytes: int) -> l
     for what, allowed in (("tasks", 0), ("descriptors", 2), ("rss_bytes", growth_bytes)):
         if after[what] > before[what] + allowed:
             more.append(f"{what}: {before[what]} → {after[what]}")
+    known = after["tokens_remembered"].keys() | before["tokens_remembered"].keys()
+    for kind in known:
+        was, now = _of_no_token(before, kind), _of_no_token(after, kind)
+        if now > was:
+            more.append(f"{kind} of no token that is remembered: {was} → {now}")
     return more
+
+
+def _of_no_token(held: dict[str, Any], kind: str) -> int:
+    """Objects of a class beside those that tokens were verified to say, which are remembered."""
+    return int(held["objects"].get(kind, 0)) - int(held["tokens_remembered"].get(kind, 0))
 
 
 async def admissions(chain: Chain) -> list[str]:

@@ -52,6 +52,11 @@ class RunOrder:
         self._started = True
 
     @property
+    def has_begun(self) -> bool:
+        """Whether there is anything that could be completed; what the engine says needs no beginning."""
+        return self._started or self._lifecycle
+
+    @property
     def ended(self) -> bool:
         return self._ended
 

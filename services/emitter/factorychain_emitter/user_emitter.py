@@ -30,7 +30,7 @@ from factorychain_emitter.redaction import Scanner
 from factorychain_emitter.rejection import Rejected
 from factorychain_emitter.reporting import UNREADABLE, RunReport
 from factorychain_emitter.sanitising import Sanitiser, readable
-from factorychain_emitter.validation import Limits, Validator, check_scope
+from factorychain_emitter.validation import Limits, Validator, check_scope, fail
 
 
 class Upstream(Protocol):
@@ -141,6 +141,9 @@ class UserWebSocketEmitter:
             if kind == UNREADABLE:
                 raise Rejected("UNKNOWN_EVENT", "the event is of no kind that this version knows")
             self._validator.check(kind, event, len(raw))
+            if kind == "agent_completed" and not self._order.has_begun:
+                # A run that has said nothing is no success; and an ending is mended, never rejected.
+                fail(event, "INTERNAL", "The run was said to be complete and had never begun")
             kind = event.WhichOneof("event") or kind  # an ending may have become another
             self._order.take(kind, event)
         except Rejected as rejected:

@@ -224,11 +224,11 @@ class Validator:
         size = len(output.encode())
         if size > limit:
             message = f"The agent's output has {size} bytes; the limit is {limit}"
-            _fail(event, "OUTPUT_TOO_LARGE", message)
+            fail(event, "OUTPUT_TOO_LARGE", message)
         elif not output:
-            _fail(event, "INVALID_OUTPUT", "The agent's output is not JSON")
+            fail(event, "INVALID_OUTPUT", "The agent's output is not JSON")
         elif event.ByteSize() > limit + self._limits.event_max_bytes:
-            _fail(event, "OUTPUT_TOO_LARGE", "What the agent waits for is too large")
+            fail(event, "OUTPUT_TOO_LARGE", "What the agent waits for is too large")
 
     def _failed(self, event: Event) -> None:
         failed = event.agent_failed
@@ -268,7 +268,7 @@ _SPECIAL: dict[str, Callable[[Validator, Event], None]] = {
 }
 
 
-def _fail(event: Event, reason: str, message: str) -> None:
+def fail(event: Event, reason: str, message: str) -> None:
     """Turns `agent_completed` into `agent_failed`, keeping what the run has used."""
     usage = event.agent_completed.usage
     event.agent_failed.CopyFrom(AgentFailed(reason=reason, message=message, usage=usage))

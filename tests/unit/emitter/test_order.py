@@ -36,6 +36,7 @@ def test_nothing_but_an_ending_comes_before_the_beginning(kind: str) -> None:
 @pytest.mark.parametrize("ending", sorted(ENDINGS))
 def test_a_run_may_end_before_its_agent_has_begun(ending: str) -> None:
     order = RunOrder(lifecycle=False)
+    assert not order.has_begun  # hence no success, whatever the ending is called (`UserEmitter`)
     assert take(order, ending) == ""
     assert order.ended
 

@@ -209,6 +209,14 @@ async def test_an_ending_is_never_rejected(ending: Event) -> None:
     assert harness.far.kinds[-1] in LIFECYCLE
 
 
+async def test_a_run_that_has_not_even_begun_is_no_success() -> None:
+    harness = Harness()
+    harness.say(COMPLETED)
+    assert harness.reasons == []
+    (ending,) = harness.far.events
+    assert ending.agent_failed.reason == "INTERNAL"
+
+
 async def test_a_large_beginning_is_never_rejected() -> None:
     harness = Harness()
     harness.say(Event(agent_started=AgentStarted(input_json=json.dumps("x" * EVENT_MAX * 3))))
