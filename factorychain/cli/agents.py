@@ -13,7 +13,7 @@ from factorychain.errors import FactoryChainError
 
 
 def agents(
-    user: options.User = "cli",
+    user: options.SessionUser = "cli",
     tenant: options.Tenant = "default",
     data: options.Data = options.DATA_DEFAULT,
 ) -> None:

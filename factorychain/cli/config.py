@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from factorychain._core.settings import PREFIX, SettingDoc, all_settings
+from factorychain._core.settings import SettingDoc, all_settings
 from factorychain.cli import options
 from factorychain.cli.output import fail, out
 
@@ -22,7 +21,7 @@ def config(
 ) -> None:
     """List every variable with its meaning, unit, bounds, default and who reads it."""
     documented = all_settings()
-    problems = _problems(documented)
+    problems = options.unknown_variables() + options.environment_problems()
     if check:
         if problems:
             fail("\n".join(problems), "factorychain config   lists every variable")
@@ -32,16 +31,6 @@ def config(
         out.print(_entry(doc))
     for problem in problems:
         out.print(f"[bold red]wrong now:[/] {problem}")
-
-
-def _problems(documented: list[SettingDoc]) -> list[str]:
-    known = {doc.variable for doc in documented}
-    unknown = [
-        f"{name}: no such variable; the chain would ignore it"
-        for name in sorted(os.environ)
-        if name.startswith(PREFIX) and name not in known
-    ]
-    return unknown + options.environment_problems()
 
 
 def _entry(doc: SettingDoc) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -12,16 +13,18 @@ from pydantic import ValidationError
 from factorychain._core.ids import Principal
 from factorychain._core.plans_file import PlansUnusable, parse_plans, read_file
 from factorychain._core.settings import (
+    PREFIX,
     AgentsSettings,
     BridgeSettings,
     CommandSettings,
     EmitterSettings,
     EngineSettings,
     UserTokenSettings,
+    all_settings,
     settings_problem,
 )
 from factorychain._core.user_tokens import mint_user_token
-from factorychain.cli.output import fail
+from factorychain.cli.output import err, fail
 from factorychain.local.chain import external_identity_provider
 from factorychain.local.datadir import DEFAULT, DataDir
 from factorychain.local.state import ChainState
@@ -37,6 +40,14 @@ Data = Annotated[
 ]
 DATA_DEFAULT = DEFAULT
 User = Annotated[str, typer.Option("--user", metavar="U", help="The user to act as.")]
+SessionUser = Annotated[
+    str,
+    typer.Option(
+        "--user",
+        metavar="U",
+        help="The user to act as. A token in FACTORYCHAIN_TOKEN is used as it is, whoever this is.",
+    ),
+]
 Tenant = Annotated[str, typer.Option("--tenant", metavar="T", help="The user's tenant.")]
 
 _TTL = re.compile(r"(\d+)(s|m|h|d)")
@@ -57,6 +68,16 @@ def running_chain(data: Path) -> tuple[DataDir, ChainState]:
             "factorychain up   (in another terminal; or name its directory with --data DIR)",
         )
     return directory, state
+
+
+def unknown_variables() -> list[str]:
+    """Variables of the environment that look like the chain's and are none: misspelt, most likely."""
+    known = {each.variable for each in all_settings()}
+    return [
+        f"{name}: no such variable; the chain ignores it"
+        for name in sorted(os.environ)
+        if name.startswith(PREFIX) and name not in known
+    ]
 
 
 def environment_problems() -> list[str]:
@@ -82,7 +103,9 @@ def _limits_problems() -> list[str]:
 
 
 def check_environment() -> None:
-    """Ends the command if some service would refuse its configuration."""
+    """Ends the command if some service would refuse its configuration; says what would be ignored."""
+    for each in unknown_variables():
+        err.print(f"warning: {each}", markup=False)
     problems = environment_problems()
     if problems:
         fail("\n".join(problems), "factorychain config   lists every variable")
@@ -92,6 +115,13 @@ def session_token(directory: DataDir, user: str, tenant: str) -> str:
     """The token that the environment gives, else one made for the user; ends the command without."""
     given = CommandSettings().token.get_secret_value()
     return given or user_token(directory, user, tenant, _SESSION_TTL_S)
+
+
+def token_hint() -> str:
+    """What to do about a token that the chain does not accept."""
+    if CommandSettings().token.get_secret_value():
+        return "another token in FACTORYCHAIN_TOKEN, or none: then one for --user is made"
+    return "--data with the directory of the chain that is up"
 
 
 def user_token(directory: DataDir, user: str, tenant: str, ttl_s: int) -> str:

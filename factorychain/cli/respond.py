@@ -23,7 +23,7 @@ def respond(
     value: Annotated[
         str, typer.Argument(metavar="VALUE", help="The answer, as JSON; other text is text.")
     ],
-    user: options.User,
+    user: options.SessionUser,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one event object a line of a run that goes on.")
     ] = False,

@@ -33,7 +33,7 @@ class WhenBusy(StrEnum):
 
 def run(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to ask.")],
-    user: options.User,
+    user: options.SessionUser,
     agent: Annotated[
         str | None, typer.Option(metavar="A", help="The agent; without, the chain's default.")
     ] = None,
@@ -194,5 +194,5 @@ def _hint(error: FactoryChainError) -> str:
         "AGENT_NOT_FOUND": "factorychain agents --user U   lists those that there are",
         "AGENT_DEPENDENCY_MISSING": "factorychain agents --user U   says what is missing",
         "TOKEN_EXPIRED": "a new token",
-        "TOKEN_INVALID": "--data with the directory of the chain that is up",
+        "TOKEN_INVALID": options.token_hint(),
     }.get(error.reason, "")

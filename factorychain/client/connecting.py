@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -21,6 +22,8 @@ HEALTHY_S = 10.0
 
 BAD_TOKEN, TOO_MANY_CONNECTIONS, TOO_MUCH = 4001, 4009, 4010
 _MALFORMED = (1002, 1003, 1007)
+_NAME = re.compile(r"^[A-Z_]+: ")
+"""What an error is called, before what it says."""
 
 TokenSource = str | Callable[[], str | Awaitable[str]]
 """A token, or what gives one whenever a new one is needed."""
@@ -52,7 +55,9 @@ class Backoff:
 def fatal(code: int, reason: str) -> FactoryChainError | None:
     """The error of a close after which connecting again is of no use; None if it is."""
     if code == BAD_TOKEN:
-        return TokenExpired() if reason.startswith("TOKEN_EXPIRED") else TokenInvalid(reason)
+        if reason.startswith("TOKEN_EXPIRED"):
+            return TokenExpired()
+        return TokenInvalid(_NAME.sub("", reason) or "the token is not valid here")
     if code == TOO_MANY_CONNECTIONS:
         return Capacity(reason or "too many connections of this user", retry_after_s=5.0)
     if code == TOO_MUCH or code in _MALFORMED:

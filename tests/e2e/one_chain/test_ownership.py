@@ -1,17 +1,18 @@
 """What is someone else's is not found, on every call that takes an id.
 
-The calls are read from the descriptors: a new one that takes a run or a thread is tested by being there.
+The calls are read from the descriptors: a new one that takes a run or a thread is tested by being there,
+and a field of a new name must be said to be an id, or none.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import grpc
 import pytest
 import pytest_asyncio
 from google.protobuf import message_factory
-from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
 from google.protobuf.message import Message
 
 from factorychain.agents.v1 import agents_pb2
@@ -26,21 +27,41 @@ on_the_chains_loop = pytest.mark.asyncio(loop_scope="session")
 
 _FILES = (agents_pb2, bridge_pb2, emitter_pb2, engine_pb2)
 _IDS = ("run", "thread")
+_BESIDE_AN_ID = {
+    "replaces", "resumes",  # runs of the thread that the call names or its token speaks for
+    "request", "open_calls", "open_requests",  # of its run
+    "request_id", "page_token", "name",  # of the user, and of the thread of the token's run
+    "token",  # says itself for whom it speaks
+}  # fmt: skip
+_NO_ID = {
+    "agent", "comment", "title", "reason", "trace", "description", "value", "key", "method",
+    "input_json", "metadata_json", "resume_json", "value_json",
+}  # fmt: skip
 _CALL_S = 60.0
 THREAD = "only-amys"
 
 
-def _methods_that_take_an_id() -> list[MethodDescriptor]:
+def _all_methods() -> list[MethodDescriptor]:
     return [
         method
         for module in _FILES
         for service in module.DESCRIPTOR.services_by_name.values()
         for method in service.methods
-        if any(name in method.input_type.fields_by_name for name in _IDS)
     ]
 
 
-METHODS = _methods_that_take_an_id()
+def _texts(message: Descriptor, within: frozenset[str] = frozenset()) -> Iterator[str]:
+    """The names of all fields that hold text, those of messages in it included."""
+    for field in message.fields:
+        if field.type == FieldDescriptor.TYPE_STRING:
+            yield field.name
+        elif field.message_type is not None and field.message_type.full_name not in within:
+            yield from _texts(field.message_type, within | {message.full_name})
+
+
+METHODS = [
+    each for each in _all_methods() if any(name in each.input_type.fields_by_name for name in _IDS)
+]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -62,6 +83,15 @@ def test_the_calls_that_take_ids_are_found() -> None:
         assert contract.credential == contract_pb2.CREDENTIAL_USER, (
             f"{method.full_name} takes an id from the request, so it must take the user's token"
         )
+
+
+@pytest.mark.parametrize("method", _all_methods(), ids=lambda m: m.name)
+def test_no_id_has_a_name_that_is_not_looked_for(method: MethodDescriptor) -> None:
+    texts = set(_texts(method.input_type))
+    unknown = texts - _BESIDE_AN_ID - _NO_ID - set(_IDS)
+    assert not unknown, f"say of {unknown} whether it is an id, and of whose"
+    deep = texts & set(_IDS) - set(method.input_type.fields_by_name)
+    assert not deep, f"{deep} is within another message, where the tests here do not put one"
 
 
 @on_the_chains_loop

@@ -10,6 +10,7 @@ import typer
 
 from factorychain._core.settings import all_settings
 from factorychain.cli.config import config
+from factorychain.cli.options import check_environment
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +58,15 @@ def test_a_wrong_value_and_a_misspelt_name_fail_the_check(
     said = capsys.readouterr().err
     assert "FACTORYCHAIN_USER_MAX_RUN: no such variable" in said
     assert "FACTORYCHAIN_LOG_LEVEL: " in said
+
+
+def test_who_starts_a_chain_is_told_of_a_misspelt_name(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FACTORYCHAIN_USER_MAX_RUN", "5")
+    check_environment()
+    said = capsys.readouterr().err
+    assert "warning: FACTORYCHAIN_USER_MAX_RUN: no such variable; the chain ignores it" in said
 
 
 def test_the_check_reads_the_limits_file(

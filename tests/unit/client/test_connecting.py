@@ -45,6 +45,16 @@ def test_closes_after_which_connecting_again_is_of_no_use(
     assert type(fatal(code, reason)) is kind
 
 
+@pytest.mark.parametrize(
+    ("reason", "message"),
+    [("TOKEN_INVALID: not: this one", "not: this one"), ("", "the token is not valid here")],
+)
+def test_a_bad_tokens_error_has_its_name_once(reason: str, message: str) -> None:
+    error = fatal(4001, reason)
+    assert error is not None
+    assert error.message == message
+
+
 @pytest.mark.parametrize("code", [1000, 1001, 1006, 1011, 1012, 4002, 4008])
 def test_closes_after_which_the_client_comes_back(code: int) -> None:
     assert fatal(code, "") is None

@@ -28,7 +28,7 @@ export class ChainError extends Error {
 
 /** Closes after which a new connection is of no use. */
 function fatal(code, reason) {
-  if (code === 4001) return { code: "UNAUTHENTICATED", reason: reason.split(":")[0] || "TOKEN_INVALID", message: reason || "the token is not valid" };
+  if (code === 4001) return { code: "UNAUTHENTICATED", reason: reason.split(":")[0] || "TOKEN_INVALID", message: reason.replace(/^[A-Z_]+: /, "") || "the token is not valid" };
   if (code === 4009) return { code: "RESOURCE_EXHAUSTED", reason: "CAPACITY", message: reason, retry_after_s: 5 };
   if (code === 4010 || code === 1002 || code === 1007) return { code: "INVALID_ARGUMENT", reason: "PROTOCOL", message: reason };
   return null;
