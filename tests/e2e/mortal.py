@@ -8,9 +8,12 @@ import os
 import signal
 import socket
 import threading
+import time
 from pathlib import Path
 
 from factorychain import Agent, RunContext
+
+_PIECE_BYTES = 1024 * 1024
 
 
 class Mortal(Agent):
@@ -27,6 +30,17 @@ class Mortal(Agent):
             os._exit(3)
         if text == "crashes":
             ctypes.string_at(0)
+        if text == "spins":
+            while True:
+                pass
+        if text == "eats":
+            eaten: list[bytearray] = []
+            while True:
+                eaten.append(bytearray(_PIECE_BYTES))
+        if text == "lasts":
+            await asyncio.Event().wait()
+        if text == "hangs":
+            _hold_up()
         if text == "stays":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             await ctx.think("for ever")
@@ -36,6 +50,18 @@ class Mortal(Agent):
                 except asyncio.CancelledError:
                     continue
         return text
+
+
+class Lasting(Mortal):
+    """Has little time, and takes it all."""
+
+    name = "lasting"
+    lifetime_s = 3.0
+
+
+def _hold_up() -> None:
+    """The event loop goes round no more."""
+    time.sleep(3600)
 
 
 def _leave_files() -> None:

@@ -34,6 +34,8 @@ class Kind(NamedTuple):
     text: str
     ending: str
     """Type of the event that it ends with; one that is cancelled is told to stop once it thinks."""
+    reasons: tuple[str, ...] = ()
+    """What its ending may name as its reason; nothing here: any."""
 
 
 KINDS = (
@@ -45,25 +47,44 @@ KINDS = (
 )
 
 
-async def run_all(chain: Chain, count: int, kinds: Sequence[Kind] = KINDS) -> None:
-    """So many runs in all, of every kind."""
-    each, left = divmod(count, USERS)
-    assert left == 0, f"{count} runs cannot be shared out among {USERS} users"
-    await asyncio.gather(*(_user(chain, f"worker-{n}", n, each, kinds) for n in range(USERS)))
+async def run_all(
+    chain: Chain,
+    count: int,
+    kinds: Sequence[Kind] = KINDS,
+    *,
+    users: int = USERS,
+    threads: int = 7,
+    name: str = "worker",
+) -> None:
+    """So many runs in all, of every kind.
+
+    Each user takes turns among so many threads: records of all of them are there after the warm-up.
+    """
+    each, left = divmod(count, users)
+    assert left == 0, f"{count} runs cannot be shared out among {users} users"
+    turns = [
+        [
+            (kinds[(n + index) % len(kinds)], f"{name}-{n}-{index % threads}")
+            for index in range(each)
+        ]
+        for n in range(users)
+    ]
+    await asyncio.gather(*(_user(chain, f"{name}-{n}", own) for n, own in enumerate(turns)))
 
 
-async def _user(chain: Chain, user: str, first: int, count: int, kinds: Sequence[Kind]) -> None:
+async def _user(chain: Chain, user: str, turns: Sequence[tuple[Kind, str]]) -> None:
+    """One run after the other, each in its thread."""
     # The same for all: each one that was verified is remembered, within bounds.
     token = chain.token(user, ttl_s=3600)
-    for index in range(count):
-        kind = kinds[(first + index) % len(kinds)]
+    for index, (kind, thread) in enumerate(turns):
         async with connected(chain.state.edge, token) as socket:
-            started = await socket.start(kind.agent, kind.text, thread=f"{user}-{index % 7}")
+            started = await socket.start(kind.agent, kind.text, thread=thread)
             if kind.ending == "agent_cancelled":
                 await socket.event(started["run"], "agent_thinking")
                 await socket.result("cancel", run=started["run"])
             ending = await socket.ending(started["run"])
             assert ending["type"] == kind.ending, ending
+            assert not kind.reasons or ending["data"]["reason"] in kind.reasons, ending
             _leave(socket, index)
 
 
