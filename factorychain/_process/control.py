@@ -21,6 +21,7 @@ from factorychain.input import Json
 
 PACKET_MAX_BYTES: Final = 128 * 1024
 _DESCRIPTORS_MAX: Final = 4
+WORDS_SUFFIX: Final = ".stderr"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +67,19 @@ class Place:
     id: int
     """The service's number for it."""
     directory: str
-    """Its own: it makes it, works in it, and can write nowhere else. It is not there yet."""
+    """The process makes it, and in it a folder to work in, which alone it can write.
+
+    That folder's name the process draws itself: this one's is in the memory of those that are forked at
+    the same time.
+    """
 
     @property
     def path(self) -> Path:
         return Path(self.directory)
 
-    @property
-    def words(self) -> Path:
-        """What libraries, or a crashing interpreter, write to stderr: beside the directory."""
-        return Path(f"{self.directory}.stderr")
+    def words(self) -> Path | None:
+        """The file with what libraries, or a crashing interpreter, wrote to stderr; None if it never got so far."""
+        return next(self.path.glob(f"*{WORDS_SUFFIX}"), None)
 
 
 @dataclass(frozen=True, slots=True)

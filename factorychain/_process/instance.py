@@ -26,7 +26,7 @@ from factorychain._instance.runner import run_agent
 from factorychain._instance.spec import Outcome, OutcomeKind, RunSpec
 from factorychain._instance.sub_agents import SubAgents
 from factorychain._process.agents import Agents
-from factorychain._process.control import Place
+from factorychain._process.control import WORDS_SUFFIX, Place
 from factorychain._process.fresh import forget_parent
 from factorychain._process.messages import numbered, unpack_spec
 from factorychain._process.outbox import Outbox
@@ -46,6 +46,7 @@ _MAX_POLL_S: Final = 0.1
 _ALONE_S: Final = 2.0
 _LAST_CLOSING_S: Final = 1.0
 _RESERVE_BYTES: Final = 8 * 1024 * 1024
+_NAME_BYTES: Final = 8
 
 
 def name_of_forked(zygote: int) -> str:
@@ -59,8 +60,12 @@ def _take_name(name: str) -> None:
     os.close(comm)
 
 
-def make_ready(place: Place) -> None:
-    """Be a process of its own: group, signals, random numbers, directory, standard descriptors."""
+def make_ready(place: Place) -> str:
+    """Be a process of its own: group, signals, random numbers, directory, standard descriptors.
+
+    Returns:
+        The folder that it may write.
+    """
     # The session stays that of the services: between sessions the kernel may divide its time as if
     # everybody in them had the same weight (sched(7), autogroup).
     zygote = os.getpgid(0)
@@ -68,14 +73,23 @@ def make_ready(place: Place) -> None:
         _take_name(name_of_forked(zygote))
         os.setpgid(0, 0)
     forget_parent()
-    os.mkdir(place.directory, 0o700)  # noqa: PTH102 - pathlib would only write to more of the shared memory
+    own = _own_folder(place)
     null = os.open(os.devnull, os.O_RDWR)
     # What is written past Python: by libraries, and the last words of a crash.
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
-    words = os.open(place.words, flags, 0o600)
+    words = os.open(own + WORDS_SUFFIX, flags, 0o600)
     for number, source in enumerate((null, words, words)):
         os.dup2(source, number)
     faulthandler.enable(2)
+    return own
+
+
+def _own_folder(place: Place) -> str:
+    """Made under a name that no other process knows."""
+    own = f"{place.directory}/{os.urandom(_NAME_BYTES).hex()}"
+    for each in (place.directory, own):
+        os.mkdir(each, 0o700)  # noqa: PTH102 - pathlib would only write to more of the shared memory
+    return own
 
 
 @contextlib.contextmanager

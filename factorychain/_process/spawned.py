@@ -36,12 +36,12 @@ def main(arguments: Sequence[str]) -> None:
     setup, request = Setup.from_json(fields), ForkRequest.from_json(fields)
     end, place = socket.socket(fileno=fds[0]), request.places[0]
     with last_of_all():
-        make_ready(place)
+        own = make_ready(place)
         sys.path[:] = setup.path
         prepare()
         confinement = Confinement.from_json(request.confinement)
         wide = replace(confinement, memory_bytes=confinement.memory_bytes + _IMPORTS_BYTES)
-        lacking = confined(wide, place.directory, [end.fileno(), orders.fileno()])
+        lacking = confined(wide, own, [end.fileno(), orders.fileno()])
         printed = PrintedOutput()
         agents = Agents()
         agents.load(setup)

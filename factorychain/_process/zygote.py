@@ -132,8 +132,8 @@ class _Zygote:
 
     def _become(self, place: Place, confinement: Confinement, its: socket.socket) -> NoReturn:
         with last_of_all():
-            make_ready(place)
-            lacking = confined(confinement, place.directory, [its.fileno()])
+            own = make_ready(place)
+            lacking = confined(confinement, own, [its.fileno()])
             loop = asyncio.new_event_loop()
             instance = Instance(its, self.agents, self.service, loop, self.printed)
             instance.run(lacking)

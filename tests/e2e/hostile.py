@@ -9,8 +9,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,9 +16,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from factorychain import Agent, RunContext
-
-left_behind: list[str] = []
-"""Written by every probe: a later run in the same process would find it."""
+from tests.e2e.probes import KEPT, PROBES, attempt, left_behind
 
 
 class Probes(Agent):
@@ -34,116 +30,22 @@ class Probes(Agent):
 
     async def run(self, ctx: RunContext, text: str) -> dict[str, str]:
         world = json.loads(text)
-        found = {name: _attempt(probe, world) for name, probe in _PROBES.items()}
+        found = {name: attempt(probe, world) for name, probe in PROBES.items()}
         left_behind.append(ctx.user)
         os.environ["LEFT_BEHIND"] = ctx.user
         Path("left-behind").write_text(ctx.user)
         return found
 
 
-World = dict[str, list[str]]
+class Keeps(Agent):
+    """Has a file in its folder until it is cancelled."""
 
+    name = "keeps"
 
-def _attempt(probe: Callable[[World], object], world: World) -> str:
-    try:
-        return str(probe(world) or "")
-    except (OSError, ValueError, subprocess.SubprocessError):
-        return ""
-
-
-def _first(paths: list[Path]) -> str:
-    """The first that can be read."""
-    for path in paths:
-        with contextlib.suppress(OSError):
-            return f"{path}: {path.read_bytes()[:40]!r}"
-    return ""
-
-
-def _others(name: str) -> list[Path]:
-    own = str(os.getpid())
-    return [
-        each / name for each in Path("/proc").iterdir() if each.name.isdigit() and each.name != own
-    ]
-
-
-def _connects(world: World) -> str:
-    for port in world["ports"]:
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", int(port)), timeout=1).close()
-            return f"port {port}"
-    for path in world["sockets"]:
-        with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as unix:
-            unix.connect(path)
-            return path
-    return ""
-
-
-def _sends_datagram(world: World) -> str:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
-        udp.sendto(b"hello", ("127.0.0.1", int(world["ports"][0])))
-    return "sent"
-
-
-def _writes(world: World) -> str:
-    for folder in ("/tmp", "/var/tmp", "/dev/shm", str(Path.home().parent), *world["folders"]):
-        with contextlib.suppress(OSError):
-            Path(folder, "hostile").write_text("here")
-            return folder
-    return ""
-
-
-def _signals(world: World) -> str:
-    os.kill(int(world["pid"][0]), 0)
-    return "allowed"
-
-
-def _traces(world: World) -> str:
-    attached = ctypes.CDLL(None, use_errno=True).ptrace(16, int(world["pid"][0]), 0, 0)
-    return "attached" if attached == 0 else ""
-
-
-def _becomes_another_user(_: World) -> str:
-    os.setuid(12345)
-    return "allowed"
-
-
-def _descriptors(_: World) -> str:
-    kinds = []
-    for each in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # that of the listing itself
-            kinds.append(str(each.readlink()))
-    sockets = [each for each in kinds if each.startswith("socket:")]
-    # Its own: one to the service, two of its event loop.
-    return "" if len(sockets) <= 3 else ", ".join(kinds)
-
-
-def _residue(_: World) -> str:
-    return ", ".join(
-        [*left_behind, os.environ.get("LEFT_BEHIND", ""), *map(str, Path().iterdir())]
-    ).strip(", ")
-
-
-_PROBES: dict[str, Callable[[World], object]] = {
-    "environment": lambda world: [
-        each for each in os.environ.values() if each in world["canaries"]
-    ],
-    "environment of others": lambda _: _first(_others("environ")),
-    "memory of others": lambda _: _first(_others("mem")),
-    "files of others": lambda world: _first([Path(each) for each in world["files"]]),
-    "folders of other runs": lambda _: list(Path("../..").iterdir()),
-    "what earlier runs left": _residue,
-    "descriptors": _descriptors,
-    "connections": _connects,
-    "datagrams": _sends_datagram,
-    "raw packets": lambda _: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1),
-    "writing outside": _writes,
-    "signals": _signals,
-    "tracing": _traces,
-    "forks": lambda _: os.fork() or os._exit(0),
-    "programs": lambda _: subprocess.run([sys.executable, "-V"], check=False, timeout=5),
-    "another user": _becomes_another_user,
-    "privileges": lambda _: os.chroot("."),
-}
+    async def run(self, ctx: RunContext, text: str) -> None:
+        Path(KEPT).write_text(text)
+        await ctx.think("kept")
+        await asyncio.Event().wait()
 
 
 class Spins(Agent):

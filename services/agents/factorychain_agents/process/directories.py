@@ -1,7 +1,8 @@
 """A directory for each run process, gone when it is.
 
 Invariant: nothing is left of a process's directory after its end, however deep, wide or locked it made it;
-what a killed service left is removed by the next one that starts here.
+what a killed service left is removed by the next one that starts here. No run can guess what another one's
+is called: Landlock, which keeps it from reading there, does not keep it from asking for a size.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import secrets
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +24,7 @@ log = get_logger(__name__)
 
 _PREFIX: Final = "factorychain-runs-"
 _LOCK: Final = "lock"
+_NAME_BYTES: Final = 8
 
 
 class RunDirectories:
@@ -70,7 +73,7 @@ class RunDirectories:
 
     def place(self, number: int) -> Place:
         """Where a new process may make its own."""
-        return Place(number, str(self.own / str(number)))
+        return Place(number, str(self.own / secrets.token_hex(_NAME_BYTES)))
 
     def remove(self, place: Place) -> None:
         """Remove what a process has left, in the background: it may be any number of files."""
@@ -101,7 +104,6 @@ def _locked(root: Path) -> int:
 
 def _removed(place: Place) -> None:
     try:
-        place.words.unlink(missing_ok=True)
         if place.path.exists():
             remove_tree(place.path)
     except OSError as error:

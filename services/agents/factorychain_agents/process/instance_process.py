@@ -213,7 +213,10 @@ class InstanceProcess:
 
     def _words(self) -> str:
         """The last of what libraries, or a crashing interpreter, wrote to stderr."""
-        with contextlib.suppress(OSError), self.place.words.open("rb") as file:
+        words = self.place.words()
+        if words is None:
+            return ""
+        with contextlib.suppress(OSError), words.open("rb") as file:
             file.seek(0, 2)
             file.seek(max(0, file.tell() - _WORDS_MAX_BYTES))
             return file.read(_WORDS_MAX_BYTES).decode("utf-8", "replace")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from factorychain._process.control import Place
+from factorychain._process.control import WORDS_SUFFIX, Place
 from factorychain_agents.process.directories import RunDirectories, remove_tree
 from tests.waiting import until_true
 
@@ -22,8 +22,9 @@ async def directories(tmp_path: Path) -> RunDirectories:
 
 def made(place: Place) -> Place:
     """As its process makes it."""
-    place.path.mkdir()
-    place.words.write_text("Fatal error")
+    own = place.path / "own"
+    own.mkdir(parents=True)
+    own.with_suffix(WORDS_SUFFIX).write_text("Fatal error")
     return place
 
 
@@ -34,9 +35,24 @@ async def test_each_has_a_place_and_nobody_else_can_enter_where_they_are(
     for each in (directories.own, directories.own.parent):
         assert each.stat().st_mode & 0o777 == 0o700
     directories.remove(first)
-    await until_true(lambda: not first.path.exists() and not first.words.exists())
-    assert second.path.exists()
-    assert second.words.exists()
+    await until_true(lambda: not first.path.exists())
+    assert first.words() is None
+    words = second.words()
+    assert words is not None
+    assert words.read_text() == "Fatal error"
+    await directories.stop()
+
+
+async def test_where_a_process_is_cannot_be_told_from_its_number(
+    directories: RunDirectories, tmp_path: Path
+) -> None:
+    again = RunDirectories(tmp_path)
+    await again.start()
+    places = [each.place(number) for each in (directories, again) for number in (1, 1, 2)]
+    names = {each.path.name for each in places}
+    assert len(names) == len(places)
+    assert all(len(bytes.fromhex(name)) >= 8 for name in names)
+    await again.stop()
     await directories.stop()
 
 

@@ -28,8 +28,9 @@ from tests.waiting import until_true
 class FakeChild:
     """A process that ends when it is killed."""
 
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
+    def __init__(self, place: Place) -> None:
+        self.pid = place.id
+        self.place = place
         self.exited: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
 
     def terminate(self) -> None:
@@ -64,7 +65,7 @@ class World:
         place = self.asked.pop(0)
         ours, its = socket.socketpair()
         self.ends[place.id] = its
-        self.children[place.id] = FakeChild(place.id)
+        self.children[place.id] = FakeChild(place)
         assert self.births is not None
         self.births.born(place.id, cast("Child", self.children[place.id]), ours)
         if ready:
@@ -153,8 +154,8 @@ async def test_who_waits_too_long_is_told(world: World, monkeypatch: pytest.Monk
 
 async def test_an_idle_one_that_dies_is_replaced_and_its_directory_goes(world: World) -> None:
     await world.with_idle(2)
-    number, child = next(iter(world.children.items()))
-    place = world.directories.place(number)
+    child = next(iter(world.children.values()))
+    place = child.place
     place.path.mkdir()
     child.kill()
     await until_true(lambda: world.pool.idle == 1 and not place.path.exists())
