@@ -82,7 +82,7 @@ def _failed() -> set[str]:
     for called, call in _calls(*_INSIDE, *_SERVICES):
         if called in _FAILS:
             found |= _texts(_keyword(call, "reason"))
-        elif called == "_fail":
+        elif called == "fail":
             found |= _texts(_at(call, 1))
     return {str(each) for each in found}
 
