@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pytest
-
-from factorychain._sandbox import Confinement, compose_environment, probe
+from factorychain._sandbox import Confinement, compose_environment
+from tests.unit._sandbox.expected import needs_landlock
 
 CHILD = Path(__file__).with_name("child.py")
 ROOT = Path(__file__).parents[3]
@@ -72,8 +71,7 @@ class Cell:
 
     def with_abi(self, abi: int) -> Cell:
         """As if the kernel had only this version of Landlock."""
-        if abi > probe().landlock_abi:
-            pytest.skip(f"this kernel's Landlock is of version {probe().landlock_abi}")
+        needs_landlock(abi)
         return replace(self, abi=abi)
 
     @property
