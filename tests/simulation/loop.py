@@ -96,12 +96,13 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
             handle = _NOBODYS
             entry = callback, args, context, None
         process = self.current
-        if process.ready:
-            process.ready.append(entry)
-        elif process.alive:
-            process.ready.append(entry)
+        ready = process.ready
+        if not ready:
+            if not process.alive:
+                return handle
             if not process.paused:
                 self._active.append(process)
+        ready.append(entry)
         return handle
 
     def call_later(  # type: ignore[override]  # too
@@ -111,7 +112,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         *args: Any,
         context: Context | None = None,
     ) -> Handle:
-        return self.call_at(self.now_s + delay, callback, *args, context=context)
+        handle = Handle()
+        entry = (callback, args, copy_context() if context is None else context, handle)
+        when = self.now_s + delay
+        heappush(self._timers, (when, next(self._numbers), self.current, entry))
+        return handle
 
     def call_at(  # type: ignore[override]  # too
         self,
@@ -198,15 +203,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         Asks from `look_at_s` on, whenever nobody has anything to do, or after many turns.
         """
         asyncio._set_running_loop(self)
-        active, turn = self._active, self._turn
         try:
             while self.now_s < self.look_at_s or not done():
-                if not active and not self._jump(limit_s):
+                if not self._active and not self._jump(limit_s):
                     return False
-                for _ in range(_MANY_TURNS):
-                    if not active:
-                        break
-                    turn()
+                self._turns(_MANY_TURNS)
             return True
         finally:
             asyncio._set_running_loop(None)
@@ -226,28 +227,32 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self.failures.append(what)
         self.look()
 
-    def _turn(self) -> None:
-        active = self._active
-        process = active.pop(int(self._random.random() * len(active)) if len(active) > 1 else 0)
-        if process.paused or not process.alive:
-            return
-        self.current = process
-        self.digest = hash((self.digest, process.name, self.now_s))
-        ready = process.ready
-        for _ in range(len(ready)):
-            if not ready:  # it was killed by what it did
-                break
-            callback, args, context, handle = ready.popleft()
-            if handle is None or not handle.dropped:
-                try:
-                    context.run(callback, *args)
-                except Exception as error:
-                    self._failed(f"in {callback!r}: {error!r}")
-        if ready and process not in active:
-            active.append(process)
-        self.now_s += _TURN_S
-        if self._timers and self._timers[0][0] <= self.now_s:
-            self._due()
+    def _turns(self, most: int) -> None:
+        """So many turns, or until nobody has anything to do."""
+        active, timers, chance = self._active, self._timers, self._random.random
+        for _ in range(most):
+            if not active:
+                return
+            process = active.pop(int(chance() * len(active)) if len(active) > 1 else 0)
+            if process.paused or not process.alive:
+                continue
+            self.current = process
+            self.digest = hash((self.digest, process.name, self.now_s))
+            ready = process.ready
+            for _ in range(len(ready)):
+                if not ready:  # it was killed by what it did
+                    break
+                callback, args, context, handle = ready.popleft()
+                if handle is None or not handle.dropped:
+                    try:
+                        context.run(callback, *args)
+                    except Exception as error:
+                        self._failed(f"in {callback!r}: {error!r}")
+            if ready and process not in active:
+                active.append(process)
+            self.now_s += _TURN_S
+            if timers and timers[0][0] <= self.now_s:
+                self._due()
 
     def _jump(self, limit_s: float) -> bool:
         """Moves time to the next timer; False if there is none before the limit."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, partial
 from itertools import takewhile
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -27,8 +27,7 @@ _NO_MESSAGE: Final = {"error": {"code": 404, "err_code": 10037, "description": "
 _MOST_SUBJECTS: Final = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """A message that the server sends: a reply, or one that it republishes."""
 
     data: bytes
@@ -57,7 +56,7 @@ class FakeStream:
     history: list[tuple[float, Stored]] = field(default_factory=list)
     """Everything that was ever stored, and when: what servers that are behind still have."""
     by_subject: dict[str, list[int]] = field(default_factory=dict)
-    _next_gone_at_s: float = float("inf")
+    next_gone_at_s: float = float("inf")
     """Nothing of it expires before."""
 
     def last_of(self, subject: str) -> int:
@@ -84,7 +83,7 @@ class FakeStream:
         self.last_seq += 1
         stored = Stored(self.last_seq, subject, data, headers, gone_at_s)
         self.messages[stored.seq] = stored
-        self._next_gone_at_s = min(self._next_gone_at_s, gone_at_s)
+        self.next_gone_at_s = min(self.next_gone_at_s, gone_at_s)
         seqs = self.by_subject.setdefault(subject, [])
         seqs.append(stored.seq)
         if self.config["max_msgs_per_subject"] == 1 or headers.get("Nats-Rollup") == "sub":
@@ -102,7 +101,7 @@ class FakeStream:
         return past
 
     def expire(self, now_s: float) -> None:
-        if now_s < self._next_gone_at_s:
+        if now_s < self.next_gone_at_s:
             return
         for stored in [each for each in self.messages.values() if each.gone_at_s <= now_s]:
             del self.messages[stored.seq]
@@ -110,7 +109,7 @@ class FakeStream:
             if not self.by_subject[stored.subject]:
                 del self.by_subject[stored.subject]
         left = (each.gone_at_s for each in self.messages.values())
-        self._next_gone_at_s = min(left, default=float("inf"))
+        self.next_gone_at_s = min(left, default=float("inf"))
 
 
 class FakeNats:
@@ -119,7 +118,8 @@ class FakeNats:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.streams: dict[str, FakeStream] = {}
         self._clock = clock
-        self._expires: set[str] = set()
+        self._next_gone_at_s = float("inf")
+        """Nothing of any stream expires before."""
         self._routes: dict[str, str] = {}
         """Which stream keeps a subject."""
 
@@ -130,14 +130,18 @@ class FakeNats:
 
         `behind_s`: how old the state is from which direct gets of replicated streams are answered.
         """
-        if self._expires:
-            now_s = self._clock()
-            for name in self._expires:
-                self.streams[name].expire(now_s)
+        now_s = self._clock()
+        if now_s >= self._next_gone_at_s:
+            self._expire(now_s)
         if subject.startswith("$JS.API."):
             call = subject.removeprefix("$JS.API.")
             return self._api(call, orjson.loads(data) if data else {}, behind_s), None
         return self._publish(subject, data, headers)
+
+    def _expire(self, now_s: float) -> None:
+        for stream in self.streams.values():
+            stream.expire(now_s)
+        self._next_gone_at_s = min(each.next_gone_at_s for each in self.streams.values())
 
     # --- writing ----------------------------------------------------------------------------
 
@@ -155,8 +159,7 @@ class FakeNats:
             return [_json({"error": {"code": 400, "err_code": 10071, "description": text}})], None
         ttl = headers.get("Nats-TTL")
         gone_at_s = self._clock() + float(ttl.removesuffix("s")) if ttl else float("inf")
-        if ttl:
-            self._expires.add(name)
+        self._next_gone_at_s = min(self._next_gone_at_s, gone_at_s)
         kept = {name: value for name, value in headers.items() if not name.startswith("Nats-Exp")}
         stored = stream.add(subject, data, kept, gone_at_s)
         stream.history.append((self._clock(), stored))
@@ -169,9 +172,10 @@ class FakeNats:
         if name is not None:
             return name, self.streams[name]
         for name, stream in self.streams.items():
-            if any(matcher(pattern)(subject) for pattern in stream.config["subjects"]):
-                self._routes[subject] = name
-                return name, stream
+            for pattern in stream.config["subjects"]:
+                if matcher(pattern)(subject):
+                    self._routes[subject] = name
+                    return name, stream
         return None
 
     # --- the API ----------------------------------------------------------------------------

@@ -48,7 +48,8 @@ class Interests:
         """The subscriptions that hear of it, the oldest first."""
         before = subject[: subject.rfind(".") + 1]
         found = [*self._at.get(before, ()), *self._at.get(subject, ())]
-        found += [number for number, concerns in self._others.items() if concerns(subject)]
+        if self._others:
+            found += [number for number, concerns in self._others.items() if concerns(subject)]
         return sorted(found) if len(found) > 1 else found
 
 

@@ -31,7 +31,10 @@ class End:
     def send(self, message: object) -> None:
         """To the other end, after everything sent before; nothing if the connection is gone."""
         if self.open and self.process.alive:
-            self._network.carry(self, message)
+            to = self.peer
+            if to.process.alive:
+                network = self._network
+                network.loop.call_in(to.process, network.arrival(self), to.arrived, message)
 
     def close(self) -> None:
         """An orderly end: what was sent still arrives, then the peer hears of it."""
@@ -101,20 +104,16 @@ class Network:
         here, there = End(self, self.loop.current), End(self, process)
         here.peer, there.peer = there, here
         self._ends[here] = self._ends[there] = None
-        self.loop.call_in(process, self._arrival(here), accept, there)
+        self.loop.call_in(process, self.arrival(here), accept, there)
         return here
 
     # --- traffic ----------------------------------------------------------------------------
 
-    def carry(self, sender: End, message: object) -> None:
-        to = sender.peer
-        if to.process.alive:
-            self.loop.call_in(to.process, self._arrival(sender), to.arrived, message)
-
     def forget(self, end: End) -> None:
         self._ends.pop(end, None)
 
-    def _arrival(self, sender: End) -> float:
+    def arrival(self, sender: End) -> float:
+        """When what leaves this end now is at the other, after all that left before."""
         chance, to = self._random.random(), sender.peer
         when_s = self.loop.now_s + 0.0002 + 0.0018 * chance
         if chance > 0.98:
@@ -122,8 +121,10 @@ class Network:
         if self._held:
             pair = frozenset((sender.process.name, to.process.name))
             when_s = max(when_s, self._held.get(pair, 0.0))
-        to.last_at_s = max(to.last_at_s, when_s)
-        return to.last_at_s
+        if when_s < to.last_at_s:
+            return to.last_at_s
+        to.last_at_s = when_s
+        return when_s
 
     # --- trouble ----------------------------------------------------------------------------
 

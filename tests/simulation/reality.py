@@ -15,12 +15,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from types import SimpleNamespace
+from typing import Any, NoReturn, Protocol
 
 EPOCH_S = 1_800_000_000.0
 """The Unix time at which every simulation begins."""
 
-_now_s: Callable[[], float] = lambda: 0.0  # noqa: E731 - replaced by `follow`
+
+class Clock(Protocol):
+    """Whose time counts: read where it stands, since everybody asks for it, and often."""
+
+    now_s: float
+
+
+_clock: Clock = SimpleNamespace(now_s=0.0)
+"""Replaced by `follow`."""
 _chance = random.Random(0)
 
 
@@ -36,9 +45,9 @@ def take_over() -> None:
         )
     # Coroutines of a world that is over complain when they are thrown away in mid-await.
     sys.unraisablehook = lambda _: None
-    time.time = lambda: EPOCH_S + _now_s()
-    time.monotonic = time.perf_counter = lambda: 1000.0 + _now_s()
-    time.time_ns = lambda: int((EPOCH_S + _now_s()) * 1e9)
+    time.time = lambda: EPOCH_S + _clock.now_s
+    time.monotonic = time.perf_counter = lambda: 1000.0 + _clock.now_s
+    time.time_ns = lambda: int((EPOCH_S + _clock.now_s) * 1e9)
     time.sleep = _barred("time.sleep")
     secrets.token_hex = _token_hex
     asyncio.to_thread = _inline
@@ -47,10 +56,10 @@ def take_over() -> None:
     threading.Thread.start = _barred("Thread.start")  # type: ignore[method-assign]
 
 
-def follow(now_s: Callable[[], float], seed: int) -> None:
-    """From now on time is `now_s`, and chance follows from the seed."""
-    global _now_s
-    _now_s = now_s
+def follow(clock: Clock, seed: int) -> None:
+    """From now on time is the clock's, and chance follows from the seed."""
+    global _clock
+    _clock = clock
     _chance.seed(seed)
     random.seed(seed)
 

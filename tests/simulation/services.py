@@ -40,7 +40,7 @@ from factorychain_bridge.server import BridgeServer
 from factorychain_emitter.server import EmitterServer
 from factorychain_engine import server as engine_server
 from factorychain_engine.server import EngineServer
-from tests.simulation import shortcuts
+from tests.simulation import reality, shortcuts
 from tests.simulation.grpc_channel import Channel
 from tests.simulation.grpc_serving import Server as GrpcServing
 from tests.simulation.nats_wire import FakeClient
@@ -126,9 +126,13 @@ def remove_keys() -> None:
     shutil.rmtree(keys())
 
 
+@cache
 def user_token(principal: Principal) -> str:
+    """One of the moment at which every simulation begins."""
     secret = read_secret(keys() / "secret")
-    return mint_user_token(secret, principal, ttl_s=7200, audience="factorychain-api")
+    return mint_user_token(
+        secret, principal, ttl_s=7200, audience="factorychain-api", now_s=reality.EPOCH_S
+    )
 
 
 @cache

@@ -63,7 +63,7 @@ class World:
         self.seed = seed
         self.random = Random(seed)
         self.loop = SimulatedLoop(Random(seed + 1))  # type: ignore[abstract]  # only for mypy
-        reality.follow(self.loop.time, seed)
+        reality.follow(self.loop, seed)
         self.trace: list[str] = []
         self.network = Network(self.loop, Random(seed + 2))
         make_plan = Plan.for_crash_points if at_crash_points else Plan.of
