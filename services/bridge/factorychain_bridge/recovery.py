@@ -68,6 +68,7 @@ class Recovery:
         for connection in self._connections:
             connection.on_state(self._on_state)
         self.integration.begin()
+        self._ask.clear()  # it is answered here; whatever comes meanwhile asks again
         problem = await self._problem(refusals=False)
         if problem is None:
             self.integration.works("everything answers")
