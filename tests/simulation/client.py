@@ -20,6 +20,7 @@ from tests.simulation import services
 from tests.simulation.loop import Process
 from tests.simulation.network import End, Network
 from tests.simulation.observing import Observer, Seen
+from tests.simulation.orders import Order
 
 _REPLY_WITHIN_S = 8.0
 _ENDED_WITHIN_S = 130.0
@@ -37,21 +38,6 @@ _LATER = (
 
 class Lost(Exception):
     """The socket is gone, or an answer did not come."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """One run that a user wants."""
-
-    thread: str
-    agent: str
-    input: str
-    cancel_after_s: float | None
-    on_busy: str = "reject"
-    interrupts: bool = False
-    """Whether it ends with a question, whose answer begins the next run."""
-    patient: bool = True
-    """Whether its user asks again if there is no answer to the start, or wants nothing more then."""
 
 
 @dataclass
@@ -100,7 +86,7 @@ class Client:
 
     async def _work_off(self, lane: Sequence[Order]) -> None:
         for number, order in enumerate(lane):
-            await asyncio.sleep(self.random.uniform(0, 1.5))
+            await asyncio.sleep(1.0 if order.together else self.random.uniform(0, 1.5))
             await self._run(
                 order, f"{order.thread}-{order.agent}-{id(lane) and number}-{next(self._numbers)}"
             )

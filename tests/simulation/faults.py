@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING
 
 from factorychain_agents.server import AgentsServer
-from tests.simulation.client import Order
+from tests.simulation import orders
+from tests.simulation.orders import Order
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 LAYERS = ("engine", "agents", "emitter", "bridge")
 USERS = "users"
+_FEW, _MORE = (1, 1, 1, 2), (1, 1, 2)
+"""Of so many replicas one number is chosen; engines are more, since they decide together."""
 _PAIRS = (
     ("engine", "agents"), ("engine", "emitter"), ("agents", "emitter"), ("emitter", "bridge"),
     ("bridge", "engine"), ("agents", "engine"), ("engine", "nats"), ("bridge", "nats"),
 )  # fmt: skip
-_IN_TURN_S = {"engine": 0.0, "bridge": 0.05, "emitter": 0.08, "agents": 0.1, USERS: 0.12}
+_IN_TURN_S = {"engine": 0.0, "bridge": 0.04, "emitter": 0.06, "agents": 0.065, USERS: 0.09}
 """When each starts where a supervisor starts one after the other, as it does in most seeds."""
-TROUBLE_S = 7.0
+TROUBLE_S = 5.0
 """Most users have what they want by then if nothing goes wrong: later faults would hit nobody."""
 
 
@@ -56,15 +59,21 @@ class Plan:
 
     @classmethod
     def of(cls, random: Random, *, crowded: bool = False) -> Plan:
-        replicas = {layer: random.choice((1, 1, 2)) for layer in LAYERS}
+        replicas = {
+            layer: random.choice(_MORE if crowded or layer == "engine" else _FEW)
+            for layer in LAYERS
+        }
         users = {
-            name: _lanes(random, name, (1, 1, 2, 2, 4) if crowded else (1, 1, 2, 3))
+            name: orders.lanes(random, name, (1, 1, 2, 2, 4) if crowded else (1, 1, 1, 1, 3))
             for name in ("ada", "bob")[: random.choice((1, 1, 2, 2) if crowded else (1, 1, 1, 2))]
         }
+        if random.random() < 0.04:  # enough to wait at both for the same place
+            replicas.update(engine=2, agents=2)
+            users["ada"] = orders.rush()
         made = [_fault(random, replicas, list(users)) for _ in range(_how_many(random))]
         listeners = [name for name in users if random.random() < 0.3]
-        if random.random() < 0.3:
-            users["ada"].append([_long_and_safe(random)])
+        if random.random() < 0.2:
+            users["ada"].append([orders.long_and_safe(random)])
             if random.random() < 0.5:  # two attempts may write, each by its own way
                 replicas.update(agents=2, emitter=3, bridge=3)
                 made.append(_stall(random))
@@ -90,7 +99,7 @@ class Plan:
         order_on = json.dumps({**asking, "asks": False, "end": "interrupt", "canary": "canary-ada"})
         goes_on = Order("t2", "walker", order_on, None, "enqueue", interrupts=True)
         plan.users["ada"] += [
-            [_long_and_safe(random)],
+            [orders.long_and_safe(random)],
             [Order("t2", "walker", order, None, "enqueue"), goes_on],
             [no_more, no_more, no_more],
         ]
@@ -108,42 +117,6 @@ class Plan:
 
 def _how_many(random: Random) -> int:
     return random.choice((0, 1, 1, 2, 3, 4, 6, 10))
-
-
-def _lanes(random: Random, user: str, sizes: Sequence[int]) -> list[list[Order]]:
-    """Runs at once, of one of the sizes, where two are allowed, in up to three threads."""
-    return [
-        [_order(random, user) for _ in range(random.choice((1, 1, 1, 2)))]
-        for _ in range(random.choice(sizes))
-    ]
-
-
-def _order(random: Random, user: str) -> Order:
-    wanted = {
-        "steps": random.randint(0, 5),
-        "pause_s": random.choice((0.0, 0.01, 0.3, 1.0)),
-        "end": random.choice(("complete", "complete", "complete", "interrupt", "fail", "hang")),
-        "asks": random.random() < 0.15,
-        "keeps": random.random() < 0.3,
-        "canary": f"canary-{user}",
-    }
-    cancel_after_s = random.choice((None, None, 0.05, 1.0))
-    if wanted["end"] == "hang" and cancel_after_s is None:
-        cancel_after_s = 2.0
-    agent = random.choice(("walker", "safe"))
-    on_busy = random.choice(("reject", "enqueue", "enqueue", "interrupt"))
-    thread = f"t{random.randint(1, 3)}"
-    interrupts = wanted["end"] == "interrupt"
-    patient = random.random() < 0.85
-    return Order(thread, agent, json.dumps(wanted), cancel_after_s, on_busy, interrupts, patient)
-
-
-def _long_and_safe(random: Random) -> Order:
-    """A run that lives long enough to be lost, and is started again then."""
-    wanted = {"steps": 6, "pause_s": random.choice((0.6, 1.5)), "end": "complete"}
-    cancel_after_s = random.choice((None, None, None, 6.0))
-    order = json.dumps({**wanted, "asks": False, "keeps": True, "canary": "canary-ada"})
-    return Order("t1", "safe", order, cancel_after_s)
 
 
 def _loss_of_agents(random: Random) -> Fault:
@@ -213,7 +186,7 @@ def _drain(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
 
 
 def _pause(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
-    name, for_s = _one(random, replicas), random.choice((0.3, 2.0, 8.0, 14.0))
+    name, for_s = _one(random, replicas), random.choice((0.3, 2.0, 8.0, 11.0))
 
     return f"{name} for {for_s} s", lambda world: world.pause(name, for_s)
 
@@ -225,7 +198,7 @@ def _reset(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
 
 def _hold(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
     one, other = _pair(random, replicas)
-    for_s = random.choice((0.1, 1.0, 4.0, 12.0))
+    for_s = random.choice((0.1, 1.0, 4.0, 10.0))
     return f"{one} and {other} for {for_s} s", lambda world: world.network.hold(one, other, for_s)
 
 

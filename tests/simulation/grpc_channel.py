@@ -92,6 +92,8 @@ class _Link:
         if isinstance(message, Message):
             call.take(message.data)
         else:
+            if message.data is not None:
+                call.take(message.data)
             call.finish(message.code, message.details, message.trailing)
 
     def lost(self) -> None:
@@ -176,7 +178,8 @@ class Call:
 
     async def _only(self) -> Any:
         found = await self.read()
-        await asyncio.shield(self._status)
+        if not self._status.done():
+            await asyncio.shield(self._status)
         return found
 
     def __aiter__(self) -> AsyncIterator[Any]:

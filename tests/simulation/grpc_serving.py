@@ -95,9 +95,8 @@ class _Served:
             given = handler.request_deserializer(begin.data)
         try:
             answer = await serve(given, context)
-            if handler.unary_unary:
-                await context.write(answer)
-            self.end.send(Finish(call, OK))
+            data = handler.response_serializer(answer) if handler.unary_unary else None
+            self.end.send(Finish(call, OK, data=data))
         except _Aborted as aborted:
             self.end.send(Finish(call, *aborted.args))
         except asyncio.CancelledError:

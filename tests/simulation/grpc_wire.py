@@ -47,6 +47,8 @@ class Finish(NamedTuple):
     code: grpc.StatusCode
     details: str = ""
     trailing: Metadata = ()
+    data: bytes | None = None
+    """The answer, if there is but one: gRPC sends both at once, too."""
 
 
 class Incoming:

@@ -33,12 +33,16 @@ from factorychain._core.settings import (
 from factorychain._core.user_tokens import mint_user_token
 from factorychain._instance.definition import AgentDefinition
 from factorychain._sandbox import probe
+from factorychain_agents import readiness as agents_readiness
 from factorychain_agents import server as agents_server
 from factorychain_agents.registry import load
 from factorychain_agents.server import AgentsServer
+from factorychain_bridge import server as bridge_server
 from factorychain_bridge.server import BridgeServer
 from factorychain_emitter.server import EmitterServer
+from factorychain_engine import readiness as engine_readiness
 from factorychain_engine import server as engine_server
+from factorychain_engine.agents import replicas
 from factorychain_engine.server import EngineServer
 from tests.simulation import reality, shortcuts
 from tests.simulation.grpc_channel import Channel
@@ -54,6 +58,13 @@ EDGE_PORT = 8080
 NATS = "nats:4222"
 USER_LIMIT = 2
 _AGENTS = ("tests.simulation.agents",)
+_FEWER = (
+    (bridge_server, "_ENGINE_STREAMS", 2),  # there are no more engines
+    (replicas, "LOOK_S", 2.0),
+    (engine_readiness, "LOOK_EVERY_S", 60.0),  # nobody asks for its health
+    (agents_readiness, "_LOOK_EVERY_S", 60.0),  # nor for theirs
+)
+"""What a simulation has less of, where there is no setting."""
 
 Server = EngineServer | AgentsServer | EmitterServer | BridgeServer
 
@@ -110,6 +121,9 @@ def warm() -> None:
     `remove_keys` is for whoever has called this.
     """
     shortcuts.take()
+    for module, name, value in _FEWER:
+        assert hasattr(module, name), f"{module} has no {name} any more"
+        setattr(module, name, value)
     structlog.configure(
         processors=[structlog.processors.format_exc_info, _keep],
         wrapper_class=structlog.make_filtering_bound_logger(30),
@@ -154,7 +168,7 @@ def settings(layer: str, name: str, nats_replicas: int) -> Any:
         return EngineSettings(
             **common, **shared, agents_address=agents, emitter_address=emitter,
             txn_key_file=keys() / "key.pem", default_agent="walker", user_max_runs=USER_LIMIT,
-            run_lifetime_s=40, run_idle_s=12, cleanup_interval_s=1.5, heartbeat_ttl_s=4,
+            run_lifetime_s=30, run_idle_s=12, cleanup_interval_s=1.5, heartbeat_ttl_s=4,
             agents_lost_after_s=6,
             storage_look_s=3600,  # nobody deletes a bucket here
         )  # fmt: skip

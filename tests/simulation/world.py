@@ -22,13 +22,14 @@ from factorychain_emitter.server import EmitterServer
 from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.server import EngineServer
 from tests.simulation import observing, reality, services
-from tests.simulation.client import Client, Order
+from tests.simulation.client import Client
 from tests.simulation.crashes import Crashes
 from tests.simulation.faults import USERS, Fault, Plan
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.nats_server import FakeNats
 from tests.simulation.nats_wire import Server as NatsServer
 from tests.simulation.network import Network
+from tests.simulation.orders import Order
 from tests.simulation.result import Result
 from tests.simulation.services import Server, Warned
 
