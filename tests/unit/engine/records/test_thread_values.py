@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from factorychain._core.ids import Principal
-from factorychain._core.stored import KvEntry, NatsUnavailable, WrongLastSequence
+from factorychain._core.stored import KvEntry, NatsUnavailable
 from factorychain.errors import (
     AttemptSuperseded,
     FactoryChainError,
@@ -21,42 +21,10 @@ from factorychain_engine.records.stored_value import ForeignValue, StoredValue
 from factorychain_engine.records.thread_values import Change, Loaded, ThreadValues, ValueLimits
 from factorychain_engine.records.users_store import Versioned
 from tests.token_samples import ADA, run_context
+from tests.unit.engine.memory_bucket import MemoryBucket
 
 BOB = Principal("acme", "bob")
 CONTEXT = run_context()
-
-
-class MemoryBucket:
-    """A bucket as NATS has it: removed keys leave a marker with a revision."""
-
-    def __init__(self) -> None:
-        self.entries: dict[str, KvEntry] = {}
-        self.lost_answers = 0
-        self._seq = 0
-
-    async def read(self, key: str) -> KvEntry:
-        return self.entries.get(key, KvEntry(key, None, 0))
-
-    async def update(self, key: str, value: bytes, revision: int) -> int:
-        return await self._write(key, value, revision)
-
-    async def delete(self, key: str, revision: int | None = None) -> int:
-        return await self._write(key, None, revision or 0)
-
-    async def keys(self, pattern: str = ">") -> list[str]:
-        prefix = pattern.removesuffix("*")
-        return [key for key in self.entries if key.startswith(prefix)]
-
-    async def _write(self, key: str, value: bytes | None, revision: int) -> int:
-        stored = await self.read(key)
-        if stored.revision != revision:
-            raise WrongLastSequence(key, revision, stored.revision)
-        self._seq += 1
-        self.entries[key] = KvEntry(key, value, self._seq)
-        if self.lost_answers:
-            self.lost_answers -= 1
-            raise NatsUnavailable("no answer", sent=True)
-        return self._seq
 
 
 class Places:
