@@ -97,7 +97,7 @@ compile = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-has
   $(2) --output-file requirements/$(1).txt
 
 .PHONY: bench
-bench: $(STAMP) ## Measure latency and throughput against the contracts' bounds
+bench: $(STAMP) ## Measure latency, throughput and memory beside the raw floor; RPCs against their contracts
 	$(BIN)/python -m tests.bench $(ARGS)
 
 RUNS ?= 10000

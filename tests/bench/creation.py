@@ -1,14 +1,9 @@
-"""What it takes to make a run's parts: times as the layers recorded them, sizes as Python counts them."""
+"""How long it takes to make a run's parts, as the layers recorded it."""
 
 from __future__ import annotations
 
-import gc
-import time
-import tracemalloc
 from dataclasses import dataclass
 
-from factorychain._core.execution_context import Scope, UserExecutionContext
-from factorychain._core.ids import Principal
 from tests.e2e.chain import Chain
 from tests.e2e.held import held
 
@@ -20,7 +15,6 @@ LAYERS = {
     "total": "bridge",
 }
 _INSTRUMENT = "factorychain.creation.duration{{layer={layer}}}"
-_CONTEXTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,33 +45,3 @@ async def creation_times(chain: Chain) -> list[Creation]:
 def instance(times: list[Creation]) -> Creation:
     """That of the instance: its process, its dependencies, until the agent's code can begin."""
     return next(each for each in times if each.layer == "agent_instance")
-
-
-def context_bytes() -> float:
-    """Bytes of one `UserExecutionContext` with everything only it refers to, averaged over many."""
-    gc.collect()
-    tracemalloc.start()
-    before = tracemalloc.get_traced_memory()[0]
-    kept = [_context(index) for index in range(_CONTEXTS)]
-    size = tracemalloc.get_traced_memory()[0] - before
-    tracemalloc.stop()
-    return size / len(kept)
-
-
-def _context(index: int) -> UserExecutionContext:
-    now = time.time()
-    return UserExecutionContext(
-        principal=Principal("tenant", f"user-{index}"),
-        thread=f"thread-{index}",
-        run=f"r{index:024d}",
-        agent="researcher",
-        attempt=1,
-        scope=Scope.RUN,
-        base=index,
-        base_seq=index,
-        base_epoch=int(now * 1000),
-        deadline_s=now + 300,
-        expires_at_s=now + 360,
-        limits={"max_runs": 2},
-        token="",
-    )
