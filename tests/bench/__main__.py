@@ -120,7 +120,7 @@ async def _rest(report: Report, chains: dict[str, Chain], address: str, effort: 
     for name, instance in instances.items():
         report.add(name, instance)
     for name, layers in made.items():
-        report.heading(f"Creation by layer, from rest, {name}; wanted: DESIGN, section 12")
+        report.heading(f"Creation from rest, {name} (DESIGN, section 12)")
         for layer in layers:
             report.add(layer.layer, layer, f"p99 ≤ {CREATION_P99_MS[layer.layer]:g} ms")
 
@@ -128,7 +128,7 @@ async def _rest(report: Report, chains: dict[str, Chain], address: str, effort: 
 async def _contracts(report: Report, chain: Chain, effort: Effort) -> None:
     rounds = 400 // effort.part
     found = await contracts.contracts_kept(chain, rounds=rounds)
-    report.heading(f"RPCs from rest, {PROCESSES}; wanted: their contracts, kept if 1 % is later")
+    report.heading(f"RPCs from rest, {PROCESSES}, against their contracts")
     for each in found:
         report.add(each.name, each, f"p99 ≤ {each.p99_ms:g} ms")
 
@@ -163,7 +163,7 @@ async def _events(report: Report, chains: dict[str, Chain], address: str, effort
 
 
 async def _memory(report: Report, chains: dict[str, Chain]) -> None:
-    report.heading("Memory; wanted: DESIGN, section 12")
+    report.heading("Memory (DESIGN, section 12)")
     context = objects.context_bytes()
     report.add("bytes of a UserExecutionContext", f"{context:,.0f}", f"≤ {CONTEXT_BYTES:,}")
     for name, size in (await objects.factory_bytes()).items():
