@@ -94,7 +94,7 @@ def _of_calls() -> set[str]:
             found |= _texts(_at(call, 1))
         elif called == "ToolFailure":
             found |= _texts(_keyword(call, "reason"))
-        elif called == "fail":
+        elif called == "fail" and isinstance(call.func, ast.Attribute):
             found |= _texts(_at(call, 0))
     found |= _assigned("factorychain/adapters/pydantic_ai/call_texts.py", "_REASONS")
     found |= _assigned("factorychain/adapters/pydantic_ai/call_texts.py", "_INTERRUPTED")
