@@ -116,7 +116,7 @@ class Replicas:
         layer, index = name.split("-")
         while True:
             if layer == "nats":
-                serves = await _healthy(self._chain.monitor(int(index)))
+                serves = await _healthy(self._chain.health(int(index)))
             else:
                 serves = await layer_serves(self._chain.listens(layer, int(index)))
             if serves:

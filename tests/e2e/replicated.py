@@ -61,8 +61,12 @@ class Replicated:
         return [f"{layer}-{index}" for index in range(count)]
 
     def monitor(self, index: int) -> str:
+        """Where a NATS server tells about itself."""
+        return f"http://{_HOST}:{self._monitors[index]}"
+
+    def health(self, index: int) -> str:
         """Where a NATS server says whether it has what it missed."""
-        return f"http://{_HOST}:{self._monitors[index]}/healthz"
+        return f"{self.monitor(index)}/healthz"
 
     def listens(self, layer: str, index: int) -> str:
         """Where a replica or a NATS server listens."""
@@ -106,7 +110,7 @@ class Replicated:
         """Returns when the replica takes new work; a NATS server also when it has what it missed."""
         layer, index = name.split("-")
         if layer == "nats":
-            kind, target = "http", self.monitor(int(index))
+            kind, target = "http", self.health(int(index))
         else:
             kind, target = "grpc", self.listens(layer, int(index))
         while await asyncio.to_thread(CHECKS[kind], target) is not None:

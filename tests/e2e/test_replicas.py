@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.replicated import replicated
+from tests.e2e.copies import copies
+from tests.e2e.replicated import NODES, Replicated, replicated
 from tests.e2e.sockets import Socket, connected
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -30,6 +31,15 @@ async def test_a_run_is_the_same_at_every_edge(tmp_path: Path) -> None:
                 ending = await onlooker.ending(run)
                 assert ending["type"] == "agent_cancelled"
                 assert ending == await starter.ending(run)
+        await _check_copies(chain)
+
+
+async def _check_copies(chain: Replicated) -> None:
+    """Every stream and every bucket that there is has its copy on every node: any one may be lost."""
+    found = await copies([chain.monitor(each) for each in range(NODES)])
+    assert {"EVENTS-0", "KV_runs"} <= found.keys()
+    wanted = {name: [each.wanted for each in held.values()] for name, held in found.items()}
+    assert wanted == dict.fromkeys(found, [NODES] * NODES)
 
 
 async def _told(socket: Socket, story: str) -> str:
