@@ -19,8 +19,8 @@ from typing import Final
 from tests.chaos.chain import ChaosChain
 from tests.chaos.checker import Break
 from tests.chaos.faults import CUT, FREEZE, FULL, KILL, RESTART, SILENCE, Fault
-from tests.chaos.forms import layer_of
-from tests.chaos.in_flight import GAUGES, process_hit
+from tests.chaos.forms import layer_of, process_hit
+from tests.chaos.in_flight import GAUGES
 from tests.chaos.recovery import Recovery, RecoveryWatch
 from tests.waiting import until_true
 

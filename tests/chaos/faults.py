@@ -1,8 +1,8 @@
 """What is done to the parts of a chain, in which order, and for how long: decided by a seed alone.
 
 Invariant: every fault has had its turn before one has a second, and the kinds take turns, so that a short
-run has seen them all; a pair never breaks one layer twice, so that of several replicas, and of the nodes of
-a cluster, one is left.
+run has seen them all; a pair never hits one layer twice, whether the replica itself or what leads to it, so
+that one of several is left that can be reached, and of a cluster all nodes but one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tests.chaos.forms import Form, layer_of
+from tests.chaos.forms import Form, has_replicas, layer_hit, layer_of
 
 KILL, RESTART, FREEZE, CUT, SILENCE, FULL = (
     "kill",
@@ -72,11 +72,18 @@ def in_turn(
         faults = [draw()]
         if chance.random() < _PAIRED:
             other = draw()
-            if layer_of(other.where) != layer_of(faults[0].where):
+            if _leave_one(faults[0].where, other.where):
                 faults.append(other)
             else:
                 deck.append((other.kind, other.where))
         yield tuple(faults)
+
+
+def _leave_one(one: str, other: str) -> bool:
+    """Whether work is still done if both are broken at once."""
+    if has_replicas(one):
+        return layer_hit(one) != layer_hit(other)
+    return one != other  # there is but one process: whatever breaks leaves none
 
 
 def _shuffled(every: Sequence[tuple[str, str]], chance: random.Random) -> list[tuple[str, str]]:

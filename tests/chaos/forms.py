@@ -36,6 +36,22 @@ def layer_of(part: str) -> str:
     return part.partition("-")[0]
 
 
+def has_replicas(part: str) -> bool:
+    """Whether it is one of several."""
+    return "-" in part
+
+
+def process_hit(where: str) -> str:
+    """The process that has less to do if this is broken: of a link, whom it leads to."""
+    return where.rpartition("→")[2]
+
+
+def layer_hit(where: str) -> str:
+    """The layer that has one replica less if this is broken; an edge is its bridge's."""
+    layer = layer_of(process_hit(where))
+    return "bridge" if layer == "edge" else layer
+
+
 def replicas_of(target: str) -> int:
     """How many listen, where there are several."""
     return NODES if target == "nats" else REPLICAS

@@ -20,11 +20,6 @@ GAUGES: Final = {
 """What a layer calls the runs that a process of it has; what is not here (NATS, the edge) has those of all."""
 
 
-def process_hit(where: str) -> str:
-    """The process whose runs a fault hits: a link's are those of whom it leads to."""
-    return where.rpartition("→")[2]
-
-
 def runs_said(log: Path, offset: int, process: str) -> int | None:
     """What a process has written behind `offset`; None: nothing yet."""
     layer = layer_of(process)

@@ -9,7 +9,8 @@ import pytest
 
 from tests.chaos.driver import Injected
 from tests.chaos.faults import CUT, FREEZE, KILL, KINDS, Fault
-from tests.chaos.in_flight import GAUGES, process_hit, runs_said
+from tests.chaos.forms import process_hit
+from tests.chaos.in_flight import GAUGES, runs_said
 
 
 def said(service: str, **instruments: float) -> bytes:
