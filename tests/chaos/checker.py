@@ -1,8 +1,8 @@
 """Judges a run of chaos by what agents were told is taken and by what clients saw, and by nothing else.
 
-Independent of the product: it imports none of it, and reads two kinds of files after everything is over:
-the journals of clients (`journal.py`), and the terminal of the chain, where agents print what was taken
-from them. What was broken and when only says whether an ending has a cause.
+Independent of the product: neither it nor what it imports imports any of that. It reads two kinds of files
+after everything is over: the journals of clients (`journal.py`), and the terminal of the chain, where agents
+print what was taken from them. What was broken and when only says whether an ending has a cause.
 """
 
 from __future__ import annotations

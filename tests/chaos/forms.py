@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.chaos.links import LINKS, Link
-from tests.e2e.replicated import NODES, REPLICAS
+from tests.e2e.sizes import NODES, REPLICAS
 
 LAYERS: Final = ("engine", "agents", "emitter", "bridge", "nats")
 

@@ -20,10 +20,8 @@ from factorychain._core.nats_permissions import bridge_user, engine_user, render
 from factorychain._core.nats_server import server_binary
 from factorychain.local.ports import free_ports
 from tests.e2e.chain import AGENTS, ROOT
+from tests.e2e.sizes import LAYERS, NODES, REPLICAS
 
-LAYERS = ("engine", "agents", "emitter", "bridge")
-REPLICAS = 2
-NODES = 3
 _HOST = "127.0.0.1"
 _START_S = 200.0
 _POLL_S = 0.1

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.copies import copies
-from tests.e2e.replicated import NODES, Replicated, replicated
+from tests.e2e.replicated import Replicated, replicated
+from tests.e2e.sizes import NODES
 from tests.e2e.sockets import Socket, connected
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -15,7 +15,8 @@ import pytest
 
 from tests.e2e.aftermath import Aftermath
 from tests.e2e.copies import Copies, copies
-from tests.e2e.replicated import NODES, Replicated, replicated
+from tests.e2e.replicated import Replicated, replicated
+from tests.e2e.sizes import NODES
 from tests.e2e.witness import Witness
 from tests.waiting import until
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.aftermath import Aftermath
-from tests.e2e.replicated import LAYERS, Replicated, replicated
+from tests.e2e.replicated import Replicated, replicated
+from tests.e2e.sizes import LAYERS
 from tests.e2e.witness import Witness
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
