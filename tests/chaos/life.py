@@ -7,17 +7,17 @@ not come to an end, make the outcome bad.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from tests.chaos.chain import BACK_S, READY_S, STOPPED_S, ChaosChain, chaos_chain
 from tests.chaos.checker import check
-from tests.chaos.driver import RECOVERED_WITHIN_S, Driver
+from tests.chaos.driver import RECOVERED_WITHIN_S, Driver, Injected
 from tests.chaos.faults import FULL, all_faults, in_turn
 from tests.chaos.findings import Findings
-from tests.chaos.forms import Form
+from tests.chaos.forms import LAYERS, Form, layer_of, process_hit
 from tests.chaos.options import Options
 from tests.chaos.recovery import RecoveryWatch
 from tests.chaos.report import report
@@ -42,11 +42,32 @@ class FaultImpossible(Exception):
     """A fault that was asked for cannot be done on this machine."""
 
 
-def untried(findings: Findings, seconds: float) -> list[str]:
-    """What a run of that length has to have tried, and has not."""
-    if seconds < LONG_S or findings.answers_across:
+def untried(
+    findings: Findings,
+    injected: Sequence[Injected],
+    every: Sequence[tuple[str, str]],
+    seconds: float,
+) -> list[str]:
+    """What a run of that length has to have tried, and has not. `every`: kinds and parts that it was to break."""
+    if seconds < LONG_S:
         return []
-    return ["no question that was open while something broke was answered"]
+    counted = [(each.fault.kind, each.fault.where) for each in injected if each.counts]
+    missed = [f"no fault of the kind {each} counted" for each in _kinds(every) - _kinds(counted)]
+    missed += [
+        f"no fault at the layer {each} counted" for each in _layers(every) - _layers(counted)
+    ]
+    if not findings.answers_across:
+        missed.append("no question that was open while something broke was answered")
+    return sorted(missed)
+
+
+def _kinds(faults: Sequence[tuple[str, str]]) -> set[str]:
+    return {kind for kind, _ in faults}
+
+
+def _layers(faults: Sequence[tuple[str, str]]) -> set[str]:
+    """Those that have processes: an edge is hit by so few faults that chance may leave it out."""
+    return {layer_of(process_hit(where)) for _, where in faults} & set(LAYERS)
 
 
 @dataclass(slots=True)
@@ -98,7 +119,9 @@ class Life:
         self.watchdog.phase("checking", _GRACE_S + self.seconds)
         breaks = [each.as_break() for each in driver.injected]
         findings = check(sorted(self.folder.glob("seen-*.jsonl")), chain.terminals, breaks)
-        failures = [*self.failures, *driver.failures, *untried(findings, self.seconds)]
+        every = all_faults(self.form, self.options.kinds, self.options.parts)
+        missed = untried(findings, driver.injected, every, self.seconds)
+        failures = [*self.failures, *driver.failures, *missed]
         report(findings, driver.injected, failures, self.tell)
         counted = sum(each.counts for each in driver.injected)
         return Outcome(findings, counted, failures, self.skipped)

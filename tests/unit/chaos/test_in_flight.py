@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 
 import pytest
 
+from factorychain._core.metrics import REGISTRY
 from tests.chaos.driver import Injected
 from tests.chaos.faults import CUT, FREEZE, KILL, KINDS, Fault
-from tests.chaos.forms import process_hit
+from tests.chaos.forms import LAYERS, process_hit
 from tests.chaos.in_flight import GAUGES, runs_said
 
 
@@ -37,6 +39,16 @@ def test_a_fault_at_a_part_without_runs_does_not_count(kind: str) -> None:
 )
 def test_a_link_has_the_runs_of_whom_it_leads_to(fault: Fault, process: str) -> None:
     assert process_hit(fault.where) == process
+
+
+def test_every_layer_has_a_gauge_that_its_service_has_too() -> None:
+    assert set(GAUGES) == set(LAYERS) - {"nats"}
+    for layer in GAUGES:
+        importlib.import_module(f"factorychain_{layer}.server")
+    kinds = {each.described.name: each.described.kind for each in REGISTRY}
+    assert {each: kinds.get(each) for each in GAUGES.values()} == dict.fromkeys(
+        GAUGES.values(), "up_down_counter"
+    )
 
 
 def test_what_a_process_says_is_read_once_it_has_said_it_whole(tmp_path: Path) -> None:
