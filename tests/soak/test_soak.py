@@ -50,7 +50,7 @@ _ENDED = (
     Kind("mortal", "eats", "agent_failed", ("MEMORY_LIMIT",)),
     Kind("lasting", "lasts", "agent_failed", ("DEADLINE",)),
 )
-_OF_WHICH_ONE_IS_ENDED = 25
+_OF_WHICH_ONE_IS_ENDED = 50
 
 
 @pytest.mark.timeout(600 + RUNS)
@@ -62,7 +62,7 @@ async def test_nothing_is_left_of_runs_in_processes(tmp_path: Path) -> None:
         "FACTORYCHAIN_IDLE_PROCESSES_MIN": str(IDLE),
         "FACTORYCHAIN_IDLE_PROCESSES_MAX": str(IDLE),
         "FACTORYCHAIN_CANCEL_GRACE_S": "0.3",
-        "FACTORYCHAIN_AGENT_SILENCE_MAX_S": "10",
+        "FACTORYCHAIN_AGENT_SILENCE_MAX_S": "8",
         "FACTORYCHAIN_AGENT_CPU_MAX_S": "1",
         "FACTORYCHAIN_AGENT_MEMORY_MAX_BYTES": str(32 * _MIB),
         "FACTORYCHAIN_FRAMES_PER_S": "1000",
