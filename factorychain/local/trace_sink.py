@@ -14,6 +14,15 @@ import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as trace_service
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as trace_service_grpc
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedEvent:
+    """Something that happened during a span."""
+
+    name: str
+    attributes: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,11 @@ class ExportedSpan:
     start_ns: int
     end_ns: int
     attributes: dict[str, str] = field(default_factory=dict)
+    status: str = ""
+    """The message of its status."""
+    events: tuple[ExportedEvent, ...] = ()
+    links: tuple[dict[str, str], ...] = ()
+    """Attributes of each link."""
 
     @property
     def duration_ms(self) -> float:
@@ -67,25 +81,30 @@ class TraceSink(trace_service_grpc.TraceServiceServicer):
         for resource in request.resource_spans:
             service = _attributes(resource.resource.attributes).get("service.name", "")
             for scope in resource.scope_spans:
-                for span in scope.spans:
-                    self.spans.append(
-                        ExportedSpan(
-                            service=service,
-                            name=span.name,
-                            trace_id=span.trace_id.hex(),
-                            span_id=span.span_id.hex(),
-                            parent_span_id=span.parent_span_id.hex(),
-                            start_ns=span.start_time_unix_nano,
-                            end_ns=span.end_time_unix_nano,
-                            attributes=_attributes(span.attributes),
-                        )
-                    )
+                self.spans.extend(_exported(service, span) for span in scope.spans)
         return trace_service.ExportTraceServiceResponse()
 
     def of_trace(self, trace_id: str) -> list[ExportedSpan]:
         """The spans of one trace, by start time."""
         found = [span for span in self.spans if span.trace_id == trace_id]
         return sorted(found, key=lambda span: (span.start_ns, -span.end_ns))
+
+
+def _exported(service: str, span: Span) -> ExportedSpan:
+    events = (ExportedEvent(each.name, _attributes(each.attributes)) for each in span.events)
+    return ExportedSpan(
+        service=service,
+        name=span.name,
+        trace_id=span.trace_id.hex(),
+        span_id=span.span_id.hex(),
+        parent_span_id=span.parent_span_id.hex(),
+        start_ns=span.start_time_unix_nano,
+        end_ns=span.end_time_unix_nano,
+        attributes=_attributes(span.attributes),
+        status=span.status.message,
+        events=tuple(events),
+        links=tuple(_attributes(each.attributes) for each in span.links),
+    )
 
 
 def _attributes(pairs: Iterable[KeyValue]) -> dict[str, str]:

@@ -8,8 +8,10 @@ import secrets
 
 import pytest
 
+from factorychain._core.ids import Principal
 from factorychain.local.trace_sink import TraceSink
 from tests.e2e.chain import Chain
+from tests.e2e.overhearing import overhearing
 from tests.e2e.sockets import Socket, connected
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -23,9 +25,12 @@ async def test_twenty_users_on_one_thread_id_with_one_request_id_see_only_themse
 ) -> None:
     canaries = {f"bird-{index}": f"canary-{secrets.token_hex(8)}" for index in range(USERS)}
     log_start = len(chain.log())
-    sockets = await asyncio.gather(
-        *(_one_user(chain, user, canary) for user, canary in canaries.items())
-    )
+    async with overhearing(chain) as overheard:
+        sockets = await asyncio.gather(
+            *(_one_user(chain, user, canary) for user, canary in canaries.items())
+        )
+    ukeys = {canary: Principal("default", user).ukey for user, canary in canaries.items()}
+    overheard.check(ukeys, USERS)
     for (user, own), texts in zip(canaries.items(), sockets, strict=True):
         found = set(_CANARY.findall("".join(texts)))
         assert found == {own}, f"{user} saw {found - {own}}"
@@ -37,7 +42,7 @@ async def test_twenty_users_on_one_thread_id_with_one_request_id_see_only_themse
             # A line that carries a canary at all is what the agent printed, named by its own run.
             assert run_of[canary] & set(re.findall(r"r[a-z2-7]{24}", line)), line
     for span in list(traces.spans):
-        assert not _CANARY.search(f"{span.name} {span.attributes}"), span
+        assert not _CANARY.search(str(span)), span
 
 
 async def _one_user(chain: Chain, user: str, canary: str) -> list[str]:
