@@ -1,6 +1,7 @@
 """A run's conversation, asked of the engine with the run's own token: what came before, what is kept.
 
-Invariant: which thread and whose it is stands in the token alone; the token stays here.
+Invariants: which thread and whose it is stands in the token alone; the token stays here. An attempt that is
+told that a later one has taken over is stopped, whatever its agent makes of that.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from factorychain.engine.v1.engine_pb2 import (
     StoreValueRequest,
 )
 from factorychain.engine.v1.engine_pb2_grpc import EngineServiceStub
-from factorychain.errors import ChainDegraded
+from factorychain.errors import AttemptSuperseded, ChainDegraded
 
 _MOST: Final = 1000
 _PATIENCE_S: Final = 30.0
@@ -35,8 +36,16 @@ T = TypeVar("T")
 class EngineConversation:
     """What one run may ask about its thread."""
 
-    def __init__(self, engine: EngineServiceStub, ctx: UserExecutionContext, trace: str) -> None:
+    def __init__(
+        self,
+        engine: EngineServiceStub,
+        ctx: UserExecutionContext,
+        trace: str,
+        superseded: Callable[[], None],
+    ) -> None:
+        """`superseded` is called when a later attempt of the run is found to have taken over."""
         self._engine = engine
+        self._superseded = superseded
         self._trace = trace
         self._ctx = ctx
 
@@ -81,12 +90,16 @@ class EngineConversation:
 
         Raises:
             ChainDegraded: it was away for too long.
+            AttemptSuperseded: A later attempt of the run has taken over.
         """
         loop = asyncio.get_running_loop()
         until_s, pause_s = loop.time() + _PATIENCE_S, _FIRST_PAUSE_S
         while True:
             try:
                 return await ask()
+            except AttemptSuperseded:
+                self._superseded()  # before its agent fails of it, which is no ending of the run
+                raise
             except ChainDegraded:
                 if loop.time() + pause_s > until_s:
                     raise

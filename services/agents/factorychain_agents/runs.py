@@ -61,7 +61,7 @@ class Runs:
         self,
         factory: AgentInstanceFactory,
         links: Links,
-        conversation: Callable[[UserExecutionContext, str], Conversation],
+        conversation: Callable[[UserExecutionContext, str, Callable[[], None]], Conversation],
         *,
         max_runs: int,
         cancel_grace_s: float,
@@ -150,7 +150,7 @@ class Runs:
         if earlier is not None:
             earlier.refused()
         link = await self._links.open(ctx, running.traceparent, run.rejected, run.refused)
-        run.begin(link, self._conversation(ctx, running.traceparent))
+        run.begin(link, self._conversation(ctx, running.traceparent, run.refused))
         run.task = self._tasks.spawn(self._run(key, run, link), ctx.run)
         crash_point("agents.run.accepted")
         await asyncio.sleep(0)  # the link's turn: the user's first event goes before our answer

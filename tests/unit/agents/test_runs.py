@@ -6,6 +6,8 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,6 +30,7 @@ from factorychain.errors import (
 from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.run_pb2 import RunState
 from factorychain.usage import Usage
+from factorychain_agents.conversation import EngineConversation
 from factorychain_agents.executor import RunHandle
 from factorychain_agents.factory import AgentInstanceFactory, InstanceLimits, StartRequest
 from factorychain_agents.host import RunLink
@@ -173,7 +176,7 @@ class World:
         self.runs = Runs(
             factory,
             self,
-            lambda ctx, trace: SilentConversation(),
+            lambda ctx, trace, superseded: SilentConversation(),
             max_runs=max_runs,
             cancel_grace_s=grace_s,
             outage_max_s=OUTAGE_MAX_S,
@@ -349,6 +352,21 @@ async def test_a_run_that_another_one_settled_is_stopped_and_says_no_ending(worl
     await run.finished.wait()
     assert link.kinds == ["agent_started"]
     assert link.is_closed
+
+
+async def test_an_agent_that_fails_of_a_later_attempt_does_not_end_the_run(world: World) -> None:
+    async def superseded(*_: object, **__: object) -> None:
+        raise AttemptSuperseded
+
+    engine: Any = SimpleNamespace(LoadValue=superseded)
+    world.runs._conversation = partial(EngineConversation, engine)
+    run, handle, link = await world.begun(token())
+    with pytest.raises(AttemptSuperseded):
+        await handle.host.load("count")
+    assert handle.cancelled
+    handle.outcome.set_result(Outcome(OutcomeKind.FAILED, reason="AGENT_FAILED"))
+    await run.finished.wait()
+    assert link.kinds == ["agent_started"]
 
 
 async def test_a_start_that_the_executor_refuses_ends_as_failed(world: World) -> None:
