@@ -2,10 +2,11 @@
 
 Invariant: a run is only ever ended for silence that this process has watched since the last word. Time in
 which the process itself stood still (stopped, swapped, starved) is not counted against the run: one look
-adds at most `MAX_STEP_S`, however long ago the look before it was. The deadline moves by the time for
-which the run has waited for its user (up to a maximum), which its agents replica knows: without a word
-from there it ends no run. The first reason stays. Unless nothing is heard of them, agents are told to end
-a run, and have the grace to do it, before it is settled without them; and in the end every run is.
+adds at most `MAX_STEP_S`, or a third of the silence that means a loss, however long ago the look before
+it was. The deadline moves by the time for which the run has waited for its user (up to a maximum), which
+its agents replica knows: without a word from there it ends no run. The first reason stays. Unless nothing
+is heard of them, agents are told to end a run, and have the grace to do it, before it is settled without
+them; and in the end every run is.
 """
 
 from __future__ import annotations
@@ -169,7 +170,8 @@ class Lifeline:
         return step_s
 
     def _step_s(self, now_s: float) -> float:
-        return min(max(now_s - self._looked_at_s, 0.0), MAX_STEP_S)
+        most_s = min(MAX_STEP_S, self._limits.lost_s / 3)
+        return min(max(now_s - self._looked_at_s, 0.0), most_s)
 
     def _overdue(self, now_s: float) -> EndReason | None:
         if self._known and now_s >= self.deadline_s(now_s):

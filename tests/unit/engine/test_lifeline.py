@@ -91,6 +91,14 @@ def test_time_in_which_this_process_stood_still_is_not_held_against_the_run(paus
     assert lifeline.look(pause_s + 2 * MAX_STEP_S - 1) == WAIT
 
 
+def test_a_single_look_loses_nobody_however_short_the_silence_that_means_a_loss() -> None:
+    limits = LifeLimits(idle_s=60, lost_s=6, cancel_grace_s=20)
+    lifeline = Lifeline(300, limits, 0)
+    lifeline.heard(0)
+    assert lifeline.look(200) == WAIT
+    assert [lifeline.look(202), lifeline.look(204)] == [WAIT, Settle(EndReason.AGENT_LOST)]
+
+
 def test_a_clock_that_steps_back_ends_nothing() -> None:
     lifeline = begun()
     lifeline.heard(0)
