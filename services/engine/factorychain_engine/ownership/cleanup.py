@@ -54,6 +54,7 @@ class CleanUp:
         queues: Queues,
         roll: EngineRoll,
         interval_s: float,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine_id = engine_id
         self._heartbeat = heartbeat
@@ -63,8 +64,9 @@ class CleanUp:
         self._queues = queues
         self._roll = roll
         self._interval_s = interval_s
+        self._clock = clock
         self._tasks = TaskSet(self.name)
-        self._passed_at_s = time.monotonic()
+        self._passed_at_s = clock()
         self._swept_at_s = float("-inf")
         self._asked = False
         self.passes = 0
@@ -73,11 +75,11 @@ class CleanUp:
     @property
     def healthy(self) -> bool:
         """Whether a pass has succeeded lately."""
-        since_s = time.monotonic() - self._passed_at_s
+        since_s = self._clock() - self._passed_at_s
         return self._tasks.healthy and since_s < UNHEALTHY_AFTER_PASSES * self._interval_s + 5.0
 
     async def start(self) -> None:
-        self._passed_at_s = time.monotonic()
+        self._passed_at_s = self._clock()
         _ = self._tasks.spawn(self._pass_for_ever(), "loop")
 
     async def stop(self) -> None:
@@ -89,21 +91,25 @@ class CleanUp:
 
     async def _pass_for_ever(self) -> None:
         while True:
-            try:
-                self._runs.tick()
-                self._queues.tick()
-                await self._look_for_forgotten()
-                await self._look_for_orphans()
-            except NatsUnavailable as error:
-                self._roll.blind()
-                self.sweep_soon()  # who has vanished may have been noticed in this pass only
-                log.warning("the clean-up cannot read the records", cause=error.what)
-            except Exception:  # one odd record must not end the loop for all
-                log.exception("the clean-up failed")
-            else:
-                self.passes += 1
-                self._passed_at_s = time.monotonic()
+            await self.look_once()
             await asyncio.sleep(self._interval_s)
+
+    async def look_once(self) -> None:
+        """One pass."""
+        try:
+            self._runs.tick()
+            self._queues.tick()
+            await self._look_for_forgotten()
+            await self._look_for_orphans()
+        except NatsUnavailable as error:
+            self._roll.look(None, can_renew=self._heartbeat.healthy)
+            self.sweep_soon()  # who has vanished may have been noticed in this pass only
+            log.warning("the clean-up cannot read the records", cause=error.what)
+        except Exception:  # one odd record must not end the loop for all
+            log.exception("the clean-up failed")
+        else:
+            self.passes += 1
+            self._passed_at_s = self._clock()
 
     async def _look_for_forgotten(self) -> None:
         """A place that this engine took must not wait for a look through all records."""
@@ -119,10 +125,9 @@ class CleanUp:
                 self._queues.adopted(principal, record)
 
     async def _look_for_orphans(self) -> None:
-        vanished = self._roll.look(await self._heartbeat.engines())
-        if not self._heartbeat.healthy:
-            self._roll.blind()
-        due = time.monotonic() - self._swept_at_s >= SWEEP_EVERY_S
+        present = await self._heartbeat.engines()
+        vanished = self._roll.look(present, can_renew=self._heartbeat.healthy)
+        due = self._clock() - self._swept_at_s >= SWEEP_EVERY_S
         if not (due or self._asked or vanished or self._roll.pending):
             return
         self._asked = False  # asked again from now on means another look
@@ -134,12 +139,12 @@ class CleanUp:
             if orphans:
                 await self._adopt(principal, orphans)
         self._roll.forget(owners)
-        self._swept_at_s = time.monotonic()
+        self._swept_at_s = self._clock()
 
     def _orphans(self, principal: Principal, record: UserRecord) -> dict[str, str]:
         """The runs that nobody looks after, and the queue if so, with the owner that they had."""
         owners = _owners(record) - {self._engine_id, UNOWNED}
-        gone = self._roll.gone(owners, time.monotonic()) | {UNOWNED}
+        gone = self._roll.gone(owners, self._clock()) | {UNOWNED}
         orphans = {
             each.run: each.owner
             for each in record.active

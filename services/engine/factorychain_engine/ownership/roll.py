@@ -25,19 +25,27 @@ class EngineRoll:
         """Somebody who has runs is missing and not given up yet."""
         return bool(self._missing_since_s)
 
-    def blind(self) -> None:
-        """Storage could not be read, or the own heartbeat not be renewed: begin to count again."""
-        for engine in self._missing_since_s:
-            self._missing_since_s[engine] = float("inf")
+    def look(self, present: Iterable[str] | None, *, can_renew: bool) -> bool:
+        """Note who is there; returns whether somebody was at the last look and is not now.
 
-    def look(self, present: Iterable[str]) -> bool:
-        """Note who is there; returns whether somebody was at the last look and is not now."""
+        `present` is None if storage did not answer, be it while the records were looked through;
+        `can_renew`: whether the own heartbeat is there, as far as is known.
+        """
+        if present is None or not can_renew:
+            self._count_again()
+        if present is None:
+            return False
         now_there = frozenset(present)
         vanished = self._present - now_there - {self._own_id}
         self._present = now_there
         for engine in now_there:
             self._missing_since_s.pop(engine, None)
         return bool(vanished)
+
+    def _count_again(self) -> None:
+        """Whoever is missing may be so for the same reason: from the next answer of storage on."""
+        for engine in self._missing_since_s:
+            self._missing_since_s[engine] = float("inf")
 
     def gone(self, owners: Iterable[str], now_s: float) -> frozenset[str]:
         """Which of these owners of runs are gone for good."""

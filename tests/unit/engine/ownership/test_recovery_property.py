@@ -38,16 +38,13 @@ class Engine:
     beat_at_s: int = 0
     tried_at_s: int = 0
     cut_at_s: int = -1  # when it was cut off last
+    beats: bool = True
     held: dict[str, ActiveRun] = field(default_factory=dict)  # what it looks after
     taking: dict[str, ActiveRun] = field(default_factory=dict)  # next attempts of these
-    looks: list[tuple[int, frozenset[str]]] = field(default_factory=list)  # since it was blind
+    looks: list[tuple[int, frozenset[str]]] = field(default_factory=list)  # since one that failed
 
     def __post_init__(self) -> None:
         self.roll = EngineRoll(self.name, GRACE_S)
-
-    def blind(self) -> None:
-        self.roll.blind()
-        self.looks.clear()
 
 
 class EnginesMachine(RuleBasedStateMachine):
@@ -128,7 +125,18 @@ class EnginesMachine(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 2))
     def fail_midway(self, pick: int) -> None:
         """Storage is away for a moment while the records are read."""
-        self.picked(pick).blind()
+        engine = self.picked(pick)
+        engine.roll.look(None, can_renew=self.now_s - engine.beat_at_s < TTL_S)
+        engine.looks.clear()
+
+    @rule(pick=st.integers(0, 2), seconds=st.sampled_from([18, 45]))
+    def its_heartbeat_fails_for(self, pick: int, seconds: int) -> None:
+        """It reads all the same."""
+        engine = self.picked(pick)
+        engine.beats, engine.cut_at_s = False, self.now_s
+        self.time_goes_by(seconds)
+        engine.beats = True
+        self.time_goes_by(BEAT_S)
 
     def picked(self, pick: int) -> Engine:
         return list(self.engines.values())[pick % len(self.engines)]
@@ -138,20 +146,20 @@ class EnginesMachine(RuleBasedStateMachine):
 
     def beat(self, engine: Engine) -> None:
         engine.tried_at_s = self.now_s
-        if self.reaches(engine):
+        if self.reaches(engine) and engine.beats:
             engine.beat_at_s = self.now_s
             self.expires_s[engine.name] = self.now_s + TTL_S
 
     # --- the clean-up ---
 
     def look(self, engine: Engine) -> None:
-        if not self.reaches(engine):
-            engine.blind()
-            return
+        reads, can_renew = self.reaches(engine), self.now_s - engine.beat_at_s < TTL_S
         present = [name for name, at_s in self.expires_s.items() if at_s > self.now_s]
-        engine.roll.look(present)
-        if self.now_s - engine.beat_at_s >= TTL_S:
-            engine.blind()  # it counts from this look
+        engine.roll.look(present if reads else None, can_renew=can_renew)
+        if not (reads and can_renew):
+            engine.looks.clear()
+        if not reads:
+            return
         engine.looks.append((self.now_s, frozenset(present)))
         owners = {each.owner for each in self.record.active}
         gone = engine.roll.gone(owners - {engine.name}, self.now_s)
