@@ -103,6 +103,48 @@ async def test_a_start_that_takes_long_is_not_taken_for_a_forgotten_one(
     assert await chain.log.endings(ADA, "t1", started.run) == []
 
 
+async def test_a_run_whose_turn_storage_did_not_confirm_yet_is_not_taken_for_a_forgotten_one(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await chain.engine(user_max_runs=1)
+    first = (await engine.start_run(thread="a")).run
+    waiting = (await engine.start_run(thread="b", on_busy=pb.ON_BUSY_ENQUEUE)).run
+    users = engine.server.users
+    replace, read = users.replace, users.read
+    lost, go_on = asyncio.Event(), asyncio.Event()
+    promoting: list[asyncio.Task[Any] | None] = []
+
+    async def losing(*arguments: Any) -> Any:
+        stored = await replace(*arguments)
+        if stored.record.find(waiting) is None or promoting:
+            return stored
+        promoting.append(asyncio.current_task())
+        raise NatsUnavailable("the answer was lost", sent=True)
+
+    async def slow(*arguments: Any) -> Any:
+        if asyncio.current_task() in promoting and not go_on.is_set():
+            lost.set()
+            await go_on.wait()
+        return await read(*arguments)
+
+    monkeypatch.setattr(users, "replace", losing)
+    monkeypatch.setattr(users, "read", slow)
+    await chain.agents.end(first)
+    await asyncio.wait_for(lost.wait(), 30)
+    engine.server.clean_up.sweep_soon()
+    await engine.until_passes(engine.server.clean_up.passes + 3)
+    assert await chain.log.endings(ADA, "b", waiting) == [], "it was taken for forgotten"
+    assert not engine.looks_after(waiting)
+    go_on.set()
+    await until_true(lambda: waiting in chain.agents.runs)
+    assert [each.entry.run for each in engine.server.runs.all()] == [waiting]
+    await chain.agents.end(waiting)
+    await until_not(engine.active)
+    assert chain.agents.executed == [first, waiting]
+    (ending,) = await chain.log.endings(ADA, "b", waiting)
+    assert ending.HasField("agent_completed")
+
+
 async def test_an_engine_that_vanished_while_records_could_not_be_read_is_missed_all_the_same(
     chain: Chain, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
