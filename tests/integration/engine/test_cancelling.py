@@ -117,3 +117,28 @@ async def test_the_owner_finds_the_mark_when_whoever_was_asked_is_gone(chain: Ch
     await until_not(owner.active)
     assert (await owner.run(run)).error.reason == "USER"
     assert len(await chain.log.endings(ADA, "t1", run)) == 1
+
+
+@pytest.mark.usefixtures("dies_marked")
+async def test_the_owner_finds_the_mark_when_agents_accept_the_run(chain: Chain) -> None:
+    """Whoever was asked did not know its agents, and is gone; no look through all records is due."""
+    owner, asked = await chain.engine(cleanup_interval_s=300), await chain.engine()
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        reached.set()
+        await go_on.wait()
+
+    chain.agents.before_accepting = hold
+    starting = asyncio.ensure_future(owner.start_run(thread="t1"))
+    await reached.wait()
+    (run,) = await asked.active()
+    with pytest.raises(InternalFault):
+        await asked.cancel(run)
+    await asked.crash()
+    go_on.set()
+    assert (await starting).run == run
+    await until_not(owner.active)
+    (ending,) = await chain.log.endings(ADA, "t1", run)
+    assert ending.agent_cancelled.reason == "USER"
+    assert chain.agents.runs[run].cancel_reasons == ["USER"]
