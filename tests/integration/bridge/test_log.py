@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
 
 from factorychain._core.execution_context import Scope
+from factorychain._core.jetstream import Stream
 from factorychain_bridge.bridge import BridgeStatistics
 from factorychain_bridge.hub import HubStatistics
 from tests.integration.bridge.replica import Collected, Receipts, Replica
@@ -137,10 +141,11 @@ async def test_a_run_that_is_opened_again_here_takes_over(replica: Replica) -> N
 
 
 async def test_an_outage_of_nats_holds_appends_back_and_loses_nothing(
-    replica: Replica, nats_server: NatsServer
+    replica: Replica, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     states = []
     replica.integration.on_change(lambda change: states.append(change.after.value))
+    appends = _appends(replica, monkeypatch)
     sink = Collected()
     connected = await replica.hub.connect(ANA)
     subscription = await replica.subscribe(sink)
@@ -160,10 +165,25 @@ async def test_an_outage_of_nats_holds_appends_back_and_loses_nothing(
     assert sink.resets == []
     assert states[0] == "DEGRADED"
     assert states[-1] == "ACTIVE"
+    assert set(appends) == {"ACTIVE"}, "it was tried to append during the outage"
     assert replica.recovery.healthy
     subscription.close()
     connected.close()
     sender.writer.close()
+
+
+def _appends(replica: Replica, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of each append, how the integration was when it was sent."""
+    found: list[str] = []
+    publish = Stream.publish
+
+    async def noting(self: Stream, subject: str, payload: bytes, **options: Any) -> int:
+        if "expected_last_subject_seq" in options:
+            found.append(replica.integration.state.value)
+        return await publish(self, subject, payload, **options)
+
+    monkeypatch.setattr(Stream, "publish", noting)
+    return found
 
 
 async def test_recovery_that_is_exhausted_makes_it_unhealthy_until_nats_is_back(
