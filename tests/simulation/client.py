@@ -15,7 +15,7 @@ from random import Random
 
 import orjson
 
-from factorychain._core.ids import Principal
+from factorychain._core.ids import Principal, resumed_run_id, run_id_for
 from tests.simulation import services
 from tests.simulation.loop import Process
 from tests.simulation.network import End, Network
@@ -97,24 +97,29 @@ class Client:
         fields = {"agent": order.agent, "thread": order.thread, "request_id": request_id}
         fields["on_busy"] = order.on_busy
         fields["input"] = {"text": order.input}  # type: ignore[assignment]
+        wanted = run_id_for(self.principal, request_id)
+        self.observer.endings.want(wanted, self.principal, order)
         run = await self._insist("start", 40 if order.patient else 1, **fields)
         if run is None:
             return
         self.observer.admitted[run] = self.principal, order.thread
         if order.cancel_after_s is not None:
             await asyncio.sleep(order.cancel_after_s)
+            self.observer.endings.cancel(run)
             with suppress(Lost):
                 _ = await self._ask("cancel", run=run)
         await self._until_ended(order.thread, run)
         if order.interrupts:
-            await self._go_on(order.thread, run)
+            await self._go_on(order, run)
 
-    async def _go_on(self, thread: str, run: str) -> None:
+    async def _go_on(self, order: Order, run: str) -> None:
         """Answers, twice at once, what a run has ended with: one run goes on, and no other."""
+        thread, going_on = order.thread, resumed_run_id(self.principal, run)
         while not self.seen[thread].has_ended(run):  # noqa: ASYNC110 - time is free
             await asyncio.sleep(0.2)
         if run not in self._pending:  # lost, or wanted no more
             return
+        self.observer.endings.want(going_on, self.principal, order, resumes=True)
         found = await asyncio.gather(*(self._answered(run) for _ in range(2)))
         following = {each for each in found if each is not None}
         if len(following) > 1:

@@ -199,7 +199,7 @@ def _reset(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
 def _hold(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
     one, other = _pair(random, replicas)
     for_s = random.choice((0.1, 1.0, 4.0, 10.0))
-    return f"{one} and {other} for {for_s} s", lambda world: world.network.hold(one, other, for_s)
+    return f"{one} and {other} for {for_s} s", lambda world: world.hold(one, other, for_s)
 
 
 def _nats_outage(random: Random, _: dict[str, int], __: list[str]) -> Made:
@@ -214,6 +214,7 @@ def _lost_answers(random: Random, _: dict[str, int], __: list[str]) -> Made:
 
 def _losing_answers(part: float, for_s: float) -> Callable[[World], None]:
     def happen(world: World) -> None:
+        world.endings.away("nats", for_s=for_s)
         world.nats_server.lose_replies = part
         world.loop.call_later(for_s, setattr, world.nats_server, "lose_replies", 0.0)
 

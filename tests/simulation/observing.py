@@ -1,14 +1,13 @@
 """What must hold, checked while a simulation runs and when it has come to rest.
 
-It reads three things only: what agents' code did and was acknowledged, what stands in the log, and
-what clients were sent. The invariants:
+It reads only what agents' code did and was acknowledged, the log, and what clients were sent. The invariants:
 
 - what a layer acknowledges to agents stands in the log at that moment;
 - a client that resumes gets every event of its threads in dense order, once, and what the log has;
 - the events of an agent's code stand in the log in its order, without a hole, and those of an
   attempt never after a later attempt's;
 - an attempt is begun by agents once;
-- an admitted run has exactly one ending, and nothing after it, and a thread one run at a time;
+- an admitted run has exactly one ending, which something explains (`endings`), and nothing after it, and a thread one run at a time;
 - a user's runs whose code was started and which have no ending in the log are never more than the
   limit (code of an attempt that was superseded speaks for the same run, and counts once);
 - a run that has begun does not wait any more;
@@ -33,6 +32,7 @@ from factorychain._core.ids import Principal, log_subject, thread_key
 from factorychain._core.link import RunObserver
 from factorychain.bridge.v1.log_pb2 import LogBatch
 from factorychain.errors import FactoryChainError
+from tests.simulation.endings import Endings
 from tests.simulation.logged import Logged, events_of
 from tests.simulation.nats_server import FakeNats, Stored
 
@@ -60,10 +60,11 @@ class Observer:
     """Hears of everything, and keeps what does not hold in `violations`."""
 
     def __init__(
-        self, nats: FakeNats, limit: int, note: Callable[[str], None], stop: Callable[[], None]
-    ) -> None:
+        self, nats: FakeNats, limit: int, endings: Endings, note: Callable[[str], None], stop: Callable[[], None]
+    ) -> None:  # fmt: skip
         """`stop`: nothing more has to happen, once something did not hold."""
         self.violations: list[str] = []
+        self.endings = endings
         self.admitted: dict[str, tuple[Principal, str]] = {}
         self.bodies = 0
         self.answered: dict[tuple[str, str], tuple[Principal, str]] = {}
@@ -228,6 +229,8 @@ class Observer:
         if [each.seq for each in logged] != list(range(1, len(logged) + 1)):
             self.violated(f"{thread}: seqs {[each.seq for each in logged]}")
         self._check_runs(thread, logged)
+        for wrong in self.endings.wrong(logged):
+            self.violated(f"{thread}: {wrong}")
         own = [(each.seq, each.run, each.kind) for each in logged]
         if seen.events != own:
             self.violated(f"{thread}: a client has {len(seen.events)} of {len(own)} events")

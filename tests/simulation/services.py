@@ -57,6 +57,9 @@ LAYERS = {"engine": 7101, "agents": 7102, "emitter": 7103, "bridge": 7104}
 EDGE_PORT = 8080
 NATS = "nats:4222"
 USER_LIMIT = 2
+RUN_LIFETIME_S = 30
+AGENTS_LOST_AFTER_S = 6
+OUTAGE_MAX_S = 8
 _AGENTS = ("tests.simulation.agents",)
 _FEWER = (
     (bridge_server, "_ENGINE_STREAMS", 2),  # there are no more engines
@@ -168,15 +171,15 @@ def settings(layer: str, name: str, nats_replicas: int) -> Any:
         return EngineSettings(
             **common, **shared, agents_address=agents, emitter_address=emitter,
             txn_key_file=keys() / "key.pem", default_agent="walker", user_max_runs=USER_LIMIT,
-            run_lifetime_s=30, run_idle_s=12, cleanup_interval_s=1.5, heartbeat_ttl_s=4,
-            agents_lost_after_s=6,
+            run_lifetime_s=RUN_LIFETIME_S, run_idle_s=12, cleanup_interval_s=1.5, heartbeat_ttl_s=4,
+            agents_lost_after_s=AGENTS_LOST_AFTER_S,
             storage_look_s=3600,  # nobody deletes a bucket here
         )  # fmt: skip
     if layer == "agents":
         return AgentsSettings(
             **common, engine_address=engine, emitter_address=emitter, isolation="task",
             agent_modules=_AGENTS, cancel_grace_s=2.0, max_runs=2,  # full now and then
-            outage_max_s=8,
+            outage_max_s=OUTAGE_MAX_S,
         )  # fmt: skip
     if layer == "emitter":
         return EmitterSettings(**common, bridge_address=bridge)
@@ -203,6 +206,20 @@ def build(
     bridge = BridgeServer(own)
     network.listen(f"{name}:{EDGE_PORT}", lambda end: _serve_socket(bridge, end))
     return bridge, _without(bridge.group(), bridge.edge)
+
+
+def held(server: Server | None) -> list[str]:
+    """What a service still holds of runs."""
+    found: dict[str, int] = {}
+    if isinstance(server, EngineServer):
+        found = {"supervised runs": len(server.runs), "link runs": server.link.runs}
+    elif isinstance(server, AgentsServer):
+        found = {"runs": len(server.runs), "link runs": server.link.runs}
+    elif isinstance(server, EmitterServer):
+        found = {"channels": server.link.channels, "link runs": server.bridge_link.runs}
+    elif isinstance(server, BridgeServer):
+        found = {"routes": server.bridge.statistics().routes}
+    return [f"{number} {what}" for what, number in found.items() if number]
 
 
 def _without(group: ComponentGroup, *left_out: object) -> ComponentGroup:

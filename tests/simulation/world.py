@@ -17,13 +17,12 @@ from factorychain._core.execution_context import UserExecutionContext
 from factorychain._core.ids import Principal
 from factorychain._core.link import LinkRun
 from factorychain_agents.server import AgentsServer
-from factorychain_bridge.server import BridgeServer
-from factorychain_emitter.server import EmitterServer
 from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.server import EngineServer
 from tests.simulation import observing, reality, services
 from tests.simulation.client import Client
 from tests.simulation.crashes import Crashes
+from tests.simulation.endings import Endings
 from tests.simulation.faults import USERS, Fault, Plan
 from tests.simulation.loop import Process, SimulatedLoop
 from tests.simulation.nats_server import FakeNats
@@ -72,8 +71,9 @@ class World:
         services.install(self.network, self._warned)
         self.nats = FakeNats(self.loop.time)
         self.nats_server = NatsServer(self.nats, Random(seed + 3))
+        self.endings = Endings(lambda: self.loop.now_s)
         self.observer = observing.Observer(
-            self.nats, services.USER_LIMIT, self.note, self.loop.look
+            self.nats, services.USER_LIMIT, self.endings, self.note, self.loop.look
         )
         observing.begin(self.observer)
         self.replicas: dict[str, Replica] = {}
@@ -118,6 +118,7 @@ class World:
         try:
             await replica.group.start()
             replica.up = True
+            self.endings.is_back(replica.name)
         except Exception as error:
             self.note(f"{replica.name} did not start: {error!r}")
             self._restart_later(replica, 0.5)
@@ -160,6 +161,7 @@ class World:
         replica = self.replicas[name]
         if replica.process.alive and replica.up:
             replica.up = False
+            self.endings.dies(name)
             _ = self.loop.spawn(replica.process, self._stop(replica, back_after_s), "drain")
 
     async def _stop(self, replica: Replica, back_after_s: float) -> None:
@@ -170,14 +172,21 @@ class World:
     def pause(self, name: str, for_s: float) -> None:
         process = self.replicas[name].process
         process.paused = True
+        self.endings.away(name, for_s=for_s)
         self.loop.call_later(for_s, self.loop.resume, process)
 
+    def hold(self, one: str, other: str, for_s: float) -> None:
+        self.endings.away(one, other, for_s=for_s)
+        self.network.hold(one, other, for_s)
+
     def _restart_later(self, replica: Replica, after_s: float) -> None:
+        self.endings.dies(replica.name)
         self.loop.kill(replica.process)
         self.network.gone(replica.process)
         self._later(after_s, self.start, replica.layer, replica.name)
 
     def restart_nats(self, back_after_s: float) -> None:
+        self.endings.away("nats", for_s=back_after_s)
         self.loop.kill(self.nats_process)
         self.network.gone(self.nats_process)
         self._later(back_after_s, self.start_nats)
@@ -251,7 +260,7 @@ class World:
                 if len(seen.events) < number:
                     left.append(f"{thread}: {len(seen.events)} of {number} events shown")
         for replica in self.replicas.values():
-            left += [f"{replica.name}: {each}" for each in _held(replica.server)]
+            left += [f"{replica.name}: {each}" for each in services.held(replica.server)]
         bucket = self.nats.streams.get("KV_users")
         for entry in () if bucket is None else bucket.messages.values():
             if b'"run"' in entry.data:
@@ -281,16 +290,3 @@ class World:
 
 
 _OUTSIDE = Process("outside")
-
-
-def _held(server: Server | None) -> list[str]:
-    found: dict[str, int] = {}
-    if isinstance(server, EngineServer):
-        found = {"supervised runs": len(server.runs), "link runs": server.link.runs}
-    elif isinstance(server, AgentsServer):
-        found = {"runs": len(server.runs), "link runs": server.link.runs}
-    elif isinstance(server, EmitterServer):
-        found = {"channels": server.link.channels, "link runs": server.bridge_link.runs}
-    elif isinstance(server, BridgeServer):
-        found = {"routes": server.bridge.statistics().routes}
-    return [f"{number} {what}" for what, number in found.items() if number]
