@@ -52,6 +52,7 @@ CRASH_POINTS: Final = {
     "engine.queue.marked": "a run that waits is marked to end, its ending is not said",
     "engine.queue.leaving": "the ending of a run that waited is recorded, the queue still has it",
     "engine.queue.left": "it has left the queue, what was kept of it is there",
+    "engine.queue.forgotten": "nothing is left of one that waited but its ending, whoever ended it does not know",
     "engine.queue.handing": "an engine stops, and its queue is still its own",
     "engine.queue.handed": "the queue of an engine that stops is nobody's",
     "engine.place.handing": "an engine stops, and its run is still its own",

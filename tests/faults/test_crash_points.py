@@ -38,7 +38,13 @@ NEEDS_DEATH_OF = {
     "engine.settle.": "agents",
 }
 # What is passed only when runs are cancelled, one that waits first.
-NEEDS_CANCEL = ("engine.cancel.", "engine.queue.marked", "engine.queue.leav", "engine.queue.left")
+NEEDS_CANCEL = (
+    "engine.cancel.",
+    "engine.queue.marked",
+    "engine.queue.leav",
+    "engine.queue.left",
+    "engine.queue.forgot",
+)
 # What is passed only while an engine stops.
 NEEDS_STOP = ("engine.queue.hand", "engine.place.hand")
 # What is passed only when more runs are wanted than agents have room for.

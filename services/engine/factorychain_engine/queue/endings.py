@@ -92,6 +92,7 @@ class QueueEndings:
                 await self._users.change(principal, lambda record: drop(record, queued.run, used))
                 crash_point("engine.queue.left")
                 await self._records.forget_queued(principal, queued.run, queued.kept)
+                crash_point("engine.queue.forgotten")
             except NatsUnavailable as error:
                 log.warning("a run is not out of its queue yet", run=queued.run, cause=error.what)
             else:
