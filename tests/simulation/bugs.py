@@ -6,6 +6,7 @@ own (`running`), so nothing has to be put back. `hunting` looks for them.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,19 +17,23 @@ from factorychain._core.jetstream import Stream
 from factorychain._core.kv import KvBucket
 from factorychain._core.stored import NatsUnavailable, StoredMessage
 from factorychain.bridge.v1.log_pb2 import LogBatch
+from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.run_pb2 import Run
-from factorychain_bridge import live
 from factorychain_bridge.batches import Append, Position
 from factorychain_bridge.feed import ThreadFeed
+from factorychain_bridge.items import Events, FeedItem, Sink
 from factorychain_bridge.join import Join
 from factorychain_bridge.thread_log import ReadForward, ThreadLog
 from factorychain_bridge.writer import RunWriter
 from factorychain_engine import responding
 from factorychain_engine.admission.record import ActiveRun, Decision, UserRecord, admit
+from factorychain_engine.lifeline import EndReason
 from factorychain_engine.ownership.cleanup import CleanUp
 from factorychain_engine.places import starts
 from factorychain_engine.queue.promoting import Promoter
+from factorychain_engine.runs.at_agents import AtAgents
 from factorychain_engine.runs.attempts import Attempts
+from factorychain_engine.supervisor import RunSupervisor
 from factorychain_engine.validation import StartRequest, resuming_start
 
 Bug = Callable[[], None]
@@ -148,10 +153,27 @@ def limit_without_compare_and_set() -> None:
     _patch(KvBucket, "update", update)
 
 
-def no_principal_check() -> None:
-    """Whatever is live reaches everybody with a thread of that name."""
-    _patch(live, "live_filter", lambda _: "live.*.*.*")
-    _patch(ThreadFeed, "_is_for", lambda *_: True)
+def words_of_others() -> None:
+    """What somebody else was told is delivered in the place of the same kind of event of one's own: nothing
+    but what it says could tell.
+    """
+    inner = ThreadFeed.write
+    said: dict[tuple[object, str | None], dict[Principal, Event]] = {}
+
+    def write(self: ThreadFeed, sink: Sink, item: FeedItem) -> bool:
+        if not isinstance(item, Events):
+            return inner(self, sink, item)
+        batch = LogBatch.FromString(item.batch.SerializeToString())
+        for own, event in zip(item.batch.events, batch.events, strict=True):
+            kind = own.WhichOneof("event")
+            heard = said.setdefault((asyncio.get_running_loop(), kind), {})
+            for whose, other in heard.items():
+                if whose != sink.principal and kind is not None:
+                    getattr(event, kind).CopyFrom(getattr(other, kind))
+            heard[sink.principal] = own
+        return inner(self, sink, Events(batch, item.skip))
+
+    _patch(ThreadFeed, "write", write)
 
 
 def never_polled() -> None:
@@ -213,6 +235,28 @@ def promoted_twice() -> None:
     _patch(Promoter, "_stored", stored)
 
 
+def adoption_ends_runs() -> None:
+    """An engine that adopts a run tells its agents to end it."""
+    inner = RunSupervisor.adopt
+
+    def adopt(self: RunSupervisor, principal: Principal, entry: ActiveRun) -> None:
+        inner(self, principal, entry)
+        run = self._runs.find(principal, entry.run)
+        if run is not None:
+            run.cancel(EndReason.INTERRUPTED)
+
+    _patch(RunSupervisor, "adopt", adopt)
+
+
+def broken_streams_lose_runs() -> None:
+    """The end of an engine's stream to agents is taken for the end of what they had."""
+
+    async def attach(self: AtAgents) -> None:
+        self.give_up(EndReason.AGENT_LOST)
+
+    _patch(AtAgents, "attach", attach)
+
+
 BUGS: Final[dict[str, Bug]] = {
     each.__name__: each
     for each in (
@@ -226,7 +270,7 @@ BUGS: Final[dict[str, Bug]] = {
         joined_without_gap_check,
         opened_without_reading,
         limit_without_compare_and_set,
-        no_principal_check,
+        words_of_others,
         never_polled,
         nobody_adopts,
         forgotten_places,
@@ -235,6 +279,8 @@ BUGS: Final[dict[str, Bug]] = {
         answer_dropped,
         later_attempt_not_counted,
         promoted_twice,
+        adoption_ends_runs,
+        broken_streams_lose_runs,
     )
 }
 
