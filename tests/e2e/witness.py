@@ -123,12 +123,16 @@ class Witness:
         if self._ws is None:
             raise Lost
         frame_id = str(next(self._ids))
-        reply = self._replies[frame_id] = asyncio.get_running_loop().create_future()
+        reply: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self._replies[frame_id] = reply
         try:
             await self._ws.send_json({"op": op, "id": frame_id, **fields})
         except (ConnectionError, aiohttp.ClientError):
             raise Lost from None
-        return await asyncio.wait_for(reply, _REPLY_S)
+        async with asyncio.timeout(
+            _REPLY_S
+        ):  # `wait_for` swallows a cancel that comes with the reply
+            return await reply
 
     # --- what comes -------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ from factorychain.errors import (
 )
 from factorychain.types.v1.run_pb2 import Run, RunState
 from factorychain_engine.admission.record import ActiveRun
+from factorychain_engine.places import starting
 from tests.engine_harness import BOB, Chain, Engine
 from tests.engine_peers import completed
 from tests.token_samples import ADA
@@ -349,6 +350,27 @@ async def test_a_repeated_start_waits_for_what_agents_say_to_the_first(
         with pytest.raises(AgentDependencyMissing):
             await start
     assert await engine.active() == []
+
+
+async def test_a_repeated_start_is_not_told_of_a_run_that_agents_may_still_refuse(
+    engine: Engine, chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "ACCEPT_LOOKS", 2)
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        reached.set()
+        await go_on.wait()
+
+    chain.agents.before_accepting = hold
+    first = asyncio.ensure_future(engine.start_run(request_id="once"))
+    await reached.wait()
+    with pytest.raises(ChainDegraded):
+        await engine.start_run(request_id="once")
+    go_on.set()
+    run = (await first).run
+    again = await engine.start_run(request_id="once")
+    assert (again.run, again.existing) == (run, True)
 
 
 async def test_agents_that_refuse_our_tokens_are_not_the_callers_fault(

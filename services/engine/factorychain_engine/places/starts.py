@@ -19,7 +19,7 @@ from factorychain._core.ids import Principal
 from factorychain._core.plans import UserLimits
 from factorychain._core.stored import NatsUnavailable, WrongLastSequence
 from factorychain._core.telemetry import counter
-from factorychain.errors import ThreadBusy, UserEngineLimit
+from factorychain.errors import ChainDegraded, ThreadBusy, UserEngineLimit
 from factorychain.types.v1.run_pb2 import AgentInfo
 from factorychain_engine.admission.queued_run import QueuedRun
 from factorychain_engine.admission.record import (
@@ -284,9 +284,11 @@ class Starts:
     async def _already_active(self, entry: ActiveRun, starting: Starting) -> ActiveRun | None:
         if replace(entry, cancel="") in starting.tried:
             return entry  # stored, although its answer was lost
-        is_sure = entry.agents_address or entry.queued_at_s
-        if not is_sure and await starting.may_wait():
-            return None  # agents may still refuse it, and then it was never there
+        is_sure = entry.agents_address or entry.queued_at_s or entry.adoptions
+        if not is_sure:  # agents may still refuse it, and then it was never there
+            if await starting.may_wait():
+                return None
+            raise ChainDegraded("agents")
         raise AlreadyStarted(Started.of_entry(entry, existing=True))
 
     async def _already_queued(self, principal: Principal, entry: QueuedRun) -> Started:
