@@ -20,8 +20,10 @@ from math import inf
 from typing import Final
 
 import orjson
+from google.protobuf import text_format
 
 from factorychain._core.ids import Principal
+from factorychain.types.v1.event_pb2 import Event
 from tests.simulation import services
 from tests.simulation.logged import Logged
 from tests.simulation.orders import Order
@@ -106,7 +108,7 @@ class Endings:
         for each in logged:
             runs.setdefault(each.run, []).append(each)
         return [
-            f"{run} has an ending that nothing explains: {str(own[-1].event).split()} for {self.wanted.get(run)}"
+            f"{run} has an ending that nothing explains: {_in_a_line(own[-1].event)} for {self.wanted.get(run)}"
             for run, own in runs.items()
             if own[-1].ends and not self._is_explained(run, own)
         ]
@@ -179,3 +181,7 @@ def _as_ordered(wanted: Wanted, output: str, pending: int) -> bool:
     if told["end"] == "interrupt" and not wanted.resumes:
         return pending == 1
     return told["end"] in ("complete", "interrupt") and not pending and told["canary"] in output
+
+
+def _in_a_line(event: Event) -> str:
+    return text_format.MessageToString(event, as_one_line=True)

@@ -58,7 +58,7 @@ FOUND_BY: Final[dict[str, tuple[int, ...]]] = {
     "words_of_others": (4,),
     "never_polled": (12,),
     "nobody_adopts": (48,),
-    "forgotten_places": (199, 531),
+    "forgotten_places": (371, 199, 531),
     "follower_believed": (147,),
     "goes_on_twice": (1,),
     "answer_dropped": (5,),
