@@ -20,7 +20,7 @@ from factorychain._core.crash_points import CRASH_POINTS
 from factorychain._core.nats_permissions import ENGINE
 from tests.e2e.aftermath import Aftermath
 from tests.e2e.chain import Chain, running_chain
-from tests.e2e.sockets import ENDINGS, Closed, Frame, connected
+from tests.e2e.sockets import ENDINGS, Closed, Frame, Socket, connected
 from tests.e2e.witness import Lost, Witness
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -140,8 +140,7 @@ class Deaths:
                 async with asyncio.timeout(10):
                     await self._cancel_some()
         if name.startswith(NEEDS_STOP):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.chain.pid("engine"), signal.SIGTERM)
+            self._end("engine", signal.SIGTERM)
         for prefixes, helping in (
             (NEEDS_CROWD, self._crowd),
             (NEEDS_LAST_ANSWER, self._answer_one),
@@ -154,10 +153,16 @@ class Deaths:
         for prefix, layer in NEEDS_DEATH_OF.items():
             if name.startswith(prefix):
                 await self._begin_one_that_may_not_be_repeated()
-                pid = self.chain.pid(layer)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                await self.chain.restarted(layer, pid)
+                for pid in self._end(layer, signal.SIGKILL):
+                    await self.chain.restarted(layer, pid)
+
+    def _end(self, layer: str, how: signal.Signals) -> list[int]:
+        """Whom it has ended: nobody if the process has just died, of the point it may be."""
+        pids = self.chain.state.pids.get(layer, [])
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, how)
+        return pids
 
     async def _until_gone(self) -> None:
         """Somebody has died."""
@@ -198,7 +203,7 @@ class Deaths:
         async with connected(self.chain.state.edge, self.chain.token(ASKED)) as socket:
             for run in self.asking:
                 replies = [
-                    await socket.result("respond", run=run, request=request, value=value)
+                    await _answered(socket, run=run, request=request, value=value)
                     for request, value in [*ANSWERS.items(), *ANSWERS.items()]
                 ]
                 (following,) = {each["run"] for each in replies if each["run"] != run}
@@ -230,6 +235,16 @@ class Deaths:
             for reply in reversed(replies):
                 if "result" in reply:
                     await socket.call("cancel", run=reply["result"]["run"])
+
+
+async def _answered(socket: Socket, **fields: object) -> Frame:
+    """What an answer comes to, once the crowd has left room for the run that goes on."""
+    while True:
+        reply = await socket.call("respond", **fields)
+        if reply.get("error", {}).get("reason") != "CAPACITY":
+            found: Frame = reply["result"]
+            return found
+        await asyncio.sleep(reply["error"]["retry_after_s"])
 
 
 @contextlib.asynccontextmanager
