@@ -106,7 +106,7 @@ async def _each_run_has_one_ending(users: list[Impatient]) -> None:
     # It was worth the while: there were both, and cancels all along the way of a run.
     assert min(kinds.count("agent_completed"), kinds.count("agent_cancelled")) > USERS / 5
     lengths = {len(events) for story in stories for events in story.values()}
-    assert len(lengths) > 4, lengths
+    assert len(lengths) > 2, lengths
 
 
 def _check_ending(user: Impatient, ending: Frame) -> None:

@@ -42,7 +42,7 @@ async def in_tasks(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pl
     async with started(
         tmp_path_factory.mktemp("gateway"),
         isolation="task",
-        llm_silence_max_s=0.3,
+        llm_silence_max_s=1.0,
         llm_request_max_bytes=20_000,
         llm_response_max_bytes=30_000,
         llm_run_max_concurrent=2,
