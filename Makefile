@@ -110,13 +110,15 @@ soak: $(STAMP) ## Run the tests of load in full, and 10,000 runs in processes (1
 installations: $(STAMP) ## Check that the chain runs in place, as an editable install and as a wheel
 	$(BIN)/python -m pytest tests/installations -q $(ARGS)
 
+SEEDS ?=
+
 .PHONY: chaos
-chaos: $(STAMP) ## Break a running chain for 10 minutes and check what users saw; ARGS="--seconds 60"
+chaos: $(STAMP) ## Break a running chain for 10 minutes and check what users saw; SEEDS=9999 simulates so many before; ARGS="--seconds 60"
+	$(if $(SEEDS),$(BIN)/python -m tests.simulation --seeds $(SEEDS))
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-SEEDS ?= 2000
-
 .PHONY: simulation
+simulation: SEEDS := $(or $(SEEDS),2000)
 simulation: $(STAMP) ## Simulate the whole chain with SEEDS=2000 seeds, then find each of the seeded bugs (5 minutes)
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) $(ARGS)
 	$(BIN)/python -m tests.simulation --crash-points --times 5 --seeds $(SEEDS) $(ARGS)

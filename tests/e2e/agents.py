@@ -109,7 +109,9 @@ class Persists(Agent):
 
 
 class Crosses(Agent):
-    """Thinks `count` times, keeps something and asks its user: whatever a run can do that is durable."""
+    """Thinks `count` times, keeps something, asks its user and keeps nothing any more: whatever a run can
+    do that is durable.
+    """
 
     name = "crosses"
     repeat_safe = True
@@ -123,6 +125,8 @@ class Crosses(Agent):
             await ctx.state.update(lambda times: int(str(times)) + 1, default=0)
         with contextlib.suppress(InputTimeout):
             await ctx.ask("Go on?", {"type": "boolean"}, timeout_s=15)
+        with contextlib.suppress(ChainDegraded):
+            await ctx.state.set(None)
         return said
 
 

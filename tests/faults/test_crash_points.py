@@ -52,7 +52,10 @@ NEEDS_CROWD = ("engine.ticket.",)
 # What is passed only when the last answer to a run that has ended comes.
 NEEDS_LAST_ANSWER = ("engine.answer.keeping", "engine.answer.kept")
 # What is passed only when storage has lost records, after which what waited at a dead engine is gone.
-NEEDS_LOSS = ("engine.restore.",)
+NEEDS_LOST_PLACES = ("engine.restore.",)
+# What is passed only when storage has lost what a run that waits was wanted with.
+NEEDS_LOST_INPUT = ("engine.queue.refus",)
+NEEDS_LOSS = (*NEEDS_LOST_PLACES, *NEEDS_LOST_INPUT)
 CANCELLER, ASKED, LOSER = "canceller", "asked", "loser"
 ROOM = 12
 CROWD = 8
@@ -118,6 +121,8 @@ class Deaths:
     at: list[str] = field(default_factory=list)
     asking: list[str] = field(default_factory=list)
     """Runs that have ended with requests."""
+    lost: dict[str, list[str]] = field(default_factory=dict)
+    """What the log has to show of runs of which storage has lost something."""
 
     async def at_point(self, name: str) -> None:
         """The next process that passes `name` dies."""
@@ -144,7 +149,8 @@ class Deaths:
         for prefixes, helping in (
             (NEEDS_CROWD, self._crowd),
             (NEEDS_LAST_ANSWER, self._answer_one),
-            (NEEDS_LOSS, self._lose_records),
+            (NEEDS_LOST_PLACES, self._lose_places),
+            (NEEDS_LOST_INPUT, self._lose_input),
         ):
             if name.startswith(prefixes):
                 with contextlib.suppress(OSError, Closed, AssertionError, TimeoutError):
@@ -210,13 +216,37 @@ class Deaths:
                 ending = await socket.ending(following)
                 assert ending["data"]["output"]["answers"] == ANSWERS, ending
 
-    async def _lose_records(self) -> None:
+    async def _lose_input(self) -> None:
+        """What a run was wanted with is gone while it waits; it is found out when it is its turn."""
+        async with connected(self.chain.state.edge, self.chain.token(LOSER)) as socket:
+            for thread in ("1", "2"):
+                run = await socket.start("waits", "3", thread=thread)
+                await socket.event(run["run"], "agent_thinking")
+            lost = await socket.start("waits", "3", thread="lost", on_busy="enqueue")
+            self.lost[lost["run"]] = ["run_queued", "agent_failed"]
+            await self._purge("queued")
+
+    async def _lose_places(self) -> None:
         """The records of all users are gone while one has a run; their next start finds out."""
         async with connected(self.chain.state.edge, self.chain.token(LOSER)) as socket:
-            lost = await socket.start("waits", "4", thread=f"lost-{self.at[-1]}")
+            lost = await socket.start("waits", "4", thread="lost")
+            self.lost[lost["run"]] = ["agent_started", "agent_thinking", "agent_completed"]
             await socket.event(lost["run"], "agent_thinking")
             await self._purge("users")
             await socket.call("start", agent="waits", input={"text": "0"}, thread="next")
+
+    async def check_lost(self) -> None:
+        """Runs of which storage has lost something end by themselves, once: those that had begun as they
+        would have, those that waited because their input is lost.
+        """
+        async with connected(self.chain.state.edge, self.chain.token(LOSER)) as socket:
+            if self.lost:
+                await socket.result("subscribe", thread="lost", after=0)
+            for run, wanted in self.lost.items():
+                ending = await socket.ending(run)
+                assert ending["data"].get("reason") in (None, "INPUT_LOST"), (run, ending)
+                assert [each["type"] for each in socket.run_events(run)] == wanted, run
+            assert {each["run"] for each in socket.events("lost")} == set(self.lost)
 
     async def _purge(self, bucket: str) -> None:
         client, password = Client(), self.chain.data.nats_password(ENGINE)
@@ -297,17 +327,4 @@ async def test_a_process_dies_at_every_crash_point(tmp_path: Path) -> None:
             await after.check_log(user)
         others = [Crossing(chain, each) for each in (CANCELLER, ASKED, LOSER)]
         await asyncio.gather(*map(after.check_places, [*users, *others]))
-        await check_lost(chain, [each for each in deaths.at if each.startswith(NEEDS_LOSS)])
-
-
-async def check_lost(chain: Chain, points: list[str]) -> None:
-    """Runs whose engine died with what only it knew of them end by themselves, once."""
-    async with connected(chain.state.edge, chain.token(LOSER)) as socket:
-        for point in points:
-            thread = f"lost-{point}"
-            await socket.result("subscribe", thread=thread, after=0)
-            await socket.wait_for(lambda f: f["op"] == "events" and f["thread"] == thread)  # noqa: B023
-            for run in {each["run"] for each in socket.events(thread)}:
-                assert (await socket.ending(run))["type"] == "agent_completed", point
-            kinds = [each["type"] for each in socket.events(thread)]
-            assert kinds == ["agent_started", "agent_thinking", "agent_completed"], (point, kinds)
+        await deaths.check_lost()

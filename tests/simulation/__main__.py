@@ -13,6 +13,7 @@ from tests.simulation import reality
 
 _real_s = perf_counter
 
+_TELL_EVERY_S = 10.0
 _CRASH_BATCH = 4
 """Few enough that the search ends soon after the last point was hit."""
 
@@ -38,8 +39,10 @@ def _search(arguments: argparse.Namespace) -> int:
 
     began_s, totals, failed, number = _real_s(), Counter[str](), 0, 0
     seeds = range(arguments.seed, arguments.seed + arguments.seeds)
+    tell = _Progress(began_s, arguments.seeds)
     for result in simulate_all(seeds, arguments.jobs):
         number += 1
+        tell(number)
         totals.update(result.counts)
         if arguments.digests:
             print(f"{result.seed} {result.digest:08x}")
@@ -52,6 +55,21 @@ def _search(arguments: argparse.Namespace) -> int:
     took_s = _real_s() - began_s
     print(f"{number} seeds in {took_s:.1f} s, {failed} failed: {said}", flush=True)
     return 1 if failed else 0
+
+
+class _Progress:
+    """Says every ten seconds how far a long search is."""
+
+    def __init__(self, began_s: float, seeds: int) -> None:
+        self._began_s = self._told_s = began_s
+        self._seeds = seeds
+
+    def __call__(self, number: int) -> None:
+        now_s = _real_s()
+        if now_s - self._told_s >= _TELL_EVERY_S:
+            self._told_s = now_s
+            took_s = now_s - self._began_s
+            print(f"{number} of {self._seeds} seeds in {took_s:.0f} s", file=sys.stderr, flush=True)
 
 
 def _crash(arguments: argparse.Namespace) -> int:

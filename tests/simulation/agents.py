@@ -47,6 +47,8 @@ async def _walk(ctx: RunContext, text: str) -> str:
         await ctx.think(order["canary"])
         if order["keeps"]:
             await observing.current().keeps(ctx)
+        if order["forgets"]:
+            await observing.current().forgets(ctx)
         if order["asks"]:
             await _ask(ctx, order["canary"])
     if order["end"] == "fail":

@@ -16,7 +16,10 @@ from tests.simulation.loop import SimulatedLoop
 _FIRST = 3
 """Of the points that are passed in few seeds, so many are armed in each, in turn: processes die there at
 the first pass, and in half of the seeds nowhere else before `_OTHERS_FROM_S`."""
-_SELDOM = ("engine.place.hand", "engine.queue.hand", "engine.ticket.", "engine.answer.", "engine.attempt.", "bridge.thread.joining", "engine.agents.noted")  # fmt: skip
+_SELDOM = (
+    "engine.place.hand", "engine.queue.hand", "engine.queue.refus", "engine.ticket.", "engine.answer.",
+    "engine.attempt.", "engine.value.remov", "engine.cancel.", "bridge.thread.joining", "engine.agents.noted",
+)  # fmt: skip
 _OTHERS = 10
 """So many of the others are armed, by chance."""
 _OTHERS_FROM_S = 4.0
@@ -24,13 +27,20 @@ ELSEWHERE = ("engine.restore.",)
 """Nothing is lost by storage here; what an engine knew that dies at that is lost with it. `tests/faults`
 reaches them.
 """
-
-_POINTS = [name for name in CRASH_POINTS if not name.startswith(ELSEWHERE)]
-
 _UNTIL_S = 15.0
 """Long enough that others adopt what a process had that has died."""
 
+_POINTS = [name for name in CRASH_POINTS if not name.startswith(ELSEWHERE)]
+_FEW = [name for name in _POINTS if name.startswith(_SELDOM)]
+
 Kill = Callable[[str, float], None]
+
+
+def first_of(turn: int) -> set[str]:
+    """The points that are passed in few seeds and armed in this."""
+    # Far from each other in the list: who dies at one of two that follow does not pass the other.
+    each = len(_FEW) // _FIRST
+    return {_FEW[(turn + each * of) % len(_FEW)] for of in range(_FIRST)}
 
 
 class Crashes:
@@ -42,14 +52,8 @@ class Crashes:
         self._loop = loop
         self._random = random
         self._kill = kill
-        seldom = [name for name in _POINTS if name.startswith(_SELDOM)]
-        others = [name for name in _POINTS if name not in seldom]
-        # Far from each other in the list: who dies at one of two that follow does not pass the other.
-        each = len(seldom) // _FIRST
-        self._first = {seldom[(turn + each * of) % len(seldom)] for of in range(_FIRST)}
-        if any(name.startswith("engine.attempt.") for name in self._first):
-            self._first.add("agents.event.sent")  # without whose death there is no other attempt
-        chosen = random.sample(others, _OTHERS)
+        self._first = first_of(turn)
+        chosen = random.sample([name for name in _POINTS if name not in _FEW], _OTHERS)
         self._armed = {name: random.choice((1, 1, 2, 3, 8)) for name in chosen}
         self._armed.update(dict.fromkeys(self._first, 1))
         self._others_from_s = random.choice((0.0, _OTHERS_FROM_S))

@@ -5,9 +5,10 @@ invariants:
 
 - an agent that came to its end ended as it was told to, and with what it was told to say;
 - a run is cancelled only if its user has asked for that, or for another start that interrupts its thread;
-- DEADLINE comes only to a run that never ends by itself, after its lifetime;
+- DEADLINE comes only after a run's lifetime, to one that never ends by itself or was begun again in it;
 - AGENT_LOST comes to a run that had begun only if agents died, were told to stop, or were out of the
   engines' reach for as long as configured; to one of which nothing was heard only if something was away;
+- INPUT_LOST comes only to a run whose input storage has lost while it waited;
 - CHAIN_DEGRADED comes only if the way to the log was broken for as long as configured;
 - there is no other reason.
 """
@@ -68,6 +69,7 @@ class Endings:
         self._now_s = now_s
         self._away: list[_Away] = []
         self._dead: dict[str, _Away] = {}
+        self._inputs_lost: set[str] = set()
 
     # --- what users want --------------------------------------------------------------------
 
@@ -100,6 +102,10 @@ class Endings:
         if name in self._dead:
             self._dead.pop(name).to_s = self._now_s()
 
+    def lose_input(self, run: str) -> None:
+        """Storage forgets what a run that waits was wanted with."""
+        self._inputs_lost.add(run)
+
     # --- at the end -------------------------------------------------------------------------
 
     def wrong(self, logged: Sequence[Logged]) -> list[str]:
@@ -125,8 +131,10 @@ class Endings:
             )
         if own[-1].kind == "agent_cancelled":
             return self._was_asked_for(run, wanted, end.agent_cancelled.reason, at_s)
-        began = any(each.kind == "agent_started" for each in own)
-        return self._may_fail(wanted, end.agent_failed.reason, at_s, began=began)
+        begins = sum(each.kind == "agent_started" for each in own)
+        if end.agent_failed.reason == "INPUT_LOST":
+            return run in self._inputs_lost and not begins
+        return self._may_fail(wanted, end.agent_failed.reason, at_s, begins)
 
     def _was_asked_for(self, run: str, wanted: Wanted, reason: str, at_s: float) -> bool:
         if reason == "USER":
@@ -138,16 +146,17 @@ class Endings:
             and other.at_s <= at_s and not other.resumes
         )  # fmt: skip
 
-    def _may_fail(self, wanted: Wanted, reason: str, at_s: float, *, began: bool) -> bool:
+    def _may_fail(self, wanted: Wanted, reason: str, at_s: float, begins: int) -> bool:
         end = orjson.loads(wanted.order.input)["end"]
         if reason == "AGENT_ERROR":
             return bool(end == "fail")
         if reason == "DEADLINE":
-            return bool(end == "hang") and at_s >= wanted.at_s + services.RUN_LIFETIME_S
+            long = end == "hang" or begins > 1
+            return bool(long) and at_s >= wanted.at_s + services.RUN_LIFETIME_S
         if reason == "CHAIN_DEGRADED":
             return self._lasted(services.OUTAGE_MAX_S, at_s, self._before_the_log(at_s))
         if reason == "AGENT_LOST":
-            return self._may_be_lost(at_s, began=began)
+            return self._may_be_lost(at_s, began=begins > 0)
         return False
 
     def _may_be_lost(self, at_s: float, *, began: bool) -> bool:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -87,33 +86,6 @@ class Plan:
         ends_at_s = made[-1].at_s if made else 0.0
         return cls(replicas, nats, users, listeners, made, ends_at_s, starts_s)
 
-    @classmethod
-    def for_crash_points(cls, random: Random) -> Plan:
-        """Nothing goes wrong by itself but that engines are told to stop, and there are runs that pass
-        every point.
-        """
-        plan = cls.of(random, crowded=True)
-        asking = {"steps": 2, "pause_s": 0.3, "end": "complete", "asks": True, "keeps": True}
-        order = json.dumps({**asking, "canary": "canary-ada"})
-        no_more = Order("t1", "walker", order, 0.05, "enqueue")  # wanted no more while it waits
-        order_on = json.dumps({**asking, "asks": False, "end": "interrupt", "canary": "canary-ada"})
-        goes_on = Order("t2", "walker", order_on, None, "enqueue", interrupts=True)
-        plan.users["ada"] += [
-            [orders.long_and_safe(random)],
-            [Order("t2", "walker", order, None, "enqueue"), goes_on],
-            [no_more, no_more, no_more],
-        ]
-        if random.random() < 0.7:  # agents have too little room
-            plan.replicas["agents"] = 1
-            for user, lanes in plan.users.items():
-                order = json.dumps({**asking, "asks": False, "canary": f"canary-{user}"})
-                lane = [Order("t3", "walker", order, None, "enqueue")]
-                lanes += [lane, lane]
-        faults = [
-            _stop_of_engine(random, plan.replicas) for _ in range(random.choice((1, 1, 2, 3)))
-        ]
-        return replace(plan, faults=sorted(faults, key=lambda fault: fault.at_s))
-
 
 def _how_many(random: Random) -> int:
     return random.choice((0, 1, 1, 2, 3, 4, 6, 10))
@@ -125,18 +97,12 @@ def _loss_of_agents(random: Random) -> Fault:
         return _stall(random)
     at_s, back_s = random.uniform(0.5, 6.0), random.choice((0.05, 3.0, 9.0))
     where = f"agents that have much to lose, back after {back_s} s"
-    return Fault(at_s, "kill", where, lambda world: world.kill(_most_to_lose(world), back_s))
+    return Fault(at_s, "kill", where, lambda world: world.kill(most_to_lose(world), back_s))
 
 
 def _stall(random: Random) -> Fault:
     at_s, where = random.uniform(1.5, 6.0), "agents that have much to lose"
-    return Fault(at_s, "pause", where, lambda world: world.pause(_most_to_lose(world), 10.0))
-
-
-def _stop_of_engine(random: Random, replicas: dict[str, int]) -> Fault:
-    at_s, name = random.uniform(0.5, TROUBLE_S), _one(random, replicas, "engine")
-    back_s = random.choice((0.05, 2.0))
-    return Fault(at_s, "drain", name, lambda world: world.drain(name, back_s))
+    return Fault(at_s, "pause", where, lambda world: world.pause(most_to_lose(world), 10.0))
 
 
 def _deaf_engines() -> list[Fault]:
@@ -145,14 +111,23 @@ def _deaf_engines() -> list[Fault]:
     return [Fault(at_s, "lost_answers", "of NATS, for long", happen) for at_s in (0.4, 3.4)]
 
 
-def _most_to_lose(world: World) -> str:
+def most_to_lose(world: World) -> str:
     """Those with runs that are started again then, or with any."""
-    runs = {
-        each.name: [run.ctx.agent == "safe" for run in each.server.runs._live.values()]
+    names = [
+        each.name
         for each in world.replicas.values()
-        if isinstance(each.server, AgentsServer) and each.process.alive and not each.process.paused
-    }
-    return max(runs, key=lambda name: (sum(runs[name]), len(runs[name])), default="agents-1")
+        if each.layer == "agents" and each.process.alive and not each.process.paused
+    ]
+    return max(names, key=lambda name: runs_to_lose(world, name), default="agents-1")
+
+
+def runs_to_lose(world: World, name: str) -> tuple[int, int]:
+    """How many runs these agents have that would be started again, and how many in all."""
+    server = world.replicas[name].server
+    if not isinstance(server, AgentsServer):
+        return 0, 0
+    runs = [run.ctx.agent == "safe" for run in server.runs._live.values()]
+    return sum(runs), len(runs)
 
 
 def _fault(random: Random, replicas: dict[str, int], users: list[str]) -> Fault:
@@ -165,28 +140,28 @@ def _fault(random: Random, replicas: dict[str, int], users: list[str]) -> Fault:
 Made = tuple[str, Callable[["World"], object]]
 
 
-def _one(random: Random, replicas: dict[str, int], layer: str | None = None) -> str:
+def one_of(random: Random, replicas: dict[str, int], layer: str | None = None) -> str:
     layer = layer or random.choice(LAYERS)
     return "nats" if layer == "nats" else f"{layer}-{random.randint(1, replicas[layer])}"
 
 
 def _pair(random: Random, replicas: dict[str, int]) -> tuple[str, str]:
     one, other = random.choice(_PAIRS)
-    return _one(random, replicas, one), _one(random, replicas, other)
+    return one_of(random, replicas, one), one_of(random, replicas, other)
 
 
 def _kill(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
-    name, back_s = _one(random, replicas), random.choice((0.05, 0.5, 3.0, 9.0))
+    name, back_s = one_of(random, replicas), random.choice((0.05, 0.5, 3.0, 9.0))
     return f"{name}, back after {back_s} s", lambda world: world.kill(name, back_s)
 
 
 def _drain(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
-    name, back_s = _one(random, replicas), random.choice((0.05, 0.5, 3.0))
+    name, back_s = one_of(random, replicas), random.choice((0.05, 0.5, 3.0))
     return f"{name}, back after {back_s} s", lambda world: world.drain(name, back_s)
 
 
 def _pause(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
-    name, for_s = _one(random, replicas), random.choice((0.3, 2.0, 8.0, 11.0))
+    name, for_s = one_of(random, replicas), random.choice((0.3, 2.0, 8.0, 11.0))
 
     return f"{name} for {for_s} s", lambda world: world.pause(name, for_s)
 

@@ -85,6 +85,8 @@ class Observer:
         self._adoptions: dict[str, tuple[str, float, Callable[[], bool]]] = {}
         self._begun: dict[Principal, dict[str, str]] = {}
         self._kept: dict[tuple[str, str, str], set[int]] = {}
+        self._removed: set[str] = set()
+        """Runs that kept something in their thread, and were told that it is gone."""
 
     # --- the log ----------------------------------------------------------------------------
 
@@ -147,6 +149,14 @@ class Observer:
         if count <= before or count in told:
             self.violated(f"{ctx.thread} of {ctx.user} kept {before} of {told}, now {count}")
         told.add(count)
+
+    async def forgets(self, ctx: RunContext) -> None:
+        """An agent keeps something, and then nothing any more: no run of its thread finds it again."""
+        if (found := await ctx.state.get()) in self._removed:
+            self.violated(f"{ctx.thread} of {ctx.user} still has what {found} removed")
+        await ctx.state.set(ctx.run_id)
+        await ctx.state.set(None)
+        self._removed.add(ctx.run_id)
 
     def resumed(self, ctx: RunContext, canary: str) -> None:
         """An agent goes on with what its user has answered."""

@@ -28,6 +28,12 @@ class Order:
     """Whether it is wanted after just a second, as all such are, else at a moment that chance decides."""
 
 
+def told(user: str, **otherwise: object) -> str:
+    """The input of a run that takes two steps and completes, unless it is told otherwise."""
+    usual = {"steps": 2, "pause_s": 0.3, "end": "complete", "asks": False, "keeps": False}
+    return json.dumps({**usual, "forgets": False, **otherwise, "canary": f"canary-{user}"})
+
+
 def lanes(random: Random, user: str, sizes: Sequence[int]) -> list[list[Order]]:
     """Runs at once, of one of the sizes, where two are allowed, in up to three threads."""
     return [
@@ -43,7 +49,6 @@ def _order(random: Random, user: str) -> Order:
         "end": random.choice(("complete", "complete", "complete", "interrupt", "fail", "hang")),
         "asks": random.random() < 0.15,
         "keeps": random.random() < 0.3,
-        "canary": f"canary-{user}",
     }
     cancel_after_s = random.choice((None, None, 0.05, 1.0))
     if wanted["end"] == "hang" and cancel_after_s is None:
@@ -53,20 +58,18 @@ def _order(random: Random, user: str) -> Order:
     thread = f"t{random.randint(1, 3)}"
     interrupts = wanted["end"] == "interrupt"
     patient = random.random() < 0.85
-    return Order(thread, agent, json.dumps(wanted), cancel_after_s, on_busy, interrupts, patient)
+    return Order(thread, agent, told(user, **wanted), cancel_after_s, on_busy, interrupts, patient)
 
 
 def rush() -> list[list[Order]]:
     """More short runs at once than a user may have: some wait, at either engine, for the same places."""
-    wanted = {"steps": 1, "pause_s": 0.3, "end": "complete", "asks": False, "keeps": False}
-    order = json.dumps({**wanted, "canary": "canary-ada"})
+    order = told("ada", steps=1)
     threads = ("t1", "t2", "t1", "t2")
     return [[Order(each, "walker", order, None, "enqueue", together=True)] for each in threads]
 
 
 def long_and_safe(random: Random) -> Order:
     """A run that lives long enough to be lost, and is started again then."""
-    wanted = {"steps": 6, "pause_s": random.choice((0.6, 1.5)), "end": "complete"}
+    order = told("ada", steps=6, pause_s=random.choice((0.6, 1.5)), keeps=True)
     cancel_after_s = random.choice((None, None, None, 6.0))
-    order = json.dumps({**wanted, "asks": False, "keeps": True, "canary": "canary-ada"})
     return Order("t1", "safe", order, cancel_after_s)

@@ -19,9 +19,9 @@ from factorychain._core.link import LinkRun
 from factorychain_agents.server import AgentsServer
 from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.server import EngineServer
-from tests.simulation import observing, reality, services
+from tests.simulation import crash_plans, observing, reality, services
 from tests.simulation.client import Client
-from tests.simulation.crashes import Crashes
+from tests.simulation.crashes import Crashes, first_of
 from tests.simulation.endings import Endings
 from tests.simulation.faults import USERS, Fault, Plan
 from tests.simulation.loop import Process, SimulatedLoop
@@ -66,8 +66,10 @@ class World:
         reality.follow(self.loop, seed)
         self.trace: list[str] = []
         self.network = Network(self.loop, Random(seed + 2))
-        make_plan = Plan.for_crash_points if at_crash_points else Plan.of
-        self.plan = make_plan(self.random)
+        if at_crash_points:
+            self.plan = crash_plans.make(self.random, first_of(seed))
+        else:
+            self.plan = Plan.of(self.random)
         services.install(self.network, self._warned)
         self.nats = FakeNats(self.loop.time)
         self.nats_server = NatsServer(self.nats, Random(seed + 3))
@@ -183,15 +185,15 @@ class World:
         self.endings.dies(replica.name)
         self.loop.kill(replica.process)
         self.network.gone(replica.process)
-        self._later(after_s, self.start, replica.layer, replica.name)
+        self.later(after_s, self.start, replica.layer, replica.name)
 
     def restart_nats(self, back_after_s: float) -> None:
         self.endings.away("nats", for_s=back_after_s)
         self.loop.kill(self.nats_process)
         self.network.gone(self.nats_process)
-        self._later(back_after_s, self.start_nats)
+        self.later(back_after_s, self.start_nats)
 
-    def _later(self, after_s: float, happen: Callable[..., object], *about: object) -> None:
+    def later(self, after_s: float, happen: Callable[..., object], *about: object) -> None:
         """Whatever is killed until then."""
         with self.loop.within(_OUTSIDE):
             self.loop.call_later(after_s, happen, *about)
@@ -206,10 +208,10 @@ class World:
             port = services.LAYERS[layer]
             self.network.names[f"{layer}:{port}"] = [f"{each}:{port}" for each in names]
             for name in names:
-                self._later(self.plan.starts_s[layer], self.start, layer, name)
+                self.later(self.plan.starts_s[layer], self.start, layer, name)
         self._populate()
         for fault in self.plan.faults:
-            self._later(fault.at_s, self._do, fault)
+            self.later(fault.at_s, self._do, fault)
         ended = self.loop.run_until(self._quiet, self.plan.ends_at_s + REST_S)
         if not ended:
             self.observer.violated(f"no rest: {self._left()}")
@@ -232,7 +234,7 @@ class World:
             self.network, self.observer, principal, bridges, threads, random, bool(lanes)
         )
         self.clients[name] = client
-        self._later(self.plan.starts_s[USERS], client.begin, lanes)
+        self.later(self.plan.starts_s[USERS], client.begin, lanes)
 
     def _do(self, fault: Fault) -> None:
         self.note(f"FAULT {fault}")

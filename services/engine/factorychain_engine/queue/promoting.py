@@ -146,11 +146,13 @@ class Promoter:
     ) -> Change:
         log.warning("a run that waited cannot be started", run=queued.run, reason=reason)
         record = mark(known.record, [queued.run], reason, self._engine_id, message)
+        crash_point("engine.queue.refusing")
         try:
             async with self._users.turn(principal):
                 await self._users.replace(principal, known, record)
         except WrongLastSequence:
             return Change(known.record, known.record)
+        crash_point("engine.queue.refused")
         return Change(known.record, record)
 
     async def _stored(

@@ -152,12 +152,13 @@ class Records:
             changed.CopyFrom(stored.run)
             changed.attempt = attempt
             self._begun.forget(key)
+            encoded = stored_run.encode(stored.with_run(changed))
+            crash_point("engine.attempt.noting")
             try:
-                await self._runs.update(
-                    key, stored_run.encode(stored.with_run(changed)), entry.revision
-                )
+                await self._runs.update(key, encoded, entry.revision)
             except WrongLastSequence:
                 continue
+            crash_point("engine.attempt.noted")
             return
 
     async def answer_run(

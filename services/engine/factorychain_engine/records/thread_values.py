@@ -127,7 +127,9 @@ class ThreadValues:
     async def _write(self, context: UserExecutionContext, change: Change, revision: int) -> int:
         key = _key(context, change.name)
         if change.value is None:
+            crash_point("engine.value.removing")
             await self._bucket.delete(key, revision)
+            crash_point("engine.value.removed")
             return 0
         stored = StoredValue(change.value, change.request_id)
         encoded = stored_value.encode(context, change.name, stored)
