@@ -22,6 +22,12 @@ ENGINE_BUCKETS = ("users", "queued", "waiting", "runs", "threads", "values", "en
 # A batch of the log is at most 512 KiB; base64 in a leader's answer makes it a third more.
 MAX_PAYLOAD_BYTES = 2 * 1024 * 1024
 
+# More than any disk has, so that the disk alone is the limit. Unless it is said, the server takes three
+# quarters of what is free when it starts: one that is started while its disk is full stores nothing though
+# there is room later, and in a cluster it takes part in nothing while it says that it is well
+# (nats-server#4847).
+MAX_FILE_STORE_BYTES = 2**50
+
 _STREAM_READS = ("STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET")
 _STREAM_ADMIN = ("STREAM.CREATE", "STREAM.UPDATE")
 
@@ -88,7 +94,11 @@ def render_server_config(
         "server_name": server_name,
         "listen": f"127.0.0.1:{-1 if port is None else port}",
         "max_payload": max_payload_bytes,
-        "jetstream": {"store_dir": str(store_dir), "sync_interval": sync_interval},
+        "jetstream": {
+            "store_dir": str(store_dir),
+            "max_file_store": MAX_FILE_STORE_BYTES,
+            "sync_interval": sync_interval,
+        },
         "authorization": {"users": [_user(each) for each in users]},
     }
     if ports_dir is not None:

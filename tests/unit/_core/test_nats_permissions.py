@@ -3,7 +3,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from factorychain._core.nats_permissions import bridge_user, engine_user, render_server_config
+from factorychain._core.nats_permissions import (
+    MAX_FILE_STORE_BYTES,
+    bridge_user,
+    engine_user,
+    render_server_config,
+)
 
 SHARDS = 2
 
@@ -23,6 +28,7 @@ def test_the_server_listens_on_loopback_only() -> None:
 def test_how_often_it_syncs_can_be_chosen() -> None:
     assert config(sync_interval="always")["jetstream"] == {
         "store_dir": "/data/js",
+        "max_file_store": MAX_FILE_STORE_BYTES,
         "sync_interval": "always",
     }
 

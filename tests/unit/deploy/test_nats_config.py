@@ -7,6 +7,7 @@ import re
 import pytest
 
 from factorychain._core.nats_permissions import (
+    MAX_FILE_STORE_BYTES,
     MAX_PAYLOAD_BYTES,
     NatsUser,
     bridge_user,
@@ -65,6 +66,10 @@ def test_every_message_fits() -> None:
     assert f"max_payload: {MAX_PAYLOAD_BYTES}\n" in without_comments()
     largest = BridgeSettings.model_fields["batch_max_bytes"].default
     assert largest * 4 // 3 < MAX_PAYLOAD_BYTES
+
+
+def test_the_disk_is_the_limit() -> None:
+    assert f"max_file_store: {MAX_FILE_STORE_BYTES}\n" in without_comments()
 
 
 def test_an_acknowledged_write_is_on_disk() -> None:
