@@ -1,13 +1,18 @@
-"""nats.conf in a real nats-server: the services can do their work with it, and nothing else."""
+"""nats.conf in a real nats-server: the services can do their work with it, and nothing else; and the probes
+of nats.yaml find out when it stores nothing any more.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
+import yaml
 
 from deploy import credentials
 from factorychain._core.jetstream import JetStream
@@ -17,9 +22,23 @@ from factorychain._core.nats_connection import NatsConnection, NatsEndpoint
 from factorychain._core.nats_permissions import ENGINE_BUCKETS
 from factorychain._core.nats_server import server_binary
 from factorychain._core.stored import NatsUnavailable, StorageRefused
+from tests.chaos.disk import Disk
 from tests.nats_fixture import listening_url
+from tests.waiting import until_not
 
-NATS_CONF = Path(__file__).parents[3] / "deploy" / "k8s" / "base" / "nats.conf"
+BASE = Path(__file__).parents[3] / "deploy" / "k8s" / "base"
+NATS_CONF = BASE / "nats.conf"
+DISK_BYTES = 16 * 1024 * 1024
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """What the server stores on, if it is asked for before the server."""
+    disk = Disk(tmp_path / "store", DISK_BYTES)
+    if not disk.mount():
+        pytest.skip("mounting a tmpfs is not allowed here")
+    yield disk
+    disk.unmount()
 
 
 @pytest_asyncio.fixture
@@ -47,7 +66,7 @@ async def url(tmp_path: Path) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture
 async def engine(url: str, tmp_path: Path) -> AsyncIterator[JetStream]:
-    connection = NatsConnection(endpoint(url, tmp_path, "engine"), "engine", timeout_s=10)
+    connection = NatsConnection(endpoint(url, tmp_path, "engine"), "engine", timeout_s=5)
     await connection.start()
     yield JetStream(connection)
     await connection.stop()
@@ -79,3 +98,50 @@ async def test_the_bridge_cannot_make_a_record(engine: JetStream, bridge: JetStr
     await ensure_bucket(engine, "users")
     with pytest.raises((NatsUnavailable, StorageRefused)):
         await ensure_bucket(bridge, "users")
+
+
+@pytest.mark.parametrize("before", [0, 1])
+async def test_the_liveness_probe_fails_when_it_has_found_no_room_on_its_disk(
+    disk: Disk, engine: JetStream, tmp_path: Path, before: int
+) -> None:
+    """It says so, or hangs if it had stored nothing `before`."""
+    bucket = await ensure_bucket(engine, "users")
+    for _ in range(before):
+        await bucket.put("a.b", b"{}")
+    assert await alive(tmp_path)
+    disk.fill()
+
+    async def stores() -> bool:
+        try:
+            await bucket.put("a.b", bytes(4096))
+        except NatsUnavailable:
+            return False
+        return True
+
+    await until_not(stores)
+    disk.empty()
+    assert not await alive(tmp_path)
+
+
+async def alive(folder: Path) -> bool:
+    """By the liveness probe of nats.yaml, of the server that says in a folder where it listens."""
+    (ports,) = folder.glob("*.ports")
+    monitor = json.loads(ports.read_text())["monitoring"][0]
+    (workload,) = (
+        each
+        for each in yaml.safe_load_all((BASE / "nats.yaml").read_text())
+        if each["kind"] == "StatefulSet"
+    )
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    probe = container["livenessProbe"]
+    return await asyncio.to_thread(
+        _answers, monitor + probe["httpGet"]["path"], probe["timeoutSeconds"]
+    )
+
+
+def _answers(url: str, within_s: float) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=within_s):
+            return True
+    except OSError:  # of which an HTTP error is one
+        return False
