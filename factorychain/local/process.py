@@ -122,10 +122,16 @@ class ChildProcess:
         """SIGKILL, for a `stop` that nobody wants to wait for."""
         self._signal(signal.SIGKILL)
 
-    def restart(self) -> None:
-        """Asks the process to end; it is started again at once, also if it waits to be."""
+    def restart(self, grace_s: float) -> None:
+        """SIGTERM, then SIGKILL after the grace; it is started again at once, also if it waits to be."""
         self._now.set()
         self._signal(signal.SIGTERM)
+        if self._process is not None:
+            asyncio.get_running_loop().call_later(grace_s, self._overdue, self._process)
+
+    def _overdue(self, process: subprocess.Popen[bytes]) -> None:
+        if self._process is process:
+            self.kill()
 
     def _spawn(self) -> None:
         log = Path(self.spec.log_path).open("ab") if self.spec.log_path else None  # noqa: SIM115

@@ -1,7 +1,7 @@
 """Starts the chain, keeps it running, stops it in order.
 
-Invariants: NATS listens before a layer starts; a process that dies is started again on the same ports;
-what ends the supervisor ends every process.
+Invariants: NATS listens before a layer starts; a process that dies is started again on the same ports, and
+so is a NATS that has found no room on its disk, once there is some; what ends the supervisor ends every process.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from factorychain.local.datadir import DataDir
 from factorychain.local.process import ChildProcess
 from factorychain.local.readiness import chain_ready, nats_listens, wait_ready
 from factorychain.local.state import ChainState
+from factorychain.local.store_room import StoreRoom
 
 # Longer than the agents' modules may take to be imported.
 _START_S = 150.0
 _STOP_GRACE_S = 15.0
 _POLL_S = 0.05
+_ROOM_LOOK_S = 0.25
+_ROOM_AGAIN_S = 5.0
 # A process that dies this often before the chain first served will not come up by itself.
 _HOPELESS_EXITS = 3
 # What a service exits with when only another configuration would help (`_core.runtime`).
@@ -56,6 +59,8 @@ class Supervisor:
         self._ready = False
         self._stopping = False
         self._killed = False
+        self._room = StoreRoom(data.nats_log, data.nats_store)
+        self._keeping: asyncio.Task[None] | None = None
 
     @property
     def state(self) -> ChainState:
@@ -77,15 +82,19 @@ class Supervisor:
         await self._until(wait_ready(self.state), "the chain did not become ready")
         self._ready = True
         self._write_state()
+        self._keeping = asyncio.create_task(self._keep_storing(), name="store-room")
 
     def restart(self, name: str) -> None:
-        """Stops one process; it is started again at once."""
-        self._children[name].restart()
+        """Stops one process, by force if it does not listen; it is started again at once."""
+        self._children[name].restart(_STOP_GRACE_S)
 
     async def stop(self) -> None:
         """Stops the layers against the direction of a request's way, NATS last."""
         order = ["engine", "agents", "emitter", "bridge", "nats"]
         self._stopping = True
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait({self._keeping})
         for name in order:
             child = self._children.get(name)
             if child is not None:
@@ -109,6 +118,8 @@ class Supervisor:
     def _changed(self, child: ChildProcess, what: str) -> None:
         name = child.spec.name
         self.state.pids[name] = [child.pid] if child.pid is not None else []
+        if (name, what) == ("nats", "started"):
+            self._room.forget()
         if what != "started" and not (self._stopping and child.exit_status in _STOPPED):
             self._report(name, what)
         if self._ready:
@@ -127,6 +138,21 @@ class Supervisor:
         with contextlib.suppress(OSError):
             return self._data.reason_file(name).read_text()
         return ""
+
+    async def _keep_storing(self) -> None:
+        """NATS stores nothing more once it has found no room: start it again when there is some."""
+        told = False
+        while True:
+            await asyncio.sleep(_ROOM_LOOK_S)
+            if not self._room.found_none():
+                told = False
+            elif self._room.has_room():
+                self._report("nats", "had no room on its disk and has some again: it is restarted")
+                self.restart("nats")
+                await asyncio.sleep(_ROOM_AGAIN_S)
+            elif not told:
+                self._report("nats", f"has no room on its disk ({self._data.nats_store})")
+                told = True
 
     def _give_up(self, problem: str) -> None:
         if self._hopeless is not None and not self._hopeless.done():

@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -45,7 +45,8 @@ class ChaosChain:
 
     form: Form
     folder: Path
-    disk: Disk | None
+    disks: Mapping[str, Disk]
+    """By the process whose store is on it; empty: they are on the disk that is there."""
     process: subprocess.Popen[bytes]
     edges: list[str] = field(default_factory=list)
     _reader: asyncio.StreamReader | None = None
@@ -136,13 +137,13 @@ class ChaosChain:
                 return runs
         return 0
 
-    def disk_errors(self) -> int:
-        """How often NATS has found no room."""
-        log = DataDir(self.folder / "data").nats_log
+    def disk_errors(self, process: str) -> int:
+        """How often a NATS server has found no room."""
+        log = self.folder / "data" / f"{process}.log"
         return log.read_text(errors="replace").count("no space left on device")
 
-    async def back(self, process: str, old_pid: int) -> None:
-        """Return when another process has taken its place.
+    async def back(self, process: str, old_pid: int | None) -> None:
+        """Return when another process has taken its place; None: when there is one that takes work.
 
         Raises:
             ChainFailed: none did in time.
@@ -183,17 +184,17 @@ class ChaosChain:
 async def chaos_chain(
     form: Form, folder: Path, env: Mapping[str, str], disk_bytes: int
 ) -> AsyncIterator[ChaosChain]:
-    """A running chain; `disk_bytes` 0: its store is on the disk that is there."""
+    """A running chain; `disk_bytes` 0: its stores are on the disk that is there."""
     (folder / "data").mkdir(parents=True)
     with (
-        _disk(folder / "data" / "nats", disk_bytes) as disk,
+        _disks(folder / "data", form.stores, disk_bytes) as disks,
         (folder / "chain.log").open("wb") as log,
     ):
         process = subprocess.Popen(  # noqa: ASYNC220 - a fork and an exec, no waiting
             [sys.executable, "-m", "tests.chaos.host", form.name, str(folder)],
             env=environment(env), cwd=ROOT, stdout=log, stderr=log, start_new_session=True,
         )  # fmt: skip
-        chain = ChaosChain(form, folder, disk, process)
+        chain = ChaosChain(form, folder, disks, process)
         try:
             await chain.connect()
             yield chain
@@ -202,15 +203,16 @@ async def chaos_chain(
 
 
 @contextlib.contextmanager
-def _disk(path: Path, size_bytes: int) -> Iterator[Disk | None]:
-    if not size_bytes:
-        yield None
-        return
-    disk = Disk(path, size_bytes)
-    if not disk.mount():
-        yield None
-        return
+def _disks(folder: Path, processes: Sequence[str], size_bytes: int) -> Iterator[Mapping[str, Disk]]:
+    """One for each, in the folder of its store; none if they cannot be had."""
+    disks: dict[str, Disk] = {}
     try:
-        yield disk
+        for each in processes if size_bytes else ():
+            disk = Disk(folder / each, size_bytes)
+            if not disk.mount():
+                break
+            disks[each] = disk
+        yield disks if len(disks) == len(processes) else {}
     finally:
-        disk.unmount()
+        for disk in disks.values():
+            disk.unmount()

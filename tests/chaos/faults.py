@@ -46,7 +46,7 @@ def all_faults(
     """Every kind at every part that it can be done to; a part may be a whole layer, `parts` empty: all."""
     at_processes = [(kind, each) for kind in (KILL, RESTART, FREEZE) for each in form.processes]
     at_links = [(kind, each) for kind in (CUT, SILENCE) for each in form.links]
-    every = [*at_processes, *at_links, *([(FULL, "nats")] if form.has_disk else [])]
+    every = [*at_processes, *at_links, *((FULL, each) for each in form.stores)]
     return [
         (kind, where)
         for kind, where in every

@@ -22,8 +22,8 @@ class Form:
     name: str
     processes: tuple[str, ...]
     links: tuple[str, ...]
-    has_disk: bool
-    """Whether its store may be on a disk that can be filled."""
+    stores: tuple[str, ...]
+    """Processes whose store may be on a disk of its own, which can be filled."""
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -61,11 +61,11 @@ def _of_each(link: Link) -> list[str]:
     return [f"{link.name}-{index}" for index in range(replicas_of(link.target))]
 
 
-SINGLE: Final = Form("single", LAYERS, tuple(each.name for each in LINKS), has_disk=True)
+SINGLE: Final = Form("single", LAYERS, tuple(each.name for each in LINKS), stores=("nats",))
 REPLICATED: Final = Form(
     "replicated",
     tuple(f"{layer}-{index}" for layer in LAYERS for index in range(replicas_of(layer))),
     tuple(name for link in LINKS for name in _of_each(link)),
-    has_disk=False,
+    stores=tuple(f"nats-{index}" for index in range(replicas_of("nats"))),
 )
 FORMS: Final = {each.name: each for each in (SINGLE, REPLICATED)}

@@ -104,16 +104,16 @@ class Life:
         """All of it."""
         options = self.options
         env = {**_ENVIRONMENT, "FACTORYCHAIN_LOG_LEVEL": options.log_level}
-        has_disk = self.form.has_disk and FULL in options.kinds
+        has_disk = bool(self.form.stores) and FULL in options.kinds
         disk_bytes = options.disk_mib * 1024 * 1024 if has_disk else 0
         self.tell(f"{self.form.name}: seed {options.seed}, logs in {self.folder}; the chain starts")
         self.watchdog.phase("starting the chain", READY_S + STOPPED_S + _GRACE_S)
         async with chaos_chain(self.form, self.folder, env, disk_bytes) as chain:
-            if disk_bytes and chain.disk is None:
+            if disk_bytes and not chain.disks:
                 self.skip_full_disk()
             driver = await self._break(chain)
-            if chain.disk is not None:
-                self.tell(f"the store took {chain.disk.used_bytes / 1e6:.0f} MB")
+            for name, disk in chain.disks.items():
+                self.tell(f"the store of {name} took {disk.used_bytes / 1e6:.0f} MB")
             self.watchdog.phase("stopping the chain", STOPPED_S + _GRACE_S)
         self.tell("checking")
         self.watchdog.phase("checking", _GRACE_S + self.seconds)

@@ -34,12 +34,6 @@ class Recovery:
         """It is over."""
         self.over = time.time()
 
-    def again(self) -> None:
-        """It is not over yet."""
-        self.over = None
-        self.event_after = self.start_after = False
-        self.done.clear()
-
     def event(self, made: float, now: float) -> None:
         if made > self.began and self.event_s is None:
             self.event_s = now - self.began

@@ -1,7 +1,8 @@
 """Two replicas of every layer over three NATS servers, with a relay before each, started again when they die.
 
 Invariant: a pid is told only while its process takes work; a NATS server does once it has what it missed,
-so that whoever waits for it never takes a second node from the cluster.
+so that whoever waits for it never takes a second node from the cluster. One that hangs, or whose storage is
+disabled, as after it has found no room on its disk, is ended as an orchestrator's probe would have it.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Mapping
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
 from factorychain.local.process import ChildProcess, ProcessSpec
 from factorychain.local.readiness import layer_serves
-from tests.chaos.forms import REPLICATED, replicas_of
+from tests.chaos.forms import REPLICATED, layer_of, replicas_of
 from tests.chaos.links import LINKS
 from tests.chaos.relay import Relay
 from tests.chaos.single import AGENTS, report
@@ -28,6 +30,8 @@ _LINK: Final = {
 _POLL_S: Final = 0.1
 _CALL_S: Final = 2.0
 _GRACE_S: Final = 15.0
+_UNWELL_S: Final = 3.0
+_SILENT_S: Final = 15.0
 
 
 class _Relayed(Replicated):
@@ -101,7 +105,7 @@ class Replicas:
 
     def restart(self, process: str) -> None:
         """Stops one in order; it is started again."""
-        self._children[process].restart()
+        self._children[process].restart(_GRACE_S)
 
     def _changed(self, child: ChildProcess, what: str) -> None:
         name = child.spec.name
@@ -110,23 +114,39 @@ class Replicas:
         if name in self._looking:
             self._looking.pop(name).cancel()
         if child.pid is not None:
-            self._looking[name] = asyncio.create_task(self._until_serving(name, child.pid))
+            looking = self._look_after_nats if layer_of(name) == "nats" else self._until_serving
+            self._looking[name] = asyncio.create_task(looking(name, child.pid))
 
     async def _until_serving(self, name: str, pid: int) -> None:
         layer, index = name.split("-")
-        while True:
-            if layer == "nats":
-                serves = await _healthy(self._chain.health(int(index)))
-            else:
-                serves = await layer_serves(self._chain.listens(layer, int(index)))
-            if serves:
-                self._serving[name] = pid
-                return
+        while not await layer_serves(self._chain.listens(layer, int(index))):  # noqa: ASYNC110 - another process
             await asyncio.sleep(_POLL_S)
+        self._serving[name] = pid
+
+    async def _look_after_nats(self, name: str, pid: int) -> None:
+        health = self._chain.health(int(name.partition("-")[2]))
+        loop = asyncio.get_running_loop()
+        well_at, patience_s = loop.time(), _SILENT_S
+        while loop.time() < well_at + patience_s:
+            status = await _status(health)
+            if status == HTTPStatus.OK:
+                self._serving[name], well_at = pid, loop.time()
+            elif status is None:
+                self._serving.pop(name, None)
+                patience_s = _SILENT_S
+            elif await _status(f"{health}?js-enabled-only=true") == HTTPStatus.OK:
+                well_at = loop.time()  # it lacks something that it missed
+            else:
+                self._serving.pop(name, None)
+                patience_s = _UNWELL_S
+            await asyncio.sleep(_POLL_S)
+        report(name, "hangs or stores nothing any more: it is restarted")
+        self._serving.pop(name, None)
+        self._children[name].restart(_GRACE_S)
 
 
-async def _healthy(url: str) -> bool:
-    """Whether a NATS server answers with 200."""
+async def _status(url: str) -> int | None:
+    """With which a NATS server answers; None: it does not."""
     address, _, path = url.removeprefix("http://").partition("/")
     host, _, port = address.partition(":")
     with contextlib.suppress(OSError, TimeoutError):
@@ -134,7 +154,8 @@ async def _healthy(url: str) -> bool:
             reader, writer = await asyncio.open_connection(host, int(port))
             try:
                 writer.write(f"GET /{path} HTTP/1.0\r\n\r\n".encode())
-                return b" 200 " in await reader.readline()
+                words = (await reader.readline()).split()
+                return int(words[1]) if len(words) > 1 else None
             finally:
                 writer.close()
-    return False
+    return None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from factorychain.local.process import ChildProcess, ProcessSpec
 from tests.command import alive
-from tests.waiting import until
+from tests.waiting import until, until_true
 
 
 class Told:
@@ -55,18 +55,37 @@ async def test_one_that_is_told_to_stop_is_not_started_again() -> None:
     assert told.child.pid is None
 
 
-async def test_one_that_does_not_listen_is_killed_after_the_grace(tmp_path: Path) -> None:
-    deaf = tmp_path / "deaf"
+async def deaf_child(folder: Path) -> Told:
+    """Does not listen to SIGTERM."""
+    deaf = folder / "deaf"
     code = f"import signal; signal.signal(15, signal.SIG_IGN); open({str(deaf)!r}, 'w')"
     told = Told(*sleeping(code))
     told.child.start()
+    await until_true(deaf.exists)
+    return told
 
-    async def is_deaf() -> bool:
-        return deaf.exists()
 
-    await until(is_deaf)
+async def test_one_that_does_not_listen_is_killed_after_the_grace(tmp_path: Path) -> None:
+    told = await deaf_child(tmp_path)
     await told.child.stop(0.1)
     assert told.heard[-1] == "exited by SIGKILL"
+
+
+async def test_one_that_does_not_listen_is_killed_to_be_restarted(tmp_path: Path) -> None:
+    told = await deaf_child(tmp_path)
+    told.child.restart(0.1)
+    assert await told.hears(3) == ["started", "exited by SIGKILL", "started"]
+    await told.child.stop(10)
+
+
+async def test_the_grace_of_a_restart_is_not_held_against_the_next_process(tmp_path: Path) -> None:
+    told = Told(*sleeping())
+    told.child.start()
+    told.child.restart(0.2)
+    assert await told.hears(3) == ["started", "exited by SIGTERM", "started"]
+    await asyncio.sleep(0.4)
+    assert told.heard[-1] == "started"
+    await told.child.stop(10)
 
 
 async def test_a_restart_that_is_asked_for_does_not_wait(tmp_path: Path) -> None:
@@ -75,7 +94,7 @@ async def test_a_restart_that_is_asked_for_does_not_wait(tmp_path: Path) -> None
     told.child.restarts.delay_s = 600
     told.child.start()
     assert await told.hears(2) == ["started", "exited with status 1"]
-    told.child.restart()
+    told.child.restart(10)
     assert (await told.hears(3))[2] == "started"
     await told.child.stop(10)
 

@@ -42,18 +42,6 @@ def test_users_are_served_again_when_both_came_after_the_fault_was_over() -> Non
     assert recovery.done.is_set()
 
 
-def test_what_is_broken_again_is_not_over() -> None:
-    recovery = Recovery(100.0)
-    recovery.undone()
-    assert recovery.over is not None
-    recovery.event(recovery.over + 1, recovery.over + 1)
-    recovery.start(101.0, recovery.over + 1)
-    assert recovery.done.is_set()
-    recovery.again()
-    recovery.event(recovery.began + 1e10, recovery.began + 1e10)
-    assert not recovery.done.is_set()
-
-
 def test_the_watch_tells_the_fault_that_is_watched() -> None:
     watch = RecoveryWatch()
     watch.event({"at": at(1.0)})
