@@ -8,7 +8,8 @@ tests/integration/nats_contract), gRPC's channel and server (`grpc_channel`, `gr
 WebSocket below the edge (`services`), all on one network (`network`) that is slow, holds, and
 breaks. `faults` makes a plan of a seed: replicas, users, their runs (`orders`), and what goes wrong;
 `world` carries it out, kills and pauses processes, and waits until the chain has come to rest;
-`observing` says what must hold; `bugs` are put into the services to know that this would find them.
+`observing` says what must hold, `endings` how runs may end, given what was away (`absences`); `bugs` are
+put into the services to know that this would find them.
 
     python -m tests.simulation --seeds 2000            what `make simulation` runs
     python -m tests.simulation --seed 263              one seed, with its trace if it fails

@@ -19,6 +19,7 @@ from factorychain._core.stored import NatsUnavailable, StoredMessage
 from factorychain.bridge.v1.log_pb2 import LogBatch
 from factorychain.types.v1.event_pb2 import Event
 from factorychain.types.v1.run_pb2 import Run
+from factorychain_agents.outage import OutageWatch
 from factorychain_bridge.batches import Append, Position
 from factorychain_bridge.feed import ThreadFeed
 from factorychain_bridge.items import Events, FeedItem, Sink
@@ -27,6 +28,7 @@ from factorychain_bridge.thread_log import ReadForward, ThreadLog
 from factorychain_bridge.writer import RunWriter
 from factorychain_engine import responding
 from factorychain_engine.admission.record import ActiveRun, Decision, UserRecord, admit
+from factorychain_engine.agents.layer import Life
 from factorychain_engine.lifeline import EndReason
 from factorychain_engine.ownership.cleanup import CleanUp
 from factorychain_engine.places import starts
@@ -257,6 +259,30 @@ def broken_streams_lose_runs() -> None:
     _patch(AtAgents, "attach", attach)
 
 
+def agents_never_give_up() -> None:
+    """Agents go on however long nothing of a run gets into the log."""
+    _patch(OutageWatch, "start", lambda *_: None)
+
+
+def agents_are_lost_together() -> None:
+    """An engine that loses a run together with its agents gives up what all other agents have, too."""
+    give_up, follow = AtAgents.give_up, AtAgents.follow
+    followed: dict[object, list[AtAgents]] = {}
+
+    def follow_all(self: AtAgents, life: Life) -> None:
+        followed.setdefault(self._agents, []).append(self)
+        follow(self, life)
+
+    def give_up_all(self: AtAgents, reason: EndReason) -> None:
+        give_up(self, reason)
+        if reason is EndReason.AGENT_LOST and self.boot:  # some had it
+            for each in followed.pop(self._agents, ()):
+                give_up(each, reason)
+
+    _patch(AtAgents, "follow", follow_all)
+    _patch(AtAgents, "give_up", give_up_all)
+
+
 BUGS: Final[dict[str, Bug]] = {
     each.__name__: each
     for each in (
@@ -281,6 +307,8 @@ BUGS: Final[dict[str, Bug]] = {
         promoted_twice,
         adoption_ends_runs,
         broken_streams_lose_runs,
+        agents_never_give_up,
+        agents_are_lost_together,
     )
 }
 

@@ -6,16 +6,18 @@ invariants:
 - an agent that came to its end ended as it was told to, and with what it was told to say;
 - a run is cancelled only if its user has asked for that, or for another start that interrupts its thread;
 - DEADLINE comes only after a run's lifetime, to one that never ends by itself or was begun again in it;
-- AGENT_LOST comes to a run that had begun only if agents died, were told to stop, or were out of the
-  engines' reach for as long as configured; to one of which nothing was heard only if something was away;
+- AGENT_LOST comes to a run that had begun only if agents that had it died, were told to stop, or were out
+  of the engines' reach for as long as configured; to one of which nothing was heard only if something was
+  away on its way to agents;
 - INPUT_LOST comes only to a run whose input storage has lost while it waited;
-- CHAIN_DEGRADED comes only if the way to the log was broken for as long as configured;
+- CHAIN_DEGRADED comes only if the way to the log was broken for as long as configured, and no agent goes
+  on for longer (`attempts`);
 - there is no other reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -26,17 +28,23 @@ from google.protobuf import text_format
 from factorychain._core.ids import Principal
 from factorychain.types.v1.event_pb2 import Event
 from tests.simulation import services
+from tests.simulation.absences import Absence, Absences, lasted
+from tests.simulation.attempts import MAY_GO_ON_S, Attempt
 from tests.simulation.logged import Logged
 from tests.simulation.orders import Order
-from tests.simulation.reality import EPOCH_S
 
+_TO_AGENTS: Final = {"engine", "agents", "nats"}
+"""By which a run reaches agents. NATS: an engine may not know of a place that it has taken for one."""
 _LATE_S: Final = 4.0
 """So much later than a part is back others may notice: the longest back-off, and a call that waits."""
-_SILENT_BEFORE_S: Final = 2.0
-"""So long before that agents may have said the last word: they do not speak all the time."""
-_TO_THE_LOG: Final = ("emitter", "bridge", "nats")
-_ON_THE_WAY: Final = (("agents", "emitter"), ("emitter", "bridge"), ("bridge", "nats"))
-_TO_AGENTS: Final = ("agents", "engine")
+_SILENT_BEFORE_S: Final = 3.2
+"""So long before that agents may have said the last word: they speak every three seconds."""
+_SPEAKS_WITHIN_S: Final = 1.0
+"""Agents that are back speak at once, but it may have to be on another stream."""
+_TO_THE_LOG: Final = (
+    {"emitter"}, {"bridge"}, {"nats"},
+    {"agents", "emitter"}, {"emitter", "bridge"}, {"bridge", "nats"},
+)  # fmt: skip
 
 
 @dataclass
@@ -51,24 +59,14 @@ class Wanted:
     cancelled_at_s: float = inf
 
 
-@dataclass
-class _Away:
-    what: tuple[str, ...]
-    """The layer, or the two between which nothing passes."""
-    from_s: float
-    to_s: float
-    dead: bool
-    """Whether it forgets what it had."""
-
-
 class Endings:
     """What explains the endings of one simulation."""
 
-    def __init__(self, now_s: Callable[[], float]) -> None:
+    def __init__(self, now_s: Callable[[], float], absences: Absences) -> None:
         self.wanted: dict[str, Wanted] = {}
         self._now_s = now_s
-        self._away: list[_Away] = []
-        self._dead: dict[str, _Away] = {}
+        self._absences = absences
+        self._attempts: dict[str, list[Attempt]] = {}
         self._inputs_lost: set[str] = set()
 
     # --- what users want --------------------------------------------------------------------
@@ -82,25 +80,15 @@ class Endings:
         """A user is about to ask for its end."""
         self.wanted[run].cancelled_at_s = self._now_s()
 
-    # --- what goes wrong --------------------------------------------------------------------
+    # --- what agents do ---------------------------------------------------------------------
 
-    def away(self, *names: str, for_s: float) -> None:
-        """A process stands still; or nothing passes between two."""
-        layers = tuple(sorted(each.partition("-")[0] for each in names))
-        now_s = self._now_s()
-        self._away.append(_Away(layers, now_s, now_s + for_s, dead=False))
+    def accepted(self, run: str, number: int, replica: str) -> Attempt:
+        """A replica has an attempt of a run."""
+        attempt = Attempt(number, replica, self._now_s(), self._now_s)
+        self._attempts.setdefault(run, []).append(attempt)
+        return attempt
 
-    def dies(self, name: str) -> None:
-        """A process dies, or is told to stop."""
-        if name not in self._dead:
-            layer = name.partition("-")[0]
-            self._dead[name] = _Away((layer,), self._now_s(), inf, dead=True)
-            self._away.append(self._dead[name])
-
-    def is_back(self, name: str) -> None:
-        """It has started again."""
-        if name in self._dead:
-            self._dead.pop(name).to_s = self._now_s()
+    # --- what storage does ------------------------------------------------------------------
 
     def lose_input(self, run: str) -> None:
         """Storage forgets what a run that waits was wanted with."""
@@ -113,18 +101,25 @@ class Endings:
         runs: dict[str, list[Logged]] = {}
         for each in logged:
             runs.setdefault(each.run, []).append(each)
-        return [
-            f"{run} has an ending that nothing explains: {_in_a_line(own[-1].event)} for {self.wanted.get(run)}"
-            for run, own in runs.items()
-            if own[-1].ends and not self._is_explained(run, own)
-        ]
+        return [wrong for run, own in runs.items() for wrong in self._wrong(run, own)]
+
+    def _wrong(self, run: str, own: Sequence[Logged]) -> Iterator[str]:
+        if own[-1].ends and not self._is_explained(run, own):
+            ending = _in_a_line(own[-1].event)
+            yield f"{run} has an ending that nothing explains: {ending} for {self.wanted.get(run)}"
+        if own[-1].at_s - own[0].at_s < MAY_GO_ON_S:
+            return
+        for attempt in self._attempts.get(run, ()):
+            for_s = attempt.went_on_for_s(own, self._absences)
+            if for_s > MAY_GO_ON_S:
+                yield f"{run} went on for {for_s:.1f} s of which nothing was confirmed: {attempt}"
 
     def _is_explained(self, run: str, own: Sequence[Logged]) -> bool:
         wanted = self.wanted.get(run)
         if wanted is None:
             return False
         end = own[-1].event
-        at_s = end.at.ToMicroseconds() / 1e6 - EPOCH_S + 0.001
+        at_s = own[-1].at_s + 0.001
         if own[-1].kind == "agent_completed":
             return _as_ordered(
                 wanted, end.agent_completed.output_json, len(end.agent_completed.pending)
@@ -134,7 +129,7 @@ class Endings:
         begins = sum(each.kind == "agent_started" for each in own)
         if end.agent_failed.reason == "INPUT_LOST":
             return run in self._inputs_lost and not begins
-        return self._may_fail(wanted, end.agent_failed.reason, at_s, begins)
+        return self._may_fail(run, wanted, end.agent_failed.reason, at_s, begins)
 
     def _was_asked_for(self, run: str, wanted: Wanted, reason: str, at_s: float) -> bool:
         if reason == "USER":
@@ -146,7 +141,7 @@ class Endings:
             and other.at_s <= at_s and not other.resumes
         )  # fmt: skip
 
-    def _may_fail(self, wanted: Wanted, reason: str, at_s: float, begins: int) -> bool:
+    def _may_fail(self, run: str, wanted: Wanted, reason: str, at_s: float, begins: int) -> bool:
         end = orjson.loads(wanted.order.input)["end"]
         if reason == "AGENT_ERROR":
             return bool(end == "fail")
@@ -154,35 +149,30 @@ class Endings:
             long = end == "hang" or begins > 1
             return bool(long) and at_s >= wanted.at_s + services.RUN_LIFETIME_S
         if reason == "CHAIN_DEGRADED":
-            return self._lasted(services.OUTAGE_MAX_S, at_s, self._before_the_log(at_s))
+            before = self._absences.between(0.0, at_s)
+            to_the_log = [each for each in before if each.layers in _TO_THE_LOG]
+            return lasted(services.OUTAGE_MAX_S, at_s, to_the_log, _LATE_S)
         if reason == "AGENT_LOST":
-            return self._may_be_lost(at_s, began=begins > 0)
+            return self._may_be_lost(run, at_s, began=begins > 0)
         return False
 
-    def _may_be_lost(self, at_s: float, *, began: bool) -> bool:
-        before = [each for each in self._away if each.from_s <= at_s]
-        if any(each.dead and each.what == ("agents",) for each in before):
-            return True
+    def _may_be_lost(self, run: str, at_s: float, *, began: bool) -> bool:
         if not began:  # nobody may know that agents have it, or they have it not
-            return bool(before)
-        out_of_reach = [e for e in before if e.what in (*((x,) for x in _TO_AGENTS), _TO_AGENTS)]
-        return self._lasted(services.AGENTS_LOST_AFTER_S - _SILENT_BEFORE_S, at_s, out_of_reach)
+            before = self._absences.between(self.wanted[run].at_s, at_s)
+            return any(each.layers & _TO_AGENTS for each in before)
+        return any(self._is_lost(attempt, at_s) for attempt in self._attempts.get(run, ()))
 
-    def _before_the_log(self, at_s: float) -> list[_Away]:
-        parts = (*((each,) for each in _TO_THE_LOG), *_ON_THE_WAY)
-        return [each for each in self._away if each.what in parts and each.from_s <= at_s]
+    def _is_lost(self, attempt: Attempt, at_s: float) -> bool:
+        """Whether the replica that had it was away for long enough, or for ever."""
+        meanwhile = self._absences.between(attempt.from_s, at_s)
+        own = [each for each in meanwhile if _keeps_away(each, attempt.replica)]
+        wanted_s = services.AGENTS_LOST_AFTER_S - _SILENT_BEFORE_S
+        return any(each.dead for each in own) or lasted(wanted_s, at_s, own, _SPEAKS_WITHIN_S)
 
-    @staticmethod
-    def _lasted(wanted_s: float, at_s: float, away: Iterable[_Away]) -> bool:
-        """Whether something was away for so long at a stretch."""
-        from_s, to_s = -inf, -inf
-        for each in sorted(away, key=lambda each: each.from_s):
-            if each.from_s > to_s:
-                from_s = each.from_s
-            to_s = max(to_s, min(each.to_s + _LATE_S, at_s))
-            if to_s - from_s >= wanted_s:
-                return True
-        return False
+
+def _keeps_away(absence: Absence, replica: str) -> bool:
+    """Whether it keeps agents from engines."""
+    return replica in absence.names and absence.layers in ({"agents"}, {"agents", "engine"})
 
 
 def _as_ordered(wanted: Wanted, output: str, pending: int) -> bool:

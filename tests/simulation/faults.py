@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from random import Random
 from typing import TYPE_CHECKING
 
 from factorychain_agents.server import AgentsServer
-from tests.simulation import orders
+from tests.simulation import orders, services
 from tests.simulation.orders import Order
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ _PAIRS = (
     ("engine", "agents"), ("engine", "emitter"), ("agents", "emitter"), ("emitter", "bridge"),
     ("bridge", "engine"), ("agents", "engine"), ("engine", "nats"), ("bridge", "nats"),
 )  # fmt: skip
+_WAY_TO_THE_LOG = (("agents", "emitter"), ("emitter", "bridge"), ("bridge", "nats"))
 _IN_TURN_S = {"engine": 0.0, "bridge": 0.04, "emitter": 0.06, "agents": 0.065, USERS: 0.09}
 """When each starts where a supervisor starts one after the other, as it does in most seeds."""
 TROUBLE_S = 5.0
@@ -81,8 +83,11 @@ class Plan:
         nats = random.choice((1, 3))
         if random.random() < 0.1:
             made += _deaf_engines()
-        made.sort(key=lambda fault: fault.at_s)
         starts_s = _IN_TURN_S if random.random() < 0.8 else dict.fromkeys(_IN_TURN_S, 0.0)
+        if not crowded and random.random() < 0.025:
+            users["ada"].insert(0, [orders.long_and_speaking()])
+            made.append(_long_outage(random, replicas))
+        made.sort(key=lambda fault: fault.at_s)
         ends_at_s = made[-1].at_s if made else 0.0
         return cls(replicas, nats, users, listeners, made, ends_at_s, starts_s)
 
@@ -109,6 +114,22 @@ def _deaf_engines() -> list[Fault]:
     """So many answers of NATS are lost that an engine may never hear of a place that it has taken."""
     happen = _losing_answers(0.5, 3.0)
     return [Fault(at_s, "lost_answers", "of NATS, for long", happen) for at_s in (0.4, 3.4)]
+
+
+def _long_outage(random: Random, replicas: dict[str, int]) -> Fault:
+    """Nothing gets into the log until agents have to give up what they are told to say all the time."""
+    at_s, for_s = random.uniform(1.6, 3.0), services.OUTAGE_MAX_S + 4.0
+    if random.random() < 0.25:
+        where = f"for {for_s} s"
+        return Fault(at_s, "nats_outage", where, lambda world: world.restart_nats(for_s))
+    one, other = random.choice(_WAY_TO_THE_LOG)
+    pairs = [*product(_all(replicas, one), _all(replicas, other))]
+
+    def happen(world: World) -> None:
+        for pair in pairs:
+            world.hold(*pair, for_s)
+
+    return Fault(at_s, "hold", f"all of {one} and {other} for {for_s} s", happen)
 
 
 def most_to_lose(world: World) -> str:
@@ -145,6 +166,12 @@ def one_of(random: Random, replicas: dict[str, int], layer: str | None = None) -
     return "nats" if layer == "nats" else f"{layer}-{random.randint(1, replicas[layer])}"
 
 
+def _all(replicas: dict[str, int], layer: str) -> list[str]:
+    if layer == "nats":
+        return [layer]
+    return [f"{layer}-{each}" for each in range(1, replicas[layer] + 1)]
+
+
 def _pair(random: Random, replicas: dict[str, int]) -> tuple[str, str]:
     one, other = random.choice(_PAIRS)
     return one_of(random, replicas, one), one_of(random, replicas, other)
@@ -168,7 +195,7 @@ def _pause(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
 
 def _reset(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
     one, other = _pair(random, replicas)
-    return f"{one} and {other}", lambda world: world.network.reset(one, other)
+    return f"{one} and {other}", lambda world: world.reset(one, other)
 
 
 def _hold(random: Random, replicas: dict[str, int], _: list[str]) -> Made:
@@ -189,7 +216,7 @@ def _lost_answers(random: Random, _: dict[str, int], __: list[str]) -> Made:
 
 def _losing_answers(part: float, for_s: float) -> Callable[[World], None]:
     def happen(world: World) -> None:
-        world.endings.away("nats", for_s=for_s)
+        world.absences.away("nats", for_s=for_s)
         world.nats_server.lose_replies = part
         world.loop.call_later(for_s, setattr, world.nats_server, "lose_replies", 0.0)
 

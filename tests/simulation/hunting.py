@@ -41,6 +41,8 @@ FOUND_AS: Final[dict[str, tuple[str, ...]]] = {
     "promoted_twice": ("began twice",),
     "adoption_ends_runs": ("nothing explains",),
     "broken_streams_lose_runs": ("nothing explains",),
+    "agents_never_give_up": ("went on for",),
+    "agents_are_lost_together": ("nothing explains",),
 }
 """What the invariant says that a bug is there for: if another one notices it first, that proves nothing."""
 
@@ -66,6 +68,8 @@ FOUND_BY: Final[dict[str, tuple[int, ...]]] = {
     "promoted_twice": (13, 266),
     "adoption_ends_runs": (48,),
     "broken_streams_lose_runs": (141,),
+    "agents_never_give_up": (16, 68, 171),
+    "agents_are_lost_together": (156, 165),
 }
 """Seeds that have found a bug: they are tried first. Their plans suit it, so that one of them finds it
 still when the services have changed a little; if none does, others are looked for, which takes longer.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from factorychain._core.event_kinds import ENDINGS
 from factorychain.bridge.v1.log_pb2 import LogBatch
 from factorychain.types.v1.event_pb2 import Event
+from tests.simulation.reality import EPOCH_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,11 @@ class Logged:
     attempt: int
     kind: str
     event: Event
+
+    @property
+    def at_s(self) -> float:
+        """When it was said, in the simulation's time."""
+        return self.event.at.seconds - EPOCH_S + self.event.at.nanos / 1e9
 
     @property
     def ends(self) -> bool:

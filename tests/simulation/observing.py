@@ -8,6 +8,7 @@ It reads only what agents' code did and was acknowledged, the log, and what clie
   attempt never after a later attempt's;
 - an attempt is begun by agents once;
 - an admitted run has exactly one ending, which something explains (`endings`), and nothing after it, and a thread one run at a time;
+- agents give up a run of which nothing is confirmed for too long (`attempts`);
 - a user's runs whose code was started and which have no ending in the log are never more than the
   limit (code of an attempt that was superseded speaks for the same run, and counts once);
 - a run that has begun does not wait any more;
@@ -32,6 +33,7 @@ from factorychain._core.ids import Principal, log_subject, thread_key
 from factorychain._core.link import RunObserver
 from factorychain.bridge.v1.log_pb2 import LogBatch
 from factorychain.errors import FactoryChainError
+from tests.simulation.attempts import Attempt
 from tests.simulation.endings import Endings
 from tests.simulation.logged import Logged, events_of
 from tests.simulation.nats_server import FakeNats, Stored
@@ -164,9 +166,11 @@ class Observer:
         if [*(ctx.resume or {}).values()] != [canary]:
             self.violated(f"{ctx.user} was taken to have answered {ctx.resume}")
 
-    def acknowledging(self, ctx: UserExecutionContext, inner: RunObserver | None) -> RunObserver:
+    def acknowledging(
+        self, ctx: UserExecutionContext, attempt: Attempt, inner: RunObserver | None
+    ) -> RunObserver:
         """Around what hears the acknowledgements of a run on the agents' link."""
-        return cast("RunObserver", _Acknowledged(self, ctx, inner))
+        return cast("RunObserver", _Acknowledged(self, ctx, attempt, inner))
 
     def is_acknowledged(self, ctx: UserExecutionContext, run_seq: int) -> None:
         """Agents were told that everything up to `run_seq` is durable."""
@@ -282,13 +286,24 @@ class _Acknowledged:
     """A `RunObserver` that lets the observer hear, too."""
 
     def __init__(
-        self, observer: Observer, ctx: UserExecutionContext, inner: RunObserver | None
+        self,
+        observer: Observer,
+        ctx: UserExecutionContext,
+        attempt: Attempt,
+        inner: RunObserver | None,
     ) -> None:
         self._observer = observer
         self._ctx = ctx
+        self._attempt = attempt
         self._inner = inner
 
+    def opened(self, durable_run_seq: int) -> None:
+        self._attempt.confirmed(durable_run_seq)
+        if self._inner is not None:
+            self._inner.opened(durable_run_seq)
+
     def acknowledged(self, durable_run_seq: int, ended: bool) -> None:
+        self._attempt.confirmed(durable_run_seq)
         self._observer.is_acknowledged(self._ctx, durable_run_seq)
         if self._inner is not None:
             self._inner.acknowledged(durable_run_seq, ended)

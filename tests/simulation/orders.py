@@ -73,3 +73,8 @@ def long_and_safe(random: Random) -> Order:
     order = told("ada", steps=6, pause_s=random.choice((0.6, 1.5)), keeps=True)
     cancel_after_s = random.choice((None, None, None, 6.0))
     return Order("t1", "safe", order, cancel_after_s)
+
+
+def long_and_speaking() -> Order:
+    """A run that says something all the time, for longer than an outage may last."""
+    return Order("t4", "walker", told("ada", steps=20, pause_s=0.7), None, "enqueue")

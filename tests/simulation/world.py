@@ -20,6 +20,7 @@ from factorychain_agents.server import AgentsServer
 from factorychain_engine.admission.record import ActiveRun
 from factorychain_engine.server import EngineServer
 from tests.simulation import crash_plans, observing, reality, services
+from tests.simulation.absences import Absences
 from tests.simulation.client import Client
 from tests.simulation.crashes import Crashes, first_of
 from tests.simulation.endings import Endings
@@ -73,7 +74,8 @@ class World:
         services.install(self.network, self._warned)
         self.nats = FakeNats(self.loop.time)
         self.nats_server = NatsServer(self.nats, Random(seed + 3))
-        self.endings = Endings(lambda: self.loop.now_s)
+        self.absences = Absences(self.loop.time)
+        self.endings = Endings(self.loop.time, self.absences)
         self.observer = observing.Observer(
             self.nats, services.USER_LIMIT, self.endings, self.note, self.loop.look
         )
@@ -114,23 +116,24 @@ class World:
             self.observer.violated(f"{replica.name} could not be built: {error!r}")
             return
         if isinstance(replica.server, AgentsServer):
-            self._watch(replica.server)
+            self._watch(replica.server, replica.name)
         elif isinstance(replica.server, EngineServer):
             self._watch_adoptions(replica.server, replica.process)
         try:
             await replica.group.start()
             replica.up = True
-            self.endings.is_back(replica.name)
+            self.absences.is_back(replica.name)
         except Exception as error:
             self.note(f"{replica.name} did not start: {error!r}")
             self._restart_later(replica, 0.5)
 
-    def _watch(self, agents: AgentsServer) -> None:
+    def _watch(self, agents: AgentsServer, name: str) -> None:
         """Hears what this replica is told to be durable."""
         inner: Callable[..., LinkRun] = agents.link.open
 
         def opened(ctx: UserExecutionContext, **options: object) -> LinkRun:
-            heard = self.observer.acknowledging(ctx, options.pop("observer", None))  # type: ignore[arg-type]
+            attempt = self.endings.accepted(ctx.run, ctx.attempt, name)
+            heard = self.observer.acknowledging(ctx, attempt, options.pop("observer", None))  # type: ignore[arg-type]
             return inner(ctx, **options, observer=heard)
 
         agents.link.open = opened  # type: ignore[method-assign]
@@ -163,7 +166,7 @@ class World:
         replica = self.replicas[name]
         if replica.process.alive and replica.up:
             replica.up = False
-            self.endings.dies(name)
+            self.absences.dies(name)
             _ = self.loop.spawn(replica.process, self._stop(replica, back_after_s), "drain")
 
     async def _stop(self, replica: Replica, back_after_s: float) -> None:
@@ -174,21 +177,25 @@ class World:
     def pause(self, name: str, for_s: float) -> None:
         process = self.replicas[name].process
         process.paused = True
-        self.endings.away(name, for_s=for_s)
+        self.absences.away(name, for_s=for_s)
         self.loop.call_later(for_s, self.loop.resume, process)
 
     def hold(self, one: str, other: str, for_s: float) -> None:
-        self.endings.away(one, other, for_s=for_s)
+        self.absences.away(one, other, for_s=for_s)
         self.network.hold(one, other, for_s)
 
+    def reset(self, one: str, other: str) -> None:
+        self.absences.away(one, other, for_s=0.0)
+        _ = self.network.reset(one, other)
+
     def _restart_later(self, replica: Replica, after_s: float) -> None:
-        self.endings.dies(replica.name)
+        self.absences.dies(replica.name)
         self.loop.kill(replica.process)
         self.network.gone(replica.process)
         self.later(after_s, self.start, replica.layer, replica.name)
 
     def restart_nats(self, back_after_s: float) -> None:
-        self.endings.away("nats", for_s=back_after_s)
+        self.absences.away("nats", for_s=back_after_s)
         self.loop.kill(self.nats_process)
         self.network.gone(self.nats_process)
         self.later(back_after_s, self.start_nats)
