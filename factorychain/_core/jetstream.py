@@ -207,18 +207,20 @@ class Stream:
         """The stream's last sequence."""
         return int((await self._info({}))["state"]["last_seq"])
 
-    async def contents(self) -> StreamContents:
-        """Which stream it is, and how much is in it, as the leader knows it.
+    async def contents(self, *, but_for: str = "") -> StreamContents:
+        """Which stream it is, and how much is in it, as the leader knows it; its messages without those
+        of the subject `but_for`.
 
         Raises:
             StreamMissing: there is none of this name.
         """
-        info = await self._info({})
+        info = await self._info({"subjects_filter": but_for} if but_for else {})
         state = info["state"]
+        uncounted = (state.get("subjects") or {}).get(but_for, 0)
         last_at_s = datetime.fromisoformat(state["last_ts"]).timestamp()
         return StreamContents(
             info["created"],
-            int(state["messages"]),
+            int(state["messages"]) - int(uncounted),
             last_at_s,
             first_seq=int(state["first_seq"]),
             last_seq=int(state["last_seq"]),

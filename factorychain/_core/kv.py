@@ -126,12 +126,12 @@ class KvBucket:
         )
 
     async def contents(self) -> StreamContents:
-        """Which bucket there is, and how much is in it.
+        """Which bucket there is, and how much is in it, but for what anybody has only tried to store.
 
         Raises:
             StreamMissing: there is none.
         """
-        return await self._stream.contents()
+        return await self._stream.contents(but_for=self._prefix + _TRY)
 
     async def try_to_store(self) -> None:
         """Store something that nobody reads, since it counts as removed, and that goes by itself.

@@ -81,6 +81,17 @@ async def test_the_marker_of_a_removed_key_goes_by_itself(users: KvBucket) -> No
     assert await users.read("u1") == KvEntry("u1", None, 0)
 
 
+async def test_what_was_only_tried_to_be_stored_is_nothing_that_the_bucket_holds(
+    users: KvBucket,
+) -> None:
+    await users.try_to_store()
+    assert (await users.contents()).messages == 0
+    await users.create("u1", b"a")
+    await users.try_to_store()
+    assert sorted(await users.keys()) == ["try", "u1"]
+    assert (await users.contents()).messages == 1
+
+
 async def test_a_key_with_a_ttl_is_gone_after_it_and_can_be_created_at_once(
     engine_js: JetStream,
 ) -> None:

@@ -179,6 +179,23 @@ async def test_a_purge_that_nobody_runs_into_is_noticed(
     await until_true(lambda: engine.server.storage_watch.healthy)
 
 
+async def test_what_another_engine_stored_only_to_see_whether_it_is_is_not_missed(
+    chain: Chain, engine: Engine, admin: StorageAdmin
+) -> None:
+    other = await chain.engine(storage_look_s=LOOK_S)
+    users = engine.server.storage.users
+    await engine.start_run(thread="t1")
+    with capture_logs() as lines:
+        engine.server.storage.state.unanswered(USERS)
+        await until(lambda: users.keys("try"))
+        await asyncio.gather(has_looked(engine), has_looked(other))
+        await admin.purge_of(USERS, "try")  # as its age does
+        for _ in range(2):  # the first may have been under way
+            await asyncio.gather(has_looked(engine), has_looked(other))
+    assert said(lines, "the contents of a bucket are lost", USERS) == []
+    await other.start_run(thread="t2")
+
+
 async def test_a_lost_run_that_has_ended_gets_no_place_again(
     chain: Chain, engine: Engine, admin: StorageAdmin
 ) -> None:

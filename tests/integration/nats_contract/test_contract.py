@@ -58,6 +58,9 @@ async def test_a_stream_says_how_much_is_in_it_and_from_where_to_where(nats: Nat
     assert (found.messages, found.first_seq, found.last_seq) == (2, first, last)
     assert found.size_bytes > 0
     assert found.last_at_s >= empty.last_at_s
+    await log.publish("ev.0.u1.t2", b"c")
+    assert (await log.contents(but_for=SUBJECT)).messages == 1
+    assert (await log.contents(but_for="ev.0.u1.t3")).messages == 3
 
 
 async def test_of_many_appends_at_once_one_wins(nats: Nats) -> None:

@@ -20,8 +20,6 @@ LOOKS_UNTIL_MADE: Final = 2
 seen that, and starts nothing that it does not know to be within its user's limit."""
 LOOKS_UNTIL_RESTORED: Final = 2
 """So many looks after they are back every engine has seen that, too, and entered its runs again."""
-UNJUDGED_S: Final = 30.0
-"""What was stored only to see whether it is goes within this time, and must not be taken for lost."""
 RETRY_AFTER_S: Final = 2.0
 
 
@@ -82,7 +80,6 @@ class StorageState:
         self._less: set[str] = set()
         self._whole: set[str] = set()
         self._contents: dict[str, StreamContents] = {}
-        self._unjudged_until_s: dict[str, float] = {}
         self._restoring = False
         self._held_until_s = 0.0
 
@@ -140,10 +137,9 @@ class StorageState:
         self._doubtful.discard(bucket)
         self._enter(bucket, Trouble.SILENT, cause)
 
-    def proved(self, bucket: str, now_s: float) -> None:
+    def proved(self, bucket: str) -> None:
         """Something was stored, to see whether it is."""
         self._doubtful.discard(bucket)
-        self._unjudged_until_s[bucket] = now_s + UNJUDGED_S
         self._over(bucket, Trouble.FULL, Trouble.SILENT)
 
     def missing(self, bucket: str, now_s: float) -> None:
@@ -153,10 +149,10 @@ class StorageState:
         self._doubtful.discard(bucket)
         self._enter(bucket, Trouble.MISSING, "it was deleted")
 
-    def seen(
-        self, bucket: str, contents: StreamContents, now_s: float, wall_s: float
-    ) -> Loss | None:
-        """What is in a bucket; whether what was there before is lost."""
+    def seen(self, bucket: str, contents: StreamContents, wall_s: float) -> Loss | None:
+        """What is in a bucket, without what an engine stored only to see whether it is; whether what was
+        there before is lost.
+        """
         before = self._contents.get(bucket)
         self._contents[bucket] = contents
         self._whole.discard(bucket)
@@ -166,8 +162,6 @@ class StorageState:
             return None
         if before.created != contents.created:
             return Loss.DELETED
-        if now_s < self._unjudged_until_s.get(bucket, now_s):
-            return None
         if not self._was_purged(bucket, before, contents, wall_s):
             self._less.discard(bucket)
             self._whole.add(bucket)

@@ -2,7 +2,7 @@
 can be mended.
 
 Invariant: what NATS has not answered says nothing about a bucket; an outage is the connection's matter.
-What is stored only to look is nobody's record and goes by itself.
+What is stored only to look is nobody's record, counts for nothing and goes by itself.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class StorageWatch:
                 return
             await self._make(name)
             contents = await bucket.contents()
-        loss = self._state.seen(name, contents, self._monotonic(), self._clock())
+        loss = self._state.seen(name, contents, self._clock())
         if loss is None and await self._was_purged(name, contents):
             loss = Loss.PURGED
         if loss is not None:
@@ -176,7 +176,7 @@ class StorageWatch:
             if self._storage.healthy and not has_said_why:
                 self._state.not_proved(name, STORES_NOTHING)
         else:
-            self._state.proved(name, self._monotonic())
+            self._state.proved(name)
 
     # --- what was lost ----------------------------------------------------------------------
 
