@@ -44,10 +44,16 @@ class Chain:
         """The chain's data directory."""
         return DataDir(self.folder / "data")
 
-    def token(self, user: str, tenant: str = "default", ttl_s: float = 600) -> str:
-        """A good token for a user."""
+    def token(
+        self, user: str, tenant: str = "default", ttl_s: float = 600, *, plan: str = ""
+    ) -> str:
+        """A good token for a user; with `plan` it names that plan."""
         return mint_user_token(
-            self.data.user_secret, Principal(tenant, user), ttl_s=ttl_s, audience="factorychain-api"
+            self.data.user_secret,
+            Principal(tenant, user),
+            ttl_s=ttl_s,
+            audience="factorychain-api",
+            further={"plan": plan} if plan else None,
         )
 
     def log(self) -> str:

@@ -26,6 +26,12 @@ _EXAMPLES = {
     "pydantic_ai": "trips:planner",
     "mcp": "lengths:Lengths",
 }
+_LIMITS = """
+[plans.small]
+user_tokens = 100
+[tenants.club]
+tenant_tokens = 100
+"""
 _FOLDERS = (ROOT, *(ROOT / "examples" / each for each in _EXAMPLES))
 
 
@@ -51,17 +57,20 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def served(
     one_vendor: Vendor, project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Chain]:
-    """A chain that has the vendor's key, and agents that have none."""
+    """A chain that has the vendor's key, agents that have none, and users with little to spend."""
+    folder = tmp_path_factory.mktemp("vendor")
+    limits = folder / "limits.toml"
+    limits.write_text(_LIMITS)
     env = {
         "PYTHONPATH": os.pathsep.join(map(str, _FOLDERS)),
         "FACTORYCHAIN_AGENT_PROCESSES": "true",
         "FACTORYCHAIN_LLM_BASE_URL": one_vendor.openai_url,
         "FACTORYCHAIN_LLM_API_KEY": one_vendor.key,
         "FACTORYCHAIN_LLM_RUN_MAX_TOKENS": "5000",
+        "FACTORYCHAIN_LIMITS_FILE": str(limits),
     }
     named = ("my_agent", *_AGENTS, *_EXAMPLES.values())
     agents = [each for agent in named for each in ("--agents", agent)]
-    folder = tmp_path_factory.mktemp("vendor")
     async with running_chain(folder, agents, env, cwd=project) as running:
         yield running
 

@@ -98,3 +98,17 @@ def test_what_a_run_is_granted_takes_the_place_of_what_is_configured() -> None:
     spent = budgets.overspent(ADA, run, granted)
     assert spent is not None
     assert (spent.whose, spent.limit) == ("user", 40)
+
+
+def test_a_tenant_is_granted_tokens_that_take_the_place_of_its_configured_ones() -> None:
+    configured = BudgetLimits(tenant=Budget(requests=9, tokens=20))
+    budgets = Budgets(configured, Clock())
+    granted = configured.granting(Granted.of({"tenant_tokens": 60}))
+    assert granted == BudgetLimits(tenant=Budget(requests=9, tokens=60))
+    budgets.spend(ADA, Used(), 59)
+    assert budgets.exhausted(BOB, Used(), granted) is None
+    budgets.spend(ADA, Used(), 1)
+    spent = budgets.exhausted(BOB, Used(), granted)
+    assert spent is not None
+    assert (spent.whose, spent.what, spent.limit) == ("tenant", "tokens", 60)
+    assert budgets.exhausted(EVE, Used(), granted) is None
