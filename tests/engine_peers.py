@@ -175,6 +175,7 @@ class Agents(CarriesCalls, agents_pb2_grpc.AgentsServiceServicer):
         self.log = log
         self.boot_id = boot_id
         self.runs: dict[str, AgentRun] = {}
+        self.asked: list[str] = []
         self.executed: list[str] = []
         self.running_of: dict[str, int] = {}
         self.most_running_of: dict[str, int] = {}
@@ -242,6 +243,7 @@ class Agents(CarriesCalls, agents_pb2_grpc.AgentsServiceServicer):
         self, request: agents_pb2.ExecuteRequest, context: Any
     ) -> AsyncIterator[agents_pb2.ExecuteResponse]:
         ctx = current_run()
+        self.asked.append(ctx.run)
         if self.refuse_with is not None:
             raise self.refuse_with
         if not self.accepting:

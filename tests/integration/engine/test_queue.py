@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
 
 from factorychain._core.ids import Principal
 from factorychain.engine.v1 import engine_pb2 as pb
-from factorychain.errors import AgentNotFound, Capacity, ChainDegraded, ThreadBusy, UserQueueLimit
+from factorychain.errors import (
+    AgentNotFound,
+    Capacity,
+    ChainDegraded,
+    FactoryChainError,
+    ThreadBusy,
+    UserQueueLimit,
+)
 from factorychain.types.v1.run_pb2 import RunState
 from tests.engine_harness import BOB, Chain, Engine
 from tests.engine_peers import completed
@@ -166,6 +174,25 @@ async def test_a_run_that_agents_refuse_waits_on_or_ends(chain: Chain) -> None:
     await until(lambda: _ended(engine, other))
     assert (await engine.run(other)).error.reason == "AGENT_NOT_FOUND"
     assert await engine.active() == [one]
+
+
+@pytest.mark.parametrize("refusal", [Capacity(retry_after_s=600.0), ChainDegraded("emitter")])
+async def test_agents_that_refuse_who_waited_are_asked_once_a_second(
+    chain: Chain, refusal: FactoryChainError
+) -> None:
+    engine = await rarely_cleaned(chain)
+    first, _ = await fill(engine)
+    one = (await enqueue(engine, thread="t")).run
+    chain.agents.refuse_with = refusal
+    await chain.agents.end(first)
+    await until_true(lambda: one in chain.agents.asked)
+    # As after a break of the connection, when nobody has told yet who is there.
+    engine.server.replicas.balance.unmeasured(chain.agents.address)
+    began_s = time.monotonic()
+    await until_true(lambda: chain.agents.asked.count(one) >= 4)
+    assert time.monotonic() - began_s > 1.5
+    chain.agents.refuse_with = None
+    await until_true(lambda: one in chain.agents.runs)
 
 
 @pytest.mark.alone  # an engine that is slow is passed over

@@ -28,6 +28,9 @@ class Load:
     room_in_s: float = 0.0
 
 
+_NOTHING_SAID: Final = Load("", 0, 0, accepting=True)
+
+
 @dataclass(slots=True)
 class _Replica:
     """What is known of one."""
@@ -145,15 +148,17 @@ class Balance:
         replica = self._replicas.get(address)
         if replica is None:
             return
-        boot, capacity = ("", 0) if replica.load is None else _size(replica.load)
+        load = replica.load or _NOTHING_SAID
         said_s = UNKNOWN_ROOM_IN_S if room_in_s is None else room_in_s
-        replica.said(Load(boot, capacity, capacity, accepting=True, room_in_s=said_s))
+        replica.said(
+            Load(load.boot, load.capacity, load.capacity, accepting=True, room_in_s=said_s)
+        )
 
     def refused_all(self, address: str) -> None:
         """It has just refused because it takes no runs now."""
         replica = self._replicas.get(address)
-        if replica is not None and replica.load is not None:
-            load = replica.load
+        if replica is not None:
+            load = replica.load or _NOTHING_SAID
             replica.load = Load(load.boot, load.running, load.capacity, accepting=False)
 
     # --- what follows -----------------------------------------------------------------------
@@ -205,7 +210,3 @@ class Balance:
 
     def _share(self, address: str) -> float:
         return self._replicas[address].share()
-
-
-def _size(load: Load) -> tuple[str, int]:
-    return load.boot, load.capacity

@@ -147,6 +147,15 @@ def test_a_refusal_counts_until_the_replica_says_otherwise() -> None:
     assert order(replicas) == Order(("b",), None)
 
 
+def test_one_of_which_nothing_is_known_that_takes_no_runs_is_not_asked_at_once_again() -> None:
+    replicas = balance(None)
+    assert room(replicas) is None
+    replicas.refused_all("a")
+    assert (order(replicas), room(replicas)) == (Order((), None), 0)
+    replicas.heard("a", load(0))
+    assert (order(replicas), room(replicas)) == (Order(("a",), None), 10)
+
+
 def test_one_process_under_two_addresses_is_counted_once() -> None:
     replicas = balance(load(4, boot="x"), load(4, boot="x"), load(1, boot="y"))
     assert set(order(replicas).addresses) == {"a", "c"}
