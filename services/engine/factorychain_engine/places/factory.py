@@ -51,7 +51,7 @@ class Listener(Protocol):
 
     def freed(self, principal: Principal, record: UserRecord) -> None: ...
 
-    def returned(self, principal: Principal, queued: QueuedRun) -> None: ...
+    def returned(self, principal: Principal) -> None: ...
 
 
 class Place:
@@ -181,8 +181,7 @@ class ExecutionEngineFactory:
         if place.returned is None:
             self._listener.freed(place.principal, record)
         else:
-            queued = record.waiting(place.returned.run) or place.returned
-            self._listener.returned(place.principal, queued)
+            self._listener.returned(place.principal)
 
     def _freed(self, record: UserRecord, place: Place) -> UserRecord:
         if place.returned is None:

@@ -7,7 +7,6 @@ few in each pass, so that a word that was lost delays nobody for ever and many w
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import islice
@@ -28,21 +27,9 @@ class Line:
     def __init__(self) -> None:
         self.again = False
         """It is to be looked at."""
-        self.wake = asyncio.Event()
-        """Set by whoever has a reason to look, which cuts a pause short."""
-        self.pause_s = 0.0
-        """Agents have just refused the next one."""
         self.overdue_at_s = _NEVER_S
         """When the first of those who wait has waited for too long."""
         self.task: asyncio.Task[None] | None = None
-
-    async def pause(self) -> None:
-        """If there is to be one."""
-        if self.pause_s:
-            pause_s, self.pause_s = self.pause_s, 0.0
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause_s):
-                    await self.wake.wait()
 
 
 class Lines:

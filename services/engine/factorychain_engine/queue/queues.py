@@ -18,7 +18,6 @@ from factorychain._core.ids import Principal
 from factorychain._core.logging import get_logger
 from factorychain._core.stored import NatsUnavailable
 from factorychain.errors import Capacity, FactoryChainError
-from factorychain_engine.admission.queued_run import QueuedRun
 from factorychain_engine.admission.queueing import leave, mark, moved, overdue, overdue_at_s
 from factorychain_engine.admission.record import UserRecord
 from factorychain_engine.lifeline import EndReason
@@ -30,13 +29,12 @@ from factorychain_engine.queue.promoting import Promoter
 from factorychain_engine.queue.turns import Turns
 from factorychain_engine.records.store import Records
 from factorychain_engine.records.users_store import UsersStore, Versioned
-from factorychain_engine.retry import Backoff, retries, spread
+from factorychain_engine.retry import Backoff, retries
 from factorychain_engine.validation import StartRequest
 
 log = get_logger(__name__)
 
 LAST_PROMOTIONS_S: Final = 2.0
-REFUSED_PAUSE_S: Final = 1.0
 
 
 class Queues:
@@ -120,15 +118,12 @@ class Queues:
             self.look(principal)
         self._turns.freed()
 
-    def returned(self, principal: Principal, queued: QueuedRun) -> None:
-        """Agents refused a run that this engine had promoted: it waits again, or is to end."""
+    def returned(self, principal: Principal) -> None:
+        """Agents refused a run that this engine had promoted: it waits again, or is to end. They are not
+        asked once more before they have said that they take runs.
+        """
         self._turns.refused(principal)
-        if queued.ending:
-            self.look(principal)
-        elif not self._stopping:
-            line = self._attended(principal)
-            line.wake.clear()
-            line.pause_s = spread(REFUSED_PAUSE_S)
+        self.look(principal)
 
     def changed(self, principal: Principal, before: UserRecord, after: UserRecord) -> None:
         """This engine has changed the queue."""
@@ -154,21 +149,17 @@ class Queues:
 
     def look(self, principal: Principal) -> None:
         """See soon whether somebody can start, or has to end."""
-        if not self._stopping:
-            self._attended(principal).wake.set()
-
-    def _attended(self, principal: Principal) -> Line:
+        if self._stopping:
+            return
         line = self._lines.of(principal)
         line.again = True
         if line.task is None or line.task.done():
             line.task = self._promotions.spawn(self._attend(principal, line), "queue")
-        return line
 
     async def _attend(self, principal: Principal, line: Line) -> None:
         backoff = Backoff()
         is_mine = True
         while line.again and not self._stopping:
-            await line.pause()
             line.again = False
             try:
                 is_mine = await self._look(principal)
