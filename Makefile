@@ -125,7 +125,7 @@ simulation: $(STAMP) ## Simulate the whole chain with SEEDS=2000 seeds, then fin
 	$(BIN)/python -m tests.simulation --bugs --seeds $(SEEDS) $(ARGS)
 
 .PHONY: faults
-faults: $(STAMP) ## Kill one process after the other of a replicated chain, and at every crash point (10 minutes)
+faults: $(STAMP) ## Kill and stop one process after the other of a replicated chain, kill at every crash point (15 minutes)
 	$(BIN)/python -m pytest tests/faults -q $(ARGS)
 
 .PHONY: containers

@@ -113,10 +113,10 @@ class TransportSettings(Documented):
         4 * 1024 * 1024, ge=1024 * 1024, le=64 * 1024 * 1024, description="Largest gRPC message"
     )
     keepalive_time_s: float = Field(
-        30.0, ge=1, le=7200, description="Interval of a client's HTTP/2 pings"
+        5.0, ge=1, le=7200, description="Interval of a client's HTTP/2 pings"
     )
     keepalive_min_s: float = Field(
-        10.0, ge=0.5, le=7200, description="Shortest interval of pings that a server tolerates"
+        2.0, ge=0.5, le=7200, description="Shortest interval of pings that a server tolerates"
     )
     max_connection_age_s: float = Field(
         0.0,

@@ -55,6 +55,7 @@ from factorychain_engine.runs.speaking import Speaker
 from factorychain_engine.runs.supervised_run import SupervisedRun
 from factorychain_engine.runs.supervised_runs import SupervisedRuns
 from factorychain_engine.service import EngineServicer
+from factorychain_engine.standstill import Standstill
 from factorychain_engine.storage.buckets import Storage
 from factorychain_engine.storage.restoring import Restorer
 from factorychain_engine.storage.watch import StorageWatch
@@ -111,6 +112,7 @@ class EngineServer:
             self.catalog,
             self.books,
             self.supervisor,
+            self.standstill,
             self.announcer,
             self.queues,
             self.clean_up,
@@ -295,8 +297,10 @@ class EngineServer:
             tokens=self.tokens,
             start=self.supervisor.start_run,
         )
+        self.standstill = Standstill()
         servicer = EngineServicer(
             supervisor=self.supervisor,
+            standstill=self.standstill,
             canceller=self.canceller,
             responder=responder,
             runs=self.run_views,

@@ -27,6 +27,7 @@ from factorychain_engine.limits import LimitsOf
 from factorychain_engine.records.endings import has_ended, usage_of
 from factorychain_engine.records.thread_values import Change, ThreadValues
 from factorychain_engine.responding import Responder
+from factorychain_engine.standstill import Standstill
 from factorychain_engine.supervisor import RunSupervisor
 from factorychain_engine.tokens.public_keys import PublicKeys
 from factorychain_engine.validation import InputLimits, parse_answer, parse_start
@@ -52,6 +53,7 @@ class EngineServicer(CarriesCalls, engine_pb2_grpc.EngineServiceServicer):
         self,
         *,
         supervisor: RunSupervisor,
+        standstill: Standstill,
         canceller: Canceller,
         responder: Responder,
         runs: RunViews,
@@ -64,6 +66,7 @@ class EngineServicer(CarriesCalls, engine_pb2_grpc.EngineServiceServicer):
         plan_claim: str,
     ) -> None:
         self._supervisor = supervisor
+        self._standstill = standstill
         self._canceller = canceller
         self._responder = responder
         self._runs = runs
@@ -79,6 +82,7 @@ class EngineServicer(CarriesCalls, engine_pb2_grpc.EngineServiceServicer):
 
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:
         start = parse_start(_principal(), request, self._input_limits, self._plan())
+        await self._standstill.caught_up()
         started = await self._supervisor.start_run(start, current_traceparent())
         return pb.StartRunResponse(
             run=started.run,
