@@ -89,16 +89,8 @@ async def overhearing(chain: Chain) -> AsyncIterator[Overheard]:
         users.append({"user": _NAME, "password": _PASSWORD, "permissions": permissions})
         config.write_text(json.dumps(configured))
         os.kill(chain.pid("nats"), signal.SIGHUP)
-    client, heard = Client(), Overheard()
-
-    async def known() -> bool:
-        with suppress(NatsError):
-            await client.connect(
-                chain.state.nats, user=_NAME, password=_PASSWORD, allow_reconnect=False
-            )
-        return client.is_connected
-
-    await until(known)
+    heard = Overheard()
+    client = await until(lambda: _connected(chain.state.nats))
     try:
         await client.subscribe(">", cb=heard.take, pending_msgs_limit=-1, pending_bytes_limit=-1)
         await client.flush()
@@ -106,3 +98,14 @@ async def overhearing(chain: Chain) -> AsyncIterator[Overheard]:
         await client.drain()
     finally:
         await client.close()
+
+
+async def _connected(url: str) -> Client | None:
+    """None: the server does not know the user yet."""
+    client = Client()
+    try:
+        await client.connect(url, user=_NAME, password=_PASSWORD, allow_reconnect=False)
+    except NatsError:
+        await client.close()
+        return None
+    return client
