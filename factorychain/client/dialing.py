@@ -10,7 +10,7 @@ from factorychain.client.connecting import away
 
 SUBPROTOCOL = "factorychain.v1.json"
 FRAME_MAX_BYTES = 16 * 1024 * 1024
-HEARTBEAT_S = 25.0
+HEARTBEAT_S = 10.0
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 2.0
 

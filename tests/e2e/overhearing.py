@@ -105,7 +105,7 @@ async def _connected(url: str) -> Client | None:
     client = Client()
     try:
         await client.connect(url, user=_NAME, password=_PASSWORD, allow_reconnect=False)
-    except NatsError:
+    except (NatsError, OSError):
         await client.close()
         return None
     return client

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from factorychain._core.ids import run_id_for
-from factorychain.client import CaughtUp, Client, Event, Reset
+from factorychain.client import CaughtUp, Client, Event, Reset, dialing
 from factorychain.errors import (
     AgentError,
     Capacity,
@@ -22,6 +22,7 @@ from factorychain.errors import (
 )
 from factorychain.types.v1.event_pb2 import Event as StoredEvent
 from factorychain_bridge.items import Events
+from tests.chaos.relay import Relay
 from tests.integration.edge.chain import Chain
 from tests.integration.edge.hub import batch
 from tests.integration.edge.people import EPOCH, A, B, token
@@ -136,6 +137,25 @@ async def test_cuts_lose_and_repeat_nothing(chain: Chain) -> None:
         assert seen == list(range(1, 62))
         assert [(await anext(both)).seq for _ in seen] == seen
         assert client.connections >= 3
+
+
+async def test_an_edge_that_says_nothing_and_closes_nothing_is_left(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dialing, "HEARTBEAT_S", 0.4)
+    relay = Relay(chain.url.removeprefix("http://"))
+    async with Client(f"http://{await relay.listen()}", token()) as client:
+        run = await client.start("hi", thread="t1")
+        events = aiter(run)
+        chain.hub.say(A, "t1", run.id, "one")
+        assert (await anext(events)).text == "one"
+        relay.silence()
+        chain.hub.say(A, "t1", run.id, "two")
+        await until_true(lambda: relay.connections > 1)  # it tries another one
+        relay.heal()
+        complete(chain, "t1", run.id)
+        assert [each.seq async for each in events] == [2, 3]
+    await relay.stop()
 
 
 async def test_a_start_whose_answer_was_cut_off_finds_its_run_again(chain: Chain) -> None:

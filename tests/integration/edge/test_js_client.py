@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from factorychain._core.ids import Principal
+from tests.chaos.relay import Relay
 from tests.integration.edge.chain import Chain
 from tests.integration.edge.people import EPOCH, A, token
 from tests.integration.edge.test_client import complete
@@ -41,10 +42,21 @@ client.close();
 """
 
 
-async def node(chain: Chain, token_text: str) -> asyncio.subprocess.Process:
-    program = PROGRAM % {
+# It stays until something is written to it.
+STAYS = """
+import { Client } from %(client)s;
+const say = (...what) => console.log(JSON.stringify(what));
+const client = new Client(%(url)s, () => %(token)s, { onState: ({ state }) => say("state", state), quietMs: 400, answerMs: 600 });
+await client.connect();
+await client.subscribe("t1", { onEvent: (event) => say("event", event.seq) }, { after: 0, epoch: %(epoch)d });
+process.stdin.once("data", () => { client.close(); process.stdin.destroy(); });
+"""
+
+
+async def node(url: str, token_text: str, program: str = PROGRAM) -> asyncio.subprocess.Process:
+    program = program % {
         "client": orjson.dumps(CLIENT.resolve().as_uri()).decode(),
-        "url": orjson.dumps(chain.url).decode(),
+        "url": orjson.dumps(url).decode(),
         "token": orjson.dumps(token_text).decode(),
         "epoch": EPOCH,
     }
@@ -56,6 +68,7 @@ async def node(chain: Chain, token_text: str) -> asyncio.subprocess.Process:
         "--input-type=module",
         "--eval",
         program,
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
     )
@@ -69,7 +82,7 @@ async def test_it_runs_resumes_and_ends(chain: Chain) -> None:
         chain.hub.say(user, thread, run, "one", "two")
 
     chain.engine.on_start = work
-    process = await node(chain, token())
+    process = await node(chain.url, token())
     await until_true(lambda: started)
     await until_true(lambda: chain.hub.connected.get(A) == 0)  # it was cut
     chain.hub.say(A, "t1", started[0], "three")
@@ -92,5 +105,41 @@ async def test_it_runs_resumes_and_ends(chain: Chain) -> None:
 
 
 async def test_a_bad_token_rejects(chain: Chain) -> None:
-    process = await node(chain, "nonsense")
+    process = await node(chain.url, "nonsense")
     assert await asyncio.wait_for(process.wait(), 60) == 1
+
+
+async def test_an_edge_that_says_nothing_and_closes_nothing_is_left(chain: Chain) -> None:
+    relay = Relay(chain.url.removeprefix("http://"))
+    process = await node(f"http://{await relay.listen()}", token(), STAYS)
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    async def said() -> list[object]:
+        assert process.stdout is not None
+        found: list[object] = orjson.loads(await process.stdout.readline())
+        return found
+
+    try:
+        async with asyncio.timeout(60):
+            assert [await said(), await said()] == [["state", "connecting"], ["state", "online"]]
+            await asyncio.sleep(3)  # quiet, but it answers
+            chain.hub.say(A, "t1", "r1", "one")
+            assert await said() == ["event", 1]
+            relay.silence()
+            chain.hub.say(A, "t1", "r1", "two")
+            assert await said() == ["state", "waiting"]
+            assert await said() == ["state", "connecting"]
+            assert await said() == ["state", "waiting"]  # a connection that does not come about
+            relay.heal()
+            states = []
+            while (found := await said())[0] == "state":
+                states.append(found[1])
+            assert states[-1] == "online"
+            assert found == ["event", 2]
+            process.stdin.write(b"enough")
+            assert await process.wait() == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await relay.stop()

@@ -12,6 +12,9 @@ const SUBPROTOCOL = "factorychain.v1.json";
 const FIRST_WAIT_MS = 100;
 const MOST_WAIT_MS = 10_000;
 const HEALTHY_MS = 10_000;
+// A server or a network that is lost closes nothing: so long without a frame, and then without an answer.
+const QUIET_MS = 10_000;
+const ANSWER_MS = 5_000;
 const ENDINGS = new Set(["agent_completed", "agent_failed", "agent_cancelled"]);
 
 /** A refusal: `code` (as gRPC names it), `reason` (upper snake case), `retryAfterS` where it helps. */
@@ -38,17 +41,21 @@ export class Client {
   #url; #token; #WebSocket; #on; #ws = null; #ready = null; #closed = false; #tokenRefused = false;
   #nextId = 0; #requests = new Map(); #threads = new Map();
   #wait = FIRST_WAIT_MS; #askedMs = null; #timer = null; #first = null;
+  #quietMs; #answerMs; #pulse = null; #heardMs = 0; #waitsSinceMs = null;
 
   /**
    * @param {string} url of the edge: http://host:port
    * @param {string | (() => string | Promise<string>)} token the user's, or what gives one when needed
-   * @param {{onState?: (state: object) => void, onReady?: (ready: object) => void, WebSocket?: any}} options
-   *   `onState` hears {state: "connecting" | "online" | "waiting" | "closed", retryMs?, error?}.
+   * @param {{onState?: (state: object) => void, onReady?: (ready: object) => void, WebSocket?: any, quietMs?: number, answerMs?: number}} options
+   *   `onState` hears {state: "connecting" | "online" | "waiting" | "closed", retryMs?, error?}. A server that
+   *   says nothing for `quietMs` (10,000) is asked, and left if it does not answer within `answerMs` (5,000).
    */
   constructor(url, token, options = {}) {
     this.#url = url.replace(/^http/, "ws").replace(/\/+$/, "") + "/v1/ws";
     this.#token = token;
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
+    this.#quietMs = options.quietMs ?? QUIET_MS;
+    this.#answerMs = options.answerMs ?? ANSWER_MS;
     this.#on = { state: options.onState ?? (() => {}), ready: options.onReady ?? (() => {}) };
     if (!this.#WebSocket) throw new Error("no WebSocket here: pass one as options.WebSocket");
   }
@@ -208,10 +215,33 @@ export class Client {
     this.#on.state({ state: "connecting" });
     const ws = new this.#WebSocket(this.#url, SUBPROTOCOL);
     this.#ws = ws;
+    // A connection that does not come about is left as late as one that falls silent.
+    this.#waitsSinceMs = this.#heardMs = Date.now() + this.#quietMs;
+    clearInterval(this.#pulse);
+    this.#pulse = setInterval(() => this.#listenForLife(ws), this.#answerMs / 2);
     ws.onopen = () => this.#authenticate();
-    ws.onmessage = (message) => { if (ws === this.#ws) this.#onFrame(JSON.parse(message.data)); };
+    ws.onmessage = (message) => {
+      if (ws !== this.#ws) return;
+      this.#heardMs = Date.now();
+      this.#waitsSinceMs = null;
+      this.#onFrame(JSON.parse(message.data));
+    };
     ws.onclose = (close) => { if (ws === this.#ws) this.#onClose(close.code, close.reason ?? ""); };
     ws.onerror = () => {};
+  }
+
+  /** Timers of pages in the background are late: what counts is that a question is not answered. */
+  #listenForLife(ws) {
+    if (ws !== this.#ws) return;
+    const nowMs = Date.now();
+    if (this.#waitsSinceMs !== null) {
+      if (nowMs - this.#waitsSinceMs < this.#answerMs) return;
+      this.#onClose(1006, "the server does not answer");
+      ws.close();
+    } else if (nowMs - this.#heardMs >= this.#quietMs) {
+      this.#waitsSinceMs = nowMs;
+      this.#send(JSON.stringify({ op: "ping", id: "still there" }));
+    }
   }
 
   async #authenticate() {
@@ -262,6 +292,7 @@ export class Client {
     const goodForMs = this.#ready ? Date.now() - this.#ready.since : 0;
     this.#ws = null;
     this.#ready = null;
+    clearInterval(this.#pulse);
     for (const followed of this.#threads.values()) {
       followed.delivered = false;
       for (const each of followed.listeners) each.active = false;
@@ -283,6 +314,7 @@ export class Client {
     if (this.#closed) return;
     this.#closed = true;
     clearTimeout(this.#timer);
+    clearInterval(this.#pulse);
     const ws = this.#ws;
     this.#ws = null;
     ws?.close();
