@@ -13,7 +13,7 @@ from random import Random
 from factorychain._core.crash_points import CRASH_POINTS, watch
 from tests.simulation.loop import SimulatedLoop
 
-_FIRST = 3
+_FIRST = 4
 """Of the points that are passed in few seeds, so many are armed in each, in turn: processes die there at
 the first pass, and in half of the seeds nowhere else before `_OTHERS_FROM_S`."""
 _SELDOM = (

@@ -33,8 +33,8 @@ async def test_nats_is_started_again_when_there_is_room(
         assert await completes(chain)
         (before,) = chain.state.pids["nats"]
         disk.fill()
-        await until_not(lambda: completes(chain), 90)
         await chain.shows("nats has no room on its disk")
+        await until_not(lambda: completes(chain), 90)
         assert chain.state.pids["nats"] == [before]
         disk.empty()
         await chain.shows("nats had no room on its disk and has some again: it is restarted")
