@@ -12,6 +12,7 @@ from factorychain._core.kv import ensure_bucket
 from factorychain._core.stored import NatsUnavailable
 from tests.chaos.disk import Disk
 from tests.nats_fixture import running_nats_server
+from tests.small_disk import small_disk
 from tests.waiting import until
 
 DISK_BYTES = 8 * 1024 * 1024
@@ -19,11 +20,8 @@ DISK_BYTES = 8 * 1024 * 1024
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    disk = Disk(tmp_path / "js", DISK_BYTES)
-    if not disk.mount():
-        pytest.skip("mounting a tmpfs is not allowed here")
-    yield disk
-    disk.unmount()
+    with small_disk(tmp_path / "js", DISK_BYTES) as disk:
+        yield disk
 
 
 async def stores(js: JetStream) -> bool:

@@ -11,6 +11,7 @@ from factorychain_bridge.integration import IntegrationState
 from tests.chaos.disk import Disk
 from tests.integration.bridge.replica import Collected, Replica
 from tests.nats_fixture import running_nats_server
+from tests.small_disk import small_disk
 from tests.unit.bridge.samples import ANA, completed, context, started, thinking
 from tests.waiting import until_true
 
@@ -19,11 +20,8 @@ DISK_BYTES = 8 * 1024 * 1024
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    disk = Disk(tmp_path / "js", DISK_BYTES)
-    if not disk.mount():
-        pytest.skip("mounting a tmpfs is not allowed here")
-    yield disk
-    disk.unmount()
+    with small_disk(tmp_path / "js", DISK_BYTES) as disk:
+        yield disk
 
 
 async def test_a_full_disk_degrades_the_bridge_and_nothing_is_lost(

@@ -10,6 +10,7 @@ import pytest
 from factorychain.local.datadir import DataDir
 from tests.chaos.disk import Disk
 from tests.command import Command, Up, running_up
+from tests.small_disk import small_disk
 from tests.waiting import until, until_not
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -19,11 +20,8 @@ DISK_BYTES = 64 * 1024 * 1024
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    disk = Disk(DataDir(tmp_path / "data").nats_store, DISK_BYTES)
-    if not disk.mount():
-        pytest.skip("mounting a tmpfs is not allowed here")
-    yield disk
-    disk.unmount()
+    with small_disk(DataDir(tmp_path / "data").nats_store, DISK_BYTES) as disk:
+        yield disk
 
 
 async def test_nats_is_started_again_when_there_is_room(

@@ -24,6 +24,7 @@ from factorychain._core.nats_server import server_binary
 from factorychain._core.stored import NatsUnavailable, StorageRefused
 from tests.chaos.disk import Disk
 from tests.nats_fixture import listening_url
+from tests.small_disk import small_disk
 from tests.waiting import until_not
 
 BASE = Path(__file__).parents[3] / "deploy" / "k8s" / "base"
@@ -34,11 +35,8 @@ DISK_BYTES = 16 * 1024 * 1024
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """What the server stores on, if it is asked for before the server."""
-    disk = Disk(tmp_path / "store", DISK_BYTES)
-    if not disk.mount():
-        pytest.skip("mounting a tmpfs is not allowed here")
-    yield disk
-    disk.unmount()
+    with small_disk(tmp_path / "store", DISK_BYTES) as disk:
+        yield disk
 
 
 @pytest_asyncio.fixture

@@ -24,6 +24,7 @@ from tests.chaos.disk import Disk
 from tests.engine_harness import BOB, Chain, Engine, running_chain
 from tests.engine_peers import completed
 from tests.nats_fixture import NatsServer, running_nats_server
+from tests.small_disk import small_disk
 from tests.storage_admin import StorageAdmin, storage_admin
 from tests.storage_looks import has_looked, said
 from tests.token_samples import ADA
@@ -273,11 +274,8 @@ async def test_deleted_records_of_runs_are_made_again_of_those_under_way(
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    disk = Disk(tmp_path / "js", 8 * 1024 * 1024)
-    if not disk.mount():
-        pytest.skip("mounting a tmpfs is not allowed here")
-    yield disk
-    disk.unmount()
+    with small_disk(tmp_path / "js", 8 * 1024 * 1024) as disk:
+        yield disk
 
 
 async def test_a_full_disk_that_says_nothing_is_found_and_survived(
